@@ -1,0 +1,1 @@
+"""Dayside: trains small language models on orbital power."""

@@ -1,0 +1,9 @@
+"""The two ways a command ends badly. Each message is one line that names the key, the value and the fix."""
+
+
+class BadInput(Exception):
+    """The configuration, an argument or a file given is wrong: exit code 2, nothing changed."""
+
+
+class RunFailed(Exception):
+    """The work could not be finished: exit code 1."""

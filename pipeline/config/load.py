@@ -1,0 +1,93 @@
+"""From command line and YAML to a Config, and back. jsonargparse parses, pydantic validates."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+import yaml
+from jsonargparse import ArgumentParser
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.errors import BadInput
+from pipeline.config.tree import Config
+
+warnings.filterwarnings("ignore", module="jsonargparse")
+
+
+class _Parser(ArgumentParser):
+    """Raises BadInput, in one line, where argparse would print usage and exit."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise BadInput(_one_line(message)) from ex
+
+
+def parser(prog: str = "train.py run") -> ArgumentParser:
+    """The parser of every key of Config: --config FILE, --KEY VALUE, --print_config, --help."""
+    made = _Parser(prog=prog, description="Every key can stand in the YAML file or, as --section.key VALUE, here.")
+    made.add_argument("--config", action="config", help="YAML file; sections may name other files, relative to it")
+    made.add_class_arguments(Config, None)
+    return made
+
+
+def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
+    """The configuration that `arguments` describe.
+
+    Raises:
+        BadInput: naming the key, the value and what would be right.
+    """
+    made = parser(prog)
+    try:
+        values = vars(made.instantiate(made.parse_args(list(arguments))))
+        return Config(**{key: values[key] for key in Config.model_fields})
+    except ValidationError as error:
+        raise BadInput(_invalid(error)) from error
+
+
+def _sections(model: type[BaseModel], path: str = "") -> dict[str, str]:
+    """Class name to dotted key, so that a message about class Array names satellite.array."""
+    found = {model.__name__: path}
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= _sections(field.annotation, f"{path}{key}.")
+    return found
+
+
+def _invalid(error: ValidationError) -> str:
+    """`key: value: what would be right` for the first thing that is wrong."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    key = _sections(Config).get(error.title, "") + ".".join(map(str, first["loc"]))
+    return f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _one_line(message: str) -> str:
+    """jsonargparse's message in the same form, without pydantic's counts, types and links."""
+    key = re.match(r'Parser key "([^"]+)":', message)
+    value = re.search(r"Got value: (.*)$", message, re.DOTALL)
+    message = re.sub(r"\s*For further information visit \S+", "", message)
+    message = re.sub(r"\d+ validation errors? for [^\n]*\n", "", message)
+    message = re.sub(r"\[type=[^\n]*?\](?=[.\s]|$)", "", message)
+    message = re.sub(r"^Parser key \"[^\"]+\":|Got value: .*$", "", message, flags=re.DOTALL)
+    message = re.sub(r"\s+", " ", message.replace("typing.", "").replace("Value error, ", "")).strip(" .")
+    if re.match(r"(Option|unrecognized|Group)", message):
+        message += "; `train.py run --help` lists every key"
+    parts = [key[1] if key else "", re.sub(r"\s+", " ", value[1]) if value else "", message]
+    return ": ".join(part for part in parts if part)
+
+
+def load_file(path: Path) -> Config:
+    """The configuration saved with a run (already resolved: it names no other file)."""
+    try:
+        return Config(**yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; is this a run directory?") from error
+    except ValidationError as error:
+        raise BadInput(f"{path}: not a run's configuration: {_invalid(error)}") from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise BadInput(f"{path}: not a run's configuration: {_one_line(str(error))}") from error
+
+
+def dump_yaml(config: Config) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,117 @@
+"""Where the satellite flies and what it has to spend: orbit, satellite, GPU, clock."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Section
+
+
+class Orbit(Section):
+    """One of: two-line elements, a circular orbit, or a Sun-synchronous orbit by local time of ascending node."""
+
+    name: str = Field("starcloud-1", description="Label")
+    kind: Literal["tle", "circular", "sso"] = Field("tle", description="How the orbit is given")
+    tle: tuple[str, str] | None = Field(None, description="The two lines of the elements (kind tle)")
+    altitude_km: float | None = Field(None, ge=200, le=2000, description="Altitude over 6378.137 km [km]")
+    inclination_deg: float | None = Field(None, ge=0, le=180, description="Inclination (kind circular) [deg]")
+    raan_deg: float = Field(
+        0.0, ge=0, lt=360, description="Right ascension of the ascending node (kind circular) [deg]"
+    )
+    ltan_h: float | None = Field(None, ge=0, lt=24, description="Local time of the ascending node (kind sso) [h]")
+    start: datetime | None = Field(None, description="UTC at mission second 0; null: the epoch of the elements")
+    source: str = Field("", description="Where the elements come from")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Orbit":
+        needs = {"tle": ["tle"], "circular": ["altitude_km", "inclination_deg", "start"]}
+        for key in needs.get(self.kind, ["altitude_km", "ltan_h", "start"]):
+            if getattr(self, key) is None:
+                raise ValueError(
+                    f"orbit.{key}: null, but orbit.kind {self.kind} needs it; give it or point orbit at a file"
+                )
+        return self
+
+
+class Array(Section):
+    """Solar array: P = 1361/d² ν A η [1 + α(T − 28 °C)] k_pack cosθ (1 − δ)^years η_mppt."""
+
+    area_m2: float = Field(2.4, gt=0, le=1000, description="Cell-covered panel area [m²]")
+    efficiency: float = Field(0.30, gt=0, lt=1, description="Cell efficiency at 28 °C, beginning of life")
+    temperature_coefficient: float = Field(-0.0025, ge=-0.01, le=0, description="Relative efficiency per kelvin [1/K]")
+    cell_temperature_c: float = Field(60.0, ge=-100, le=150, description="Cell temperature in sunlight [°C]")
+    packing: float = Field(0.90, gt=0, le=1, description="Share of the panel that is cells")
+    pointing_deg: float = Field(0.0, ge=0, lt=90, description="Mean angle between panel normal and Sun [deg]")
+    degradation_per_year: float = Field(0.025, ge=0, lt=1, description="Relative loss per year in orbit")
+    age_years: float = Field(0.0, ge=0, le=30, description="Time in orbit at mission second 0 [years]")
+    mppt_efficiency: float = Field(0.95, gt=0, le=1, description="Efficiency of the peak-power tracker")
+
+
+class Battery(Section):
+    """Battery: dE/dt = η_c P_c − P_d/η_d − σE, between the depth-of-discharge floor and capacity."""
+
+    capacity_wh: float = Field(1000.0, gt=0, description="Usable energy when full [Wh]")
+    depth_of_discharge: float = Field(0.30, gt=0, le=1, description="Deepest allowed discharge, share of capacity")
+    charge_efficiency: float = Field(0.96, gt=0, le=1, description="Energy stored per energy put in")
+    discharge_efficiency: float = Field(0.96, gt=0, le=1, description="Energy delivered per energy drawn")
+    self_discharge_per_day: float = Field(0.001, ge=0, lt=1, description="Relative loss of charge per day")
+    charge_c_rate: float = Field(0.5, gt=0, description="Highest charge power over capacity [1/h]")
+    discharge_c_rate: float = Field(1.0, gt=0, description="Highest discharge power over capacity [1/h]")
+    initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
+
+
+class Loads(Section):
+    """What draws power besides the GPU."""
+
+    bus_w: float = Field(45.0, ge=0, description="Satellite bus, always on [W]")
+    eclipse_heater_w: float = Field(15.0, ge=0, description="Heater, in shadow [W]")
+    host_w: float = Field(80.0, ge=0, description="Computer that hosts the GPU, while it is on [W]")
+    regulator_efficiency: float = Field(0.93, gt=0, le=1, description="From the power bus to GPU and host")
+
+
+class Satellite(Section):
+    name: str = Field("starcloud-1-like", description="Label")
+    array: Array = Field(Array(), description="Solar array")
+    battery: Battery = Field(Battery(), description="Battery")
+    loads: Loads = Field(Loads(), description="Loads besides the GPU")
+    source: str = Field("assumed", description="Where the figures come from")
+
+
+class Gpu(Section):
+    """Power against throughput, and how long a piece of work takes."""
+
+    name: str = Field("H100 PCIe", description="Label")
+    peak_tflops: float = Field(756.0, gt=0, description="Dense bf16 matrix peak [TFLOP/s]")
+    mfu: float = Field(0.35, gt=0, le=1, description="Share of the peak that training reaches at full power")
+    step_overhead_s: float = Field(0.0005, ge=0, description="Time of a step beside its arithmetic [s]")
+    idle_w: float = Field(60.0, ge=0, description="Power when on and idle [W]")
+    curve: tuple[tuple[float, float], ...] = Field(
+        ((0.0, 120.0), (0.5, 250.0), (1.0, 350.0)),
+        description="Pairs (share of full throughput, power [W]), rising; the last is (1, full power)",
+    )
+    provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")
+    source: str = Field("", description="Where the figures come from")
+
+    @model_validator(mode="after")
+    def _curve_rises(self) -> "Gpu":
+        shares, watts = zip(*self.curve, strict=True)
+        rising = all(a < b for xs in (shares, watts) for a, b in zip(xs, xs[1:], strict=False))
+        if not rising or shares[-1] != 1.0 or shares[0] < 0 or watts[0] < 0:
+            raise ValueError(f"gpu.curve: {self.curve} must rise in both columns and end at a share of 1")
+        return self
+
+
+class Mission(Section):
+    """How mission time passes."""
+
+    clock: Literal["simulated", "real"] = Field(
+        "simulated", description="simulated: by the modelled time of each piece of work; real: by this machine's clock"
+    )
+    step_flops: float | None = Field(
+        None,
+        gt=0,
+        description="Arithmetic that one step is charged for [FLOP]; null: the model's own. With the figure of a large "
+        "model, a small one rehearses its mission",
+    )
+    restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")

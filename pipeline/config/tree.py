@@ -1,0 +1,69 @@
+"""The whole configuration of a run."""
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from pipeline.config.base import Section
+from pipeline.config.learning import Corpus, Model, Optimizer, Train
+from pipeline.config.mission import Gpu, Mission, Orbit, Satellite
+
+STARCLOUD_1 = Orbit(
+    tle=(
+        "1 66303U 25248L   26207.16029198  .00005005  00000+0  22976-3 0  9990",
+        "2 66303  45.3997 271.0639 0006321 268.1150  91.9012 15.21652070 40476",
+    ),
+    source="catalogue elements of NORAD 66303",
+)
+
+
+class Budget(Section):
+    """What may be spent. The first limit reached ends the run; the learning rate reaches zero there."""
+
+    steps: int | None = Field(None, ge=1, description="Optimizer steps")
+    tokens: int | None = Field(None, ge=1, description="Training tokens")
+    orbits: float | None = Field(None, gt=0, description="Revolutions")
+    wh: float | None = Field(None, gt=0, description="Energy drawn by GPU and host while training [Wh]")
+    margin: float = Field(
+        0.005, ge=0, lt=0.5, description="Share of the forecast kept back when orbits or energy end the run"
+    )
+
+
+class Checkpoint(Section):
+    """When the state is saved, and what is kept."""
+
+    interval_s: float = Field(
+        600.0, gt=0, description="Longest time between saves, on the mission's clock and on the wall's [s]"
+    )
+    keep: int = Field(3, ge=2, description="Newest sealed checkpoints kept")
+    min_free_mb: float = Field(200.0, ge=0, description="Free space left on the disk after a save [MB]")
+
+
+class Config(Section):
+    name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="Label; the run goes to runs/NAME")
+    run_dir: Path | None = Field(None, description="Where the run lives; null: runs/NAME")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of parameters and data order")
+    corpus: Corpus = Field(Corpus(), description="Text")
+    model: Model = Field(Model(), description="Network")
+    optimizer: Optimizer = Field(Optimizer(), description="Optimizer and learning-rate schedule")
+    train: Train = Field(Train(), description="Training loop")
+    budget: Budget = Field(Budget(), description="What may be spent")
+    checkpoint: Checkpoint = Field(Checkpoint(), description="Saving")
+    orbit: Orbit = Field(STARCLOUD_1, description="Orbit")
+    satellite: Satellite = Field(Satellite(), description="Satellite")
+    gpu: Gpu = Field(Gpu(), description="GPU")
+    mission: Mission = Field(Mission(), description="Clock")
+
+    @property
+    def directory(self) -> Path:
+        return self.run_dir or Path("runs") / self.name
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.train.batch * self.model.context
+
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> "Config":
+        if self.model.attention == "cudnn" and self.train.precision != "bf16":
+            raise ValueError(f"model.attention: cudnn needs train.precision bf16, not {self.train.precision}; use xla")
+        return self

@@ -1,0 +1,123 @@
+"""The network: decoder-only, Qwen3-shaped, its layers stacked and run under one `lax.scan`.
+
+RMSNorm before each half of a block, rotary positions, grouped-query attention with normalised queries and keys,
+SwiGLU, no biases, tied embeddings. The parameters map one to one onto `Qwen3ForCausalLM` of transformers
+(Qwen3 technical report, arXiv 2505.09388).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from pipeline.config.learning import Model
+
+Params = Any  # the nested dict of arrays that `init_params` returns
+
+
+def init_params(shape: Model, vocab_size: int, seed: int) -> Params:
+    """Fresh fp32 parameters as a nested dict; every array of `blocks` is stacked over layers."""
+    return nnx.to_pure_dict(nnx.state(Transformer(shape, vocab_size, nnx.Rngs(seed)), nnx.Param))
+
+
+class Transformer(nnx.Module):
+    """Token ids to final hidden states. Logits are `hidden @ embedding.T` (tied, see `loss.py`)."""
+
+    def __init__(self, shape: Model, vocab_size: int, rngs: nnx.Rngs):
+        self.shape = shape
+        self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vocab_size, shape.width)))
+        self.blocks = Blocks(shape, rngs)
+        self.norm = nnx.Param(jnp.ones(shape.width))
+
+    @staticmethod
+    def apply(
+        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: jnp.dtype
+    ) -> Float[Array, "batch seq width"]:
+        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used."""
+        x = params["embedding"].astype(dtype)[tokens]
+        rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
+
+        def body(x: Array, layer: Params) -> tuple[Array, None]:
+            return block(shape, layer, x, rope), None
+
+        if shape.remat == "block":
+            body = jax.checkpoint(body)
+        x, _ = jax.lax.scan(body, x, params["blocks"])
+        return rms_norm(x, params["norm"], shape.norm_eps)
+
+
+class Blocks(nnx.Module):
+    """Parameters of all blocks, stacked on a leading axis of layers [depth, in, out].
+
+    Output projections start at zero, so that every block starts as the identity.
+    """
+
+    def __init__(self, shape: Model, rngs: nnx.Rngs):
+        depth, width, channels = shape.depth, shape.width, shape.channels_per_head
+        queries, keys = shape.query_heads * channels, shape.key_heads * channels
+
+        def matrix(rows: int, columns: int) -> nnx.Param:
+            return nnx.Param(jax.random.normal(rngs.params(), (depth, rows, columns)) * (0.5 / rows**0.5))
+
+        self.attention_norm = nnx.Param(jnp.ones((depth, width)))
+        self.q = matrix(width, queries)
+        self.k = matrix(width, keys)
+        self.v = matrix(width, keys)
+        self.o = nnx.Param(jnp.zeros((depth, queries, width)))
+        self.q_norm = nnx.Param(jnp.ones((depth, channels)))
+        self.k_norm = nnx.Param(jnp.ones((depth, channels)))
+        self.mlp_norm = nnx.Param(jnp.ones((depth, width)))
+        self.gate = matrix(width, shape.hidden_width)
+        self.up = matrix(width, shape.hidden_width)
+        self.down = nnx.Param(jnp.zeros((depth, shape.hidden_width, width)))
+
+
+def block(shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
+    """One layer: attention, then SwiGLU, each added to the residual stream."""
+    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope)
+    h = rms_norm(x, layer["mlp_norm"], shape.norm_eps)
+    gate, up, down = (layer[name].astype(x.dtype) for name in ("gate", "up", "down"))
+    return x + (jax.nn.silu(h @ gate) * (h @ up)) @ down
+
+
+def attend(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
+    """Causal self-attention with grouped queries; softmax in fp32."""
+    q, k, v = project(shape, layer, h, rope)
+    mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
+    return mixed.reshape(*h.shape[:2], -1) @ layer["o"].astype(h.dtype)
+
+
+def project(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Any:
+    """Queries, keys and values [batch, seq, heads, channels]; queries and keys normalised, then rotated."""
+    batch, seq = h.shape[:2]
+    q, k, v = (
+        (h @ layer[name].astype(h.dtype)).reshape(batch, seq, heads, shape.channels_per_head)
+        for name, heads in (("q", shape.query_heads), ("k", shape.key_heads), ("v", shape.key_heads))
+    )
+    q = rotate(rms_norm(q, layer["q_norm"], shape.norm_eps), *rope)
+    k = rotate(rms_norm(k, layer["k_norm"], shape.norm_eps), *rope)
+    return q, k, v
+
+
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+    """x / rms(x) * scale over the last axis, computed in fp32 (Zhang & Sennrich, arXiv 1910.07467)."""
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+    return (y * scale).astype(x.dtype)
+
+
+def rotary_angles(positions: Int[Array, " seq"], shape: Model) -> tuple[Array, Array]:
+    """Cosines and sines [seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32."""
+    half = shape.channels_per_head // 2
+    frequencies = shape.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = jnp.tile(positions[:, None, None].astype(jnp.float32) * frequencies, 2)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotates channel i against channel i + half, the pairing that transformers uses."""
+    y = x.astype(jnp.float32)
+    low, high = jnp.split(y, 2, axis=-1)
+    return (y * cos + jnp.concatenate([-high, low], axis=-1) * sin).astype(x.dtype)

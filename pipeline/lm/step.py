@@ -1,0 +1,132 @@
+"""From a state and a chunk of batches to the next state: the whole of what training computes.
+
+One program serves every chunk length. The number of steps is data (a loop with a dynamic trip count), because XLA
+compiles a loop of one step differently from a loop of ten: with a static count, an interruption that moves the chunk
+boundaries would change the last bits of the weights.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from pipeline.config import Config
+from pipeline.lm.loss import token_losses
+from pipeline.lm.model import Params, Transformer, init_params
+from pipeline.lm.optimizer import make_optimizer
+from pipeline.lm.schedule import Cooldown, rate
+
+DTYPES = {"bf16": jnp.bfloat16, "fp32": jnp.float32}
+
+
+class TrainState(NamedTuple):
+    """Everything that the next step depends on. fp32 parameters and optimizer moments."""
+
+    params: Params
+    opt_state: Any
+    step: Int[Array, ""]
+    skipped: Int[Array, ""]
+    skipped_in_a_row: Int[Array, ""]
+
+
+class Metrics(NamedTuple):
+    """Per step of a chunk, in the order of its steps; entries past the number of steps taken are zero."""
+
+    loss: Float[Array, " steps"]
+    grad_norm: Float[Array, " steps"]
+    rate: Float[Array, " steps"]
+    skipped: Int[Array, " steps"]
+
+
+TrainChunk = Callable[[TrainState, Array, int, Cooldown], tuple[TrainState, Metrics]]
+
+
+def init_state(config: Config, vocab_size: int) -> TrainState:
+    """The state before step 0, from the seed alone."""
+    params = init_params(config.model, vocab_size, config.seed)
+    # Three buffers, not one three times: a donated buffer can be given away only once.
+    counts = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(params, make_optimizer(config.optimizer).init(params), *counts)
+
+
+def make_train_chunk(config: Config) -> TrainChunk:
+    """`train_chunk(state, tokens[K, batch, context + 1], steps, cooldown) -> state, metrics`, jitted; eats `state`."""
+    return jax.jit(partial(_train_chunk, config), donate_argnums=0)
+
+
+def make_evaluate(config: Config) -> Callable[[Params, Array], Float[Array, " windows"]]:
+    """`evaluate(params, windows[n, context + 1]) -> mean loss of each window [nats per token]`, jitted."""
+
+    def evaluate(params: Params, windows: Array) -> Array:
+        return _losses(config, params, windows).mean(axis=-1)
+
+    return jax.jit(evaluate)
+
+
+def _train_chunk(
+    config: Config, state: TrainState, tokens: Int[Array, "steps batch window"], steps: int, cooldown: Cooldown
+) -> tuple[TrainState, Metrics]:
+    optimizer = make_optimizer(config.optimizer)
+
+    def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = carry
+        state, now = _train_step(config, optimizer, state, tokens[i], cooldown)
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, now)
+
+    blank = jnp.zeros(len(tokens), jnp.float32)
+    metrics = Metrics(loss=blank, grad_norm=blank, rate=blank, skipped=blank.astype(jnp.int32))
+    return jax.lax.fori_loop(0, steps, body, (state, metrics))
+
+
+def _train_step(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    tokens: Int[Array, "batch window"],
+    cooldown: Cooldown,
+) -> tuple[TrainState, Metrics]:
+    """One update. A non-finite loss or gradient leaves parameters and moments as they were, and is counted."""
+    loss, grads = _loss_and_gradients(config, state.params, tokens)
+    grad_norm = optax.global_norm(grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    now = rate(state.step, config.optimizer.warmup_steps, cooldown)
+    params = jax.tree.map(lambda p, u: p + now * u, state.params, updates)
+
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    )
+    skip = (~finite).astype(jnp.int32)
+    state = TrainState(
+        params, opt_state, state.step + 1, state.skipped + skip, jnp.where(finite, 0, state.skipped_in_a_row + 1)
+    )
+    return state, Metrics(loss, grad_norm, now, skip)
+
+
+def _loss_and_gradients(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> tuple[Array, Params]:
+    """Mean loss over all target tokens and its gradient, one microbatch at a time.
+
+    Sums over tokens are accumulated and divided once, so that the result weighs tokens, not microbatches.
+    """
+    rows = config.train.microbatch or len(tokens)
+    total = len(tokens) * (tokens.shape[1] - 1)
+    value_and_grad = jax.value_and_grad(lambda p, t: _losses(config, p, t).sum() / total)
+    if rows == len(tokens):
+        return value_and_grad(params, tokens)
+
+    def add(sums: tuple[Array, Params], microbatch: Array) -> tuple[tuple[Array, Params], None]:
+        return jax.tree.map(jnp.add, sums, value_and_grad(params, microbatch)), None
+
+    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    sums, _ = jax.lax.scan(add, zeros, tokens.reshape(-1, rows, tokens.shape[1]))
+    return sums
+
+
+def _losses(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> Float[Array, "batch seq"]:
+    tokens = tokens.astype(jnp.int32)
+    hidden = Transformer.apply(config.model, params, tokens[:, :-1], DTYPES[config.train.precision])
+    return token_losses(hidden, params["embedding"], tokens[:, 1:])
