@@ -1,6 +1,7 @@
 """Where the satellite flies and what it has to spend: orbit, satellite, GPU, clock."""
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -58,7 +59,13 @@ class Battery(Section):
     self_discharge_per_day: float = Field(0.001, ge=0, lt=1, description="Relative loss of charge per day")
     charge_c_rate: float = Field(0.5, gt=0, description="Highest charge power over capacity [1/h]")
     discharge_c_rate: float = Field(1.0, gt=0, description="Highest discharge power over capacity [1/h]")
+    fade_per_cycle: float = Field(1e-4, ge=0, le=0.01, description="Capacity lost per equivalent full cycle, relative")
+    charge_min_c: float = Field(0.0, ge=-60, le=40, description="Below this temperature it takes no charge [°C]")
+    heat_capacity_j_k: float = Field(8000.0, gt=0, description="Heat that warms the battery by one kelvin [J/K]")
+    conductance_w_k: float = Field(0.5, gt=0, description="Heat flow to the structure around it [W/K]")
+    surroundings_c: float = Field(8.0, ge=-100, le=60, description="Temperature of that structure [°C]")
     initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
+    initial_c: float = Field(15.0, ge=-60, le=60, description="Temperature at mission second 0 [°C]")
 
 
 class Loads(Section):
@@ -67,7 +74,30 @@ class Loads(Section):
     bus_w: float = Field(45.0, ge=0, description="Satellite bus, always on [W]")
     eclipse_heater_w: float = Field(15.0, ge=0, description="Heater, in shadow [W]")
     host_w: float = Field(80.0, ge=0, description="Computer that hosts the GPU, while it is on [W]")
+    transmitter_w: float = Field(0.0, ge=0, description="Radio transmitter, in passes over a ground station [W]")
     regulator_efficiency: float = Field(0.93, gt=0, le=1, description="From the power bus to GPU and host")
+
+
+class Radiator(Section):
+    """Cools GPU and host: C dT/dt = Q + A q_env − ε σ A T⁴, and a phase-change material that melts at a point."""
+
+    area_m2: float = Field(2.0, gt=0, le=1000, description="Radiating area [m²]")
+    emissivity: float = Field(0.85, gt=0, le=1, description="Infrared emissivity")
+    absorbed_w_m2: float = Field(60.0, ge=0, le=1000, description="Absorbed from the Earth, day and night [W/m²]")
+    absorbed_sunlit_w_m2: float = Field(40.0, ge=0, le=1000, description="Absorbed besides in sunlight [W/m²]")
+    heat_capacity_j_k: float = Field(20000.0, gt=0, description="Heat that warms GPU, plate and radiator by 1 K [J/K]")
+    melting_c: float = Field(40.0, ge=-100, le=150, description="Melting point of the phase-change material [°C]")
+    latent_j: float = Field(0.0, ge=0, description="Heat that melts all of it; 0: there is none [J]")
+    limit_c: float = Field(60.0, ge=-50, le=150, description="Hottest allowed plate [°C]")
+    junction_k_w: float = Field(0.05, ge=0, le=1, description="Rise from plate to GPU junction [K/W]")
+    junction_limit_c: float = Field(100.0, ge=0, le=150, description="Hottest allowed junction [°C]")
+    initial_c: float = Field(20.0, ge=-100, le=150, description="Plate at mission second 0 [°C]")
+
+    @model_validator(mode="after")
+    def _starts_below_its_limit(self) -> "Radiator":
+        if self.initial_c >= self.limit_c:
+            raise ValueError(f"initial_c {self.initial_c} must lie below limit_c {self.limit_c}")
+        return self
 
 
 class Satellite(Section):
@@ -75,6 +105,7 @@ class Satellite(Section):
     array: Array = Field(Array(), description="Solar array")
     battery: Battery = Field(Battery(), description="Battery")
     loads: Loads = Field(Loads(), description="Loads besides the GPU")
+    radiator: Radiator = Field(Radiator(), description="Cooling of GPU and host")
     source: str = Field("assumed", description="Where the figures come from")
 
 
@@ -96,10 +127,20 @@ class Gpu(Section):
     @model_validator(mode="after")
     def _curve_rises(self) -> "Gpu":
         shares, watts = zip(*self.curve, strict=True)
-        rising = all(a < b for xs in (shares, watts) for a, b in zip(xs, xs[1:], strict=False))
+        rising = all(a < b for xs in (shares, watts) for a, b in pairwise(xs))
         if not rising or shares[-1] != 1.0 or shares[0] < 0 or watts[0] < 0:
             raise ValueError(f"gpu.curve: {self.curve} must rise in both columns and end at a share of 1")
         return self
+
+
+class Station(Section):
+    """A ground station. The transmitter is on while it sees the satellite."""
+
+    name: str = Field(description="Label")
+    latitude_deg: float = Field(ge=-90, le=90, description="Geodetic latitude, north positive [deg]")
+    longitude_deg: float = Field(ge=-180, le=180, description="Longitude, east positive [deg]")
+    altitude_m: float = Field(0.0, ge=-500, le=6000, description="Height over the ellipsoid [m]")
+    mask_deg: float = Field(10.0, ge=0, lt=90, description="Lowest elevation at which it can be used [deg]")
 
 
 class Mission(Section):
@@ -115,3 +156,4 @@ class Mission(Section):
         "model, a small one rehearses its mission",
     )
     restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")
+    stations: tuple[Station, ...] = Field((), description="Ground stations that the satellite transmits to")

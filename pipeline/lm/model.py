@@ -77,9 +77,13 @@ class Blocks(nnx.Module):
 def block(shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
     """One layer: attention, then SwiGLU, each added to the residual stream."""
     x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope)
-    h = rms_norm(x, layer["mlp_norm"], shape.norm_eps)
-    gate, up, down = (layer[name].astype(x.dtype) for name in ("gate", "up", "down"))
-    return x + (jax.nn.silu(h @ gate) * (h @ up)) @ down
+    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps))
+
+
+def feed_forward(layer: Params, h: Float[Array, "batch seq width"]) -> Array:
+    """SwiGLU (Shazeer, arXiv 2002.05202)."""
+    gate, up, down = (layer[name].astype(h.dtype) for name in ("gate", "up", "down"))
+    return (jax.nn.silu(h @ gate) * (h @ up)) @ down
 
 
 def attend(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
@@ -108,11 +112,11 @@ def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     return (y * scale).astype(x.dtype)
 
 
-def rotary_angles(positions: Int[Array, " seq"], shape: Model) -> tuple[Array, Array]:
-    """Cosines and sines [seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32."""
+def rotary_angles(positions: Int[Array, "*batch seq"], shape: Model) -> tuple[Array, Array]:
+    """Cosines and sines [*batch, seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32."""
     half = shape.channels_per_head // 2
     frequencies = shape.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = jnp.tile(positions[:, None, None].astype(jnp.float32) * frequencies, 2)
+    angles = jnp.tile(positions[..., None, None].astype(jnp.float32) * frequencies, 2)
     return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -1,0 +1,10 @@
+"""What survives: sealed checkpoints that no power cut takes back and no bit flip passes through.
+
+`Store` writes and restores them; `load_newest` only reads; `verify` checks a whole run.
+"""
+
+from pipeline.checkpoint.restore import Restored, load_newest
+from pipeline.checkpoint.store import Store
+from pipeline.checkpoint.verify import verify
+
+__all__ = ["Restored", "Store", "load_newest", "verify"]

@@ -1,0 +1,109 @@
+"""A state as named host arrays, and back: the device-to-host copy, the fingerprints, Orbax.
+
+Orbax is given a flat dictionary of NumPy arrays, so the file format knows nothing of Flax or Optax containers, and
+any Orbax reads it back. It is imported on first use: 0.2–0.8 s that `verify` and `plan` need not pay.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline.checkpoint import seal
+from pipeline.checkpoint.seal import Leaf
+
+Named = dict[str, np.ndarray]
+_KEY = "state"  # the name of the array collection inside an Orbax checkpoint
+
+
+class HostCopy:
+    """Memory that a state is copied into, reused from save to save.
+
+    On a CPU `np.asarray` of a JAX array is a view of the very buffer that the next donated step overwrites (measured:
+    the view changes), so the copy must be real and complete before `take` returns. Reusing the memory makes 130 MB
+    cost 10 ms instead of 60: most of a fresh copy is page faults.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: Named = {}
+
+    def take(self, state: Any) -> Named:
+        """Copies every leaf of `state`; valid until the next call."""
+        sources = jax.device_get(named(state))  # starts every transfer before it waits for the first
+        self._arrays = {name: self._copy(name, np.asarray(source)) for name, source in sources.items()}
+        return self._arrays
+
+    def _copy(self, name: str, source: np.ndarray) -> np.ndarray:
+        held = self._arrays.get(name)
+        if held is None or held.shape != source.shape or held.dtype != source.dtype:
+            held = np.empty(source.shape, source.dtype)
+        np.copyto(held, source)
+        return held
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """Leaves of a pytree by their path, dots between: {'params.embed': ...}."""
+    pairs = jax.tree_util.tree_flatten_with_path(tree)[0]
+    leaves = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}
+    if len(leaves) != len(pairs):
+        raise ValueError("two leaves of the state have the same path; rename one")
+    return leaves
+
+
+def nbytes(tree: Any) -> int:
+    """Size of all leaves [bytes]."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def fingerprints(arrays: Named) -> dict[str, Leaf]:
+    """dtype, shape and hash of each array: 5 ms for 130 MB."""
+    return {name: Leaf(a.dtype.name, a.shape, seal.digest(a.reshape(-1).view(np.uint8))) for name, a in arrays.items()}
+
+
+def difference(like: Any, leaves: dict[str, Leaf]) -> str | None:
+    """The first thing in which the state asked for is not the state that was sealed; None when they agree."""
+    asked = {name: Leaf(np.dtype(s.dtype).name, tuple(s.shape), "") for name, s in named(like).items()}
+    for name in sorted(asked.keys() | leaves.keys()):
+        here, there = asked.get(name), leaves.get(name)
+        if here is None or there is None or (here.dtype, here.shape) != (there.dtype, there.shape):
+            return f"{name} is {there or 'absent'} there and {here or 'absent'} here"
+    return None
+
+
+def assemble(like: Any, arrays: Named) -> Any:
+    """The pytree of `like`, with the arrays on the devices that it names (default device where it names none)."""
+    leaves = [arrays[name] for name in named(like)]
+    shardings = [getattr(spec, "sharding", None) for spec in jax.tree.leaves(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), jax.device_put(leaves, shardings))
+
+
+def orbax() -> Any:
+    """Orbax v1. Called first in the caller's thread, so that no import runs beside the train loop's own."""
+    from orbax.checkpoint import v1
+
+    return v1
+
+
+def write(directory: Path, arrays: Named) -> None:
+    """Writes an Orbax checkpoint at `directory`, which must not exist.
+
+    OCDBT without compression: zstd took 1,680 ms in place of 474 for 500 MB, and saved 9 %.
+    """
+    ocp = orbax()
+    context = ocp.Context()
+    context.array.saving.use_ocdbt = True
+    context.array.saving.use_compression = False
+    context.memory.deepcopy_host_arrays = False  # HostCopy was that copy
+    with context:
+        ocp.save_checkpointables(directory, {_KEY: {name: array for name, array in arrays.items() if array.size}})
+
+
+def read(directory: Path, leaves: dict[str, Leaf]) -> Named:
+    """Reads an Orbax checkpoint as host arrays. Orbax stores no empty arrays; they are made anew."""
+    ocp = orbax()
+    empty = {name: np.empty(leaf.shape, jnp.dtype(leaf.dtype)) for name, leaf in leaves.items()}
+    asked = {name: array for name, array in empty.items() if array.size}
+    with ocp.Context():
+        return empty | ocp.load_checkpointables(directory, {_KEY: asked})[_KEY]

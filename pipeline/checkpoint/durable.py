@@ -1,0 +1,52 @@
+"""Writes that a power cut cannot take back.
+
+A write is durable once the file *and* every directory entry on the way to it are on the medium: fsync of a file does
+not cover its name, and a rename is only a promise until its directory is fsynced. Nothing here is retried: after a
+failed fsync Linux marks the pages clean, so a second fsync reports a success that is not one. The caller throws the
+whole step away instead.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+
+def fsync(path: Path) -> None:
+    """Flushes one file, or one directory's entries, to the medium."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(root: Path) -> None:
+    """Flushes every file and directory under `root`, children before parents, and `root` itself."""
+    for directory, _, files in os.walk(root, topdown=False):
+        for name in files:
+            fsync(Path(directory, name))
+        fsync(Path(directory))
+
+
+def write(path: Path, data: bytes) -> None:
+    """Puts `data` at `path` so that after a power cut the file is the old one or the new one, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    rename(temporary, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Atomic rename on one file system, durable on return. `target` is a free name or a file."""
+    os.rename(source, target)
+    fsync(target.parent)
+    if source.parent != target.parent:
+        fsync(source.parent)
+
+
+def remove(directory: Path, aside: Path) -> None:
+    """Deletes a directory tree under another name, so that no cut leaves half of it under its own."""
+    rename(directory, aside)
+    shutil.rmtree(aside)

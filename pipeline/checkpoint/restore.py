@@ -1,0 +1,91 @@
+"""From files to a state: verified before Orbax opens them, and once more when the arrays are in memory."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import arrays, layout, seal
+from pipeline.config import BadInput, RunFailed
+
+META = "meta.json"
+
+
+class Damage(Exception):
+    """One checkpoint is not what was sealed; `reasons` has a line for each thing wrong."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint in memory. `verify_s` and `load_s` are what checking and reading it took [s]."""
+
+    step: int
+    state: Any
+    meta: dict[str, Any]
+    verify_s: float
+    load_s: float
+
+
+def load(directory: Path, step: int, like: Any) -> Restored:
+    """One sealed step.
+
+    Args:
+        like: pytree of `jax.ShapeDtypeStruct`; its shardings say where the arrays go.
+
+    Raises:
+        Damage: the files are not those that were sealed, or the arrays not those that were saved.
+        BadInput: whole, but of another model.
+        RunFailed: whole, and still Orbax cannot read it: the software differs, so nothing is wrong with the checkpoint.
+    """
+    here, start = layout.path(directory, step), time.perf_counter()
+    try:
+        sealed, reasons = seal.inspect(here, step)
+    except OSError as error:
+        raise RunFailed(
+            f"{error.filename or here}: {error.strerror}; make the checkpoint readable and start again"
+        ) from error
+    if sealed is None or reasons:
+        raise Damage(reasons)
+    if other := arrays.difference(like, sealed.leaves):
+        raise BadInput(
+            f"{here}: the checkpoint is of another model: {other}; use the run's configuration, or another --run_dir"
+        )
+    verified = time.perf_counter()
+    try:
+        meta = json.loads((here / META).read_bytes())
+        found = arrays.read(here, sealed.leaves)
+    except Exception as error:  # Orbax raises bare Exception
+        raise RunFailed(
+            f"{here}: whole, but Orbax cannot read it ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            "install the versions that wrote it"
+        ) from error
+    was, now = sealed.leaves, arrays.fingerprints(found)
+    if changed := [f"{name}: the array differs from what was saved" for name in was if was[name] != now[name]]:
+        raise Damage(changed)
+    state = arrays.assemble(like, found)
+    return Restored(step, state, meta, verified - start, time.perf_counter() - verified)
+
+
+def load_newest(directory: Path, like: Any) -> Restored:
+    """The newest sealed step that is whole, changing nothing on the disk: for those who only look at a run.
+
+    Raises:
+        RunFailed: there is none.
+        BadInput: it is of another model.
+    """
+    steps = layout.steps(directory)
+    for step in reversed(steps):
+        try:
+            return load(directory, step, like)
+        except Damage:
+            continue
+    if steps:
+        raise RunFailed(
+            f"{directory}: none of {len(steps)} checkpoints is whole; see `train.py verify`, or restore a copy"
+        )
+    raise RunFailed(f"{directory}: no sealed checkpoint; train first, or name another run")

@@ -1,0 +1,1 @@
+"""The running job, and the only place with side effects: launch, loop, governor, clock, notices, ledger."""

@@ -1,0 +1,258 @@
+"""The train loop: ask the governor, do a piece of work, write down what happened, save what must not be lost."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.checkpoint import Store
+from pipeline.config import Config, RunFailed
+from pipeline.corpus import Corpus
+from pipeline.flight.budget import Budget
+from pipeline.flight.display import Display, View
+from pipeline.flight.governor import Directive, Governor, Save
+from pipeline.flight.ledger import Ledger
+from pipeline.flight.notices import Notices
+from pipeline.flight.parts import Parts
+from pipeline.flight.progress import Progress
+from pipeline.flight.scalars import Scalars
+from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.validation import Validation
+from pipeline.lm.schedule import NEVER
+from pipeline.lm.step import TrainChunk, TrainState
+from pipeline.plan import Mode
+
+TELEMETRY_EVERY_S = 60.0  # of mission time
+
+
+@dataclass
+class Job:
+    """Everything that the loop works with. What must survive is in `state`, `progress` and `spacecraft`, nowhere else."""
+
+    config: Config
+    corpus: Corpus
+    state: TrainState
+    progress: Progress
+    spacecraft: Spacecraft
+    governor: Governor
+    budget: Budget
+    train_chunk: TrainChunk
+    validation: Validation
+    store: Store
+    ledger: Ledger
+    scalars: Scalars
+    notices: Notices
+    display: Display
+    parts: Parts
+
+    def __post_init__(self) -> None:
+        decided = self.progress.cooldown.end != NEVER
+        self.total = self.progress.cooldown.end if decided else self.budget.total_steps(self.progress)
+        self.mode = Mode.OFF
+        self.loss = float("nan")
+        self.tokens_per_s = 0.0
+        self.said_s = -np.inf
+        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+
+    # ================= the loop =================
+
+    def fly(self) -> bool:
+        """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
+        while not (spent := self.budget.spent(self.progress)) or self.validation_due():
+            if self.notices.pending:
+                self.stop()
+                return False
+            self.store.poll()
+            directive = self.governor.poll()
+            self.follow(directive)
+            if directive.mode == Mode.OFF:
+                self.spacecraft.hold(directive.deadline_s - self.spacecraft.clock.now())
+            elif directive.mode == Mode.RESTART:
+                self.spacecraft.restart()
+            elif self.validation_due():
+                self.validate(directive)
+            else:
+                self.train(directive)
+            self.look_around()
+            if self.save_due():
+                self.save()
+        self.save(urgent=True)
+        self.ledger.append("done", spent=spent, **self.totals())
+        return True
+
+    def follow(self, directive: Directive) -> None:
+        """Writes down a change of mode, and seals before power is given up."""
+        if directive.checkpoint is Save.NOW:
+            self.save(urgent=True)
+        if directive.mode != self.mode:
+            self.mode = directive.mode
+            self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
+
+    # ================= work =================
+
+    def train(self, directive: Directive) -> None:
+        """Up to a chunk of steps: never across a validation, the start of the cooldown or the end of the budget."""
+        progress, config = self.progress, self.config
+        self.decide_cooldown()
+        steps = min(directive.chunk_steps, self.next_boundary() - progress.step)
+        tokens = self.corpus.batches.chunk(progress.sequences, self.governor.chunk_steps, config.train.batch)
+        began = time.perf_counter()
+        self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
+        losses = np.asarray(metrics.loss)[:steps]  # waits for the device
+        seconds = time.perf_counter() - began
+        self.governor.report(steps, seconds)
+        if "first_step" not in self.parts.seconds:
+            self.parts.done("first_step")
+            self.ledger.append("first_step", seconds=self.parts.seconds)
+
+        spent = self.spacecraft.work(steps, directive.cap_w)
+        progress.step += steps
+        progress.sequences += steps * config.train.batch
+        progress.train_s += spent.seconds
+        progress.train_wh += spent.wh
+        self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
+        self.record(steps, metrics)
+        self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
+
+    def validate(self, directive: Directive) -> None:
+        """One piece of held-out text; the result when the last is done."""
+        result = self.validation.advance(self.state.params)
+        spent = self.spacecraft.work(self.validation.piece_steps, directive.cap_w)
+        self.progress.train_s += spent.seconds
+        self.progress.train_wh += spent.wh
+        if result is None:
+            return
+        self.progress.validated_step = self.progress.step
+        self.ledger.append("validation", **result)
+        names = ("loss", "bits_per_byte")
+        self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
+        bits = f", {result['bits_per_byte']:.3f} bits/byte" if result["bits_per_byte"] else ""
+        self.display.say(
+            f"step {self.progress.step:,}  validation loss {result['loss']:.4f} ± {result['standard_error']:.4f}{bits}"
+            f"  (unigram {result['unigram_loss']:.3f})"
+        )
+
+    # ================= decisions =================
+
+    def decide_cooldown(self) -> None:
+        """When the forecast says that the cooldown begins here, it does, and that is written down before it is acted on."""
+        if self.progress.cooldown.start != NEVER or self.progress.step < self.budget.cooldown_start(self.total):
+            return
+        self.total = self.budget.total_steps(self.progress)
+        if self.progress.step < self.budget.cooldown_start(self.total):
+            return  # the forecast has moved away
+        self.progress.cooldown = self.budget.decide(self.progress, self.total)
+        self.total = self.progress.cooldown.end
+        self.ledger.append("cooldown", start=self.progress.cooldown.start, end=self.total)
+
+    def next_boundary(self) -> int:
+        """The next step at which something other than training happens."""
+        step, every = self.progress.step, self.config.train.eval_every
+        boundaries = [step + every - step % every, self.budget.cooldown_start(self.total), self.total]
+        return min((b for b in boundaries if b > step), default=step + 1)
+
+    def validation_due(self) -> bool:
+        """At multiples of `eval_every`, and once more when the budget is spent."""
+        progress = self.progress
+        if progress.step in (0, progress.validated_step):
+            return False
+        return progress.step % self.config.train.eval_every == 0 or self.budget.spent(progress) is not None
+
+    def require_finite(self, skipped: int) -> None:
+        if skipped:
+            self.ledger.append("skipped", steps=skipped)
+            self.display.say(f"step {self.progress.step:,}  {skipped} updates skipped: loss or gradient not finite")
+        if int(self.state.skipped_in_a_row) >= self.config.train.max_skipped:
+            raise RunFailed(
+                f"train.max_skipped: {self.config.train.max_skipped} updates in a row were not finite at step "
+                f"{self.progress.step}; start another --run_dir with a lower optimizer.lr and optimizer.muon_lr, or "
+                "--train.precision fp32"
+            )
+
+    # ================= saving =================
+
+    def save_due(self) -> bool:
+        """By the mission's clock, and by the wall's: a rehearsal must not lose an hour of this machine's work either."""
+        return self.next_save_s() <= 0.0
+
+    def next_save_s(self) -> float:
+        since = max(self.spacecraft.clock.now() - self.saved_s, time.monotonic() - self.saved_wall_s)
+        return self.config.checkpoint.interval_s - since
+
+    def save(self, urgent: bool = False) -> bool:
+        """Starts a save; an urgent one returns when it is sealed, or has failed."""
+        meta = {
+            "corpus": self.corpus.content_hash,
+            "progress": self.progress.as_json(),
+            "spacecraft": self.spacecraft.as_json(),
+        }
+        started = self.store.save(self.progress.step, self.state, meta, urgent)
+        if started:
+            self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        return self.store.wait(None) if urgent else started
+
+    def stop(self) -> None:
+        """A notice came: seal and go."""
+        assert self.notices.pending
+        self.display.say(f"{self.notices.pending.kind}: sealing step {self.progress.step:,}")
+        if not self.save(urgent=True) and self.store.newest_sealed is None:
+            raise RunFailed("nothing could be sealed before stopping; free some space and start again")
+        self.ledger.append("stopped", notice=self.notices.pending.kind, **self.totals())
+
+    # ================= telling =================
+
+    def record(self, steps: int, metrics: Any) -> None:
+        """Metrics of every `log_every`-th step, whatever the chunks were."""
+        columns = {name: np.asarray(getattr(metrics, name)) for name in ("loss", "grad_norm", "rate")}
+        first = self.progress.step - steps
+        for i in range(steps):
+            if (first + i + 1) % self.config.train.log_every == 0:
+                values = {name: float(column[i]) for name, column in columns.items()}
+                self.ledger.append("step", at=first + i + 1, tokens_per_s=round(self.tokens_per_s, 1), **values)
+                self.scalars.add(first + i + 1, {f"train/{name}": value for name, value in values.items()})
+
+    def look_around(self) -> None:
+        """Telemetry for the ledger and the person who watches."""
+        seen = self.spacecraft.telemetry()
+        if seen.mission_s - self.said_s >= TELEMETRY_EVERY_S:
+            self.said_s = seen.mission_s
+            self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
+            self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
+        steps_per_s = self.tokens_per_s / self.config.tokens_per_step
+        left_s = (self.total - self.progress.step) / steps_per_s if steps_per_s else None
+        self.display.show(
+            View(
+                step=self.progress.step,
+                steps=self.total,
+                loss=self.loss,
+                tokens_per_s=self.tokens_per_s,
+                orbit=seen.orbit,
+                sunlit=seen.sunlit,
+                charge=seen.charge,
+                mode=self.mode.name,
+                next_save_s=self.next_save_s(),
+                eta_s=left_s,
+            )
+        )
+
+    def telemetry(self) -> dict[str, Any]:
+        seen = self.spacecraft.telemetry()
+        return {
+            "charge_wh": round(seen.charge_wh, 3),
+            "charge": round(seen.charge, 5),
+            "temperature_c": round(seen.plate_c, 2),
+            "sunlit": round(seen.sunlit, 3),
+            "orbit": seen.orbit,
+        }
+
+    def totals(self) -> dict[str, Any]:
+        return {
+            "tokens": self.progress.sequences * self.config.model.context,
+            "orbits": round(self.spacecraft.orbits, 3),
+            "eclipses": self.spacecraft.eclipses,
+            "train_wh": round(self.progress.train_wh, 3),
+            "train_s": round(self.progress.train_s, 3),
+            "lost_steps": self.progress.lost_steps,
+            "skipped": int(self.state.skipped),
+        }

@@ -1,0 +1,26 @@
+"""Where a run stands: what a resume must find again, beside the network's state and the satellite's."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.lm.schedule import Cooldown
+
+
+@dataclass
+class Progress:
+    """Saved inside every checkpoint. Counters are of the run, over all its launches."""
+
+    step: int = 0
+    sequences: int = 0  # cursor of the data: sequences trained on
+    train_s: float = 0.0  # mission time spent training and validating [s]
+    train_wh: float = 0.0  # drawn by GPU and host in that time [Wh]
+    lost_steps: int = 0  # computed, then lost to an outage and computed again
+    validated_step: int = -1
+    cooldown: Cooldown = Cooldown()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"cooldown": list(self.cooldown)}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Progress":
+        return cls(**(saved | {"cooldown": Cooldown(*saved["cooldown"])}))

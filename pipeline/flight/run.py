@@ -1,0 +1,160 @@
+"""Launch: from a configuration to a finished run, or to a stopped one that the same call resumes."""
+
+import json
+from contextlib import ExitStack
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import BadInput, Config, RunFailed
+from pipeline.flight.device import choose_device
+from pipeline.flight.directory import open_directory, write_atomically
+from pipeline.flight.display import Display
+from pipeline.flight.ledger import Ledger, last_of
+from pipeline.flight.notices import Interrupted, Notices
+from pipeline.flight.parts import Parts
+from pipeline.flight.progress import Progress
+
+if TYPE_CHECKING:
+    from pipeline.checkpoint import Restored
+    from pipeline.corpus import Corpus
+
+
+class Outcome(Enum):
+    DONE = "done"
+    STOPPED = "stopped"
+
+
+def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
+    """Trains, or resumes: the same call both times. Returns how it ended and the run's totals.
+
+    Raises:
+        BadInput: something given is wrong; the run directory is as it was.
+        RunFailed: the work cannot go on; what was sealed stays.
+    """
+    notices, display = Notices(), Display(quiet)
+    try:
+        return _launch(config, notices, display)
+    finally:
+        display.close()
+        notices.release()
+
+
+def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
+    parts = Parts()
+    directory = open_directory(config)
+    device = choose_device(config.train.device, directory / "cache" / "xla")
+    import jax
+
+    from pipeline.checkpoint import Store
+    from pipeline.corpus import open_corpus
+    from pipeline.flight.budget import Budget
+    from pipeline.flight.governor import Governor
+    from pipeline.flight.loop import Job
+    from pipeline.flight.scalars import Scalars
+    from pipeline.flight.spacecraft import Spacecraft
+    from pipeline.flight.validation import Validation
+    from pipeline.lm.flops import token_flops
+    from pipeline.lm.step import init_state, make_train_chunk
+    from pipeline.plan import scenario
+
+    parts.done("import")
+    try:
+        corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check)
+    except Interrupted as interrupted:
+        display.say(f"{interrupted}: stopped before the first step; the same command starts again")
+        return Outcome.STOPPED, {}
+    parts.done("corpus")
+
+    with ExitStack() as stack:
+        ledger_path = directory / "ledger.jsonl"
+        decided, last_step = last_of(ledger_path, "cooldown")
+        store = Store(
+            directory / "checkpoints",
+            directory / "quarantine",
+            config.checkpoint,
+            lambda event, fields: ledger.append(event, **fields),
+        )
+        ledger = Ledger(ledger_path)
+        stack.callback(ledger.close)
+        stack.enter_context(store)
+
+        fresh_state = partial(init_state, config, corpus.vocab_size)
+        restored = store.restore(jax.eval_shape(fresh_state))
+        progress = _progress(config, corpus, restored, decided, last_step)
+        state = restored.state if restored else jax.jit(fresh_state)()
+        parts.done("restore")
+
+        flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
+        mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
+        spacecraft = Spacecraft(config, mission, restored.meta["spacecraft"] if restored else {})
+        ledger.position = lambda: (spacecraft.clock.now(), progress.step)
+        governor = Governor(mission, spacecraft, config.train.chunk_steps)
+        validation = Validation(config, corpus)
+        budget = Budget(config, spacecraft, governor, validation.share)
+        if not (directory / "plan.json").exists():
+            write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
+        if corpus.tokenizer and not (directory / "tokenizer.json").exists():
+            write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
+        parts.done("mission")
+
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
+        about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
+        ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
+        display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
+
+        scalars = Scalars(directory / "tensorboard", progress.step)
+        stack.callback(scalars.close)
+        job = Job(
+            config=config,
+            corpus=corpus,
+            state=state,
+            progress=progress,
+            spacecraft=spacecraft,
+            governor=governor,
+            budget=budget,
+            train_chunk=make_train_chunk(config),
+            validation=validation,
+            store=store,
+            ledger=ledger,
+            scalars=scalars,
+            notices=notices,
+            display=display,
+            parts=parts,
+        )
+        try:
+            outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
+            return outcome, job.totals()
+        except RunFailed as failure:
+            ledger.append("failed", reason=str(failure))
+            raise
+
+
+def _progress(
+    config: Config, corpus: "Corpus", restored: "Restored | None", decided: dict[str, Any] | None, last_step: int
+) -> Progress:
+    """Where the checkpoint left off, and the cooldown if it was decided after that checkpoint."""
+    from pipeline.lm.schedule import NEVER, Cooldown
+
+    progress = Progress.from_json(restored.meta["progress"]) if restored else Progress()
+    if restored and restored.meta["corpus"] != corpus.content_hash:
+        raise BadInput(
+            f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
+            "or another --run_dir"
+        )
+    if decided and progress.cooldown.start == NEVER:
+        progress.cooldown = Cooldown(decided["start"], decided["end"])
+    progress.lost_steps += max(0, last_step - progress.step)
+    return progress
+
+
+def _greeting(
+    config: Config, device: str, parameters: int, tokens: int, restored: "Restored | None", progress: Progress
+) -> str:
+    lost = f", {progress.lost_steps} steps lost so far" if progress.lost_steps else ""
+    where = f"resumes at step {progress.step:,}{lost}" if restored else "starts"
+    return (
+        f"{config.directory} {where}: {parameters / 1e6:.2f} M parameters, {tokens / 1e6:.2f} M training tokens, "
+        f"{config.train.precision} on {device}, {config.orbit.name} with {config.gpu.name} ({config.mission.clock} clock)"
+    )

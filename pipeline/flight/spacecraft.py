@@ -1,0 +1,112 @@
+"""The satellite as the job meets it: what time it is, what charge there is, and what a piece of work costs."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pipeline.config import Config
+from pipeline.flight.clock import Clock, RealClock, SimulatedClock
+from pipeline.plan import Mode, Scenario
+from pipeline.power import Command, Simulator, State, fresh, from_json, to_json
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """One moment of the satellite. Modelled: the plant is flown along the orbit beside the job."""
+
+    mission_s: float
+    charge_wh: float
+    charge: float  # state of charge, share of the capacity
+    plate_c: float
+    heat_j: float
+    sunlit: float  # visible share of the Sun's disk
+    orbit: int  # number of the revolution, from 1
+
+
+class Spent(NamedTuple):
+    """What a piece of work took. Watt-hours at the input of the regulator of GPU and host."""
+
+    seconds: float
+    wh: float
+
+
+class Spacecraft:
+    """Clock and plant together: each piece of work and each pause lets both go on by the same time."""
+
+    def __init__(self, config: Config, scenario: Scenario, saved: dict[str, Any]):
+        """`saved` is what `as_json` gave, or {} at the start of a mission."""
+        self.scenario = scenario
+        self._simulator = Simulator(config.satellite, scenario.timeline)
+        self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
+        self.mode = Mode.OFF
+        self.eclipses: int = saved.get("eclipses", 0)
+        self._was_dark: bool = saved.get("dark", False)
+        self.simulated = config.mission.clock == "simulated"
+        self.clock: Clock
+        if self.simulated:
+            self.clock = SimulatedClock(saved.get("now_s", 0.0))
+            # The process was killed, not the satellite: modelled time goes on where the checkpoint was taken.
+            self.mode = Mode(saved.get("mode", Mode.OFF))
+        else:
+            self.clock = RealClock(scenario.timeline.track.utc(0.0))
+        self.started_s: float = saved.get("started_s", self.clock.now())
+        self._until_s = saved.get("now_s", self.clock.now())
+        self._pass(Mode.OFF)  # the time since then, dark; none on a simulated clock
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "now_s": self._until_s,
+            "started_s": self.started_s,
+            "mode": int(self.mode),
+            "eclipses": self.eclipses,
+            "dark": self._was_dark,
+            "plant": to_json(self.state),
+        }
+
+    def telemetry(self) -> Telemetry:
+        plant, ambient = self.scenario.plant, self._simulator.ambient(self._until_s)
+        return Telemetry(
+            mission_s=self._until_s,
+            charge_wh=self.state.charge_wh,
+            charge=self.state.charge_wh / float(plant.full_wh(self.state)),
+            plate_c=float(plant.plate_c(self.state.heat_j)),
+            heat_j=self.state.heat_j,
+            sunlit=ambient.illumination,
+            orbit=int(self.scenario.timeline.track.revolutions(self._until_s)) + 1,
+        )
+
+    @property
+    def orbits(self) -> float:
+        """Revolutions since the run began."""
+        track = self.scenario.timeline.track
+        return track.revolutions(self._until_s) - track.revolutions(self.started_s)
+
+    def work(self, steps: float, cap_w: float) -> Spent:
+        """Lets the time of `steps` steps' arithmetic pass; on a real clock it has passed already."""
+        if self.simulated:
+            self.clock.spend(steps * self.scenario.step_seconds(cap_w))
+        return self._pass(Mode.TRAIN, cap_w)
+
+    def restart(self) -> Spent:
+        """From power-on of GPU and host to the first step."""
+        if self.simulated:
+            self.clock.spend(self.scenario.restart_s)
+        return self._pass(Mode.RESTART)
+
+    def hold(self, seconds: float) -> Spent:
+        """GPU and host off for `seconds`."""
+        self.clock.spend(seconds)
+        return self._pass(Mode.OFF)
+
+    def _pass(self, mode: Mode, cap_w: float | None = None) -> Spent:
+        """Brings the plant from where it stands to the clock's time, under the load of `mode`."""
+        command: Command = self.scenario.command(mode, cap_w)
+        before_s, self._until_s = self._until_s, self.clock.now()
+        seconds = self._until_s - before_s
+        self.state = self._simulator.advance(self.state, command, before_s, seconds)
+        self.mode = mode
+        dark = self._simulator.ambient(self._until_s).illumination < 0.5
+        self.eclipses += dark and not self._was_dark
+        self._was_dark = dark
+        return Spent(seconds, float(self.scenario.plant.payload_w(command)) * seconds / HOUR_S)

@@ -1,0 +1,59 @@
+"""Loss on held-out text, one piece at a time, so that an eclipse or a notice can come in between."""
+
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.config import Config
+from pipeline.corpus import Corpus
+from pipeline.lm.model import Params
+from pipeline.lm.step import make_evaluate
+
+FORWARD_SHARE = 1 / 3  # of a training step's arithmetic: the backward pass costs twice the forward
+
+
+class Validation:
+    """The same held-out windows each time, evenly spread over the held-out text."""
+
+    def __init__(self, config: Config, corpus: Corpus):
+        self._corpus = corpus
+        self._evaluate = make_evaluate(config)
+        self._rows = config.train.microbatch or config.train.batch
+        windows = corpus.held_out_windows(config.model.context)
+        wanted = (config.train.eval_batches or len(windows)) * config.train.batch
+        if wanted < len(windows):
+            windows = windows[np.linspace(0, len(windows) - 1, wanted).astype(int)]
+        self._windows = windows
+        self._losses: list[Float[np.ndarray, " windows"]] = []
+        self.pieces = math.ceil(len(windows) / self._rows)
+        self.piece_steps = FORWARD_SHARE * self._rows / config.train.batch
+        self.share = self.pieces * self.piece_steps / config.train.eval_every  # of the cost of training
+
+    def advance(self, params: Params) -> dict[str, Any] | None:
+        """Evaluates the next piece; after the last, the result, and a new round begins."""
+        at = len(self._losses) * self._rows
+        piece = self._windows[at : at + self._rows]
+        # The last piece is filled up to the shape that is compiled already.
+        padded = np.resize(piece, (self._rows, piece.shape[1]))
+        self._losses.append(np.asarray(self._evaluate(params, padded))[: len(piece)])
+        if len(self._losses) < self.pieces:
+            return None
+        losses, self._losses = np.concatenate(self._losses), []
+        return describe(losses, self._corpus)
+
+
+def describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:
+    """Mean loss [nats per token], its standard error over windows, and bits per byte where the text is known."""
+    loss = float(losses.mean(dtype=np.float64))
+    error = float(losses.std(ddof=1, dtype=np.float64) / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
+    bits = len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
+    return {
+        "loss": loss,
+        "standard_error": error,
+        "bits_per_byte": loss * bits if bits else None,
+        "bits_per_byte_error": error * bits if bits else None,
+        "unigram_loss": corpus.unigram_loss,
+        "windows": len(losses),
+    }

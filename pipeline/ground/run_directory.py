@@ -1,0 +1,165 @@
+"""A run directory as the ground sees it: finished, interrupted or copied, and never written to."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from tokenizers import Tokenizer
+
+from pipeline.checkpoint import arrays, layout, seal
+from pipeline.checkpoint.restore import META
+from pipeline.checkpoint.seal import Leaf
+from pipeline.config import BadInput, Config, RunFailed, load_file
+from pipeline.lm.model import Params, init_params
+
+_PARAMS = "params."  # where the parameters stand among the sealed arrays of a state
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters of one sealed step, bit for bit what was sealed."""
+
+    step: int
+    params: Params  # nested dict of fp32 arrays
+    vocab_size: int
+    meta: dict[str, Any]  # what training saved beside its state
+    damaged: dict[int, str] = field(default_factory=dict)  # newer steps passed over, and why
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """What `open_run` found. Nothing is read before it is asked for."""
+
+    path: Path
+    config: Config
+
+    @property
+    def steps(self) -> list[int]:
+        """Sealed steps, oldest first; whether each is still whole shows when it is read."""
+        return layout.steps(self.path / "checkpoints")
+
+    def tokenizer(self, vocab_size: int) -> Tokenizer | None:
+        """The tokenizer of a model of `vocab_size`; None for token files, if none was put beside the run.
+
+        Raises:
+            BadInput: missing, unreadable or of another vocabulary.
+        """
+        path = self.path / "tokenizer.json"
+        from_token_files = self.config.corpus.source == "tokens"
+        if from_token_files and not path.exists():
+            return None
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}; copy it from where the run was made") from error
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BadInput(f"{path}: not a tokenizer ({error}); copy it from where the run was made") from error
+        known = tokenizer.get_vocab_size()
+        # Whoever makes token files may round the vocabulary up, as nanoGPT does.
+        if known > vocab_size or (known < vocab_size and not from_token_files):
+            raise BadInput(
+                f"{path}: {known} tokens, but the model has {vocab_size}; copy it from where the run was made"
+            )
+        return tokenizer
+
+    def weights(self, step: int | None = None) -> Weights:
+        """Parameters at `step`, or at the newest sealed step that is whole.
+
+        The files are checked against the SEAL, and the arrays once more when they are in memory. Optimizer moments
+        stay on the disk.
+
+        Raises:
+            BadInput: no sealed checkpoint, no such step, or the checkpoint is of another model than config.yaml.
+            RunFailed: what was asked for is damaged, or Orbax cannot read it.
+        """
+        steps = self.steps
+        if not steps:
+            raise BadInput(f"{self.path}: no sealed checkpoint yet; run it further, or name another run")
+        if step is not None and step not in steps:
+            raise BadInput(f"--step: {step}: not sealed in {self.path}; there are {', '.join(map(str, steps))}")
+        damaged: dict[int, str] = {}
+        for candidate in [step] if step is not None else reversed(steps):
+            try:
+                return self._load(candidate, damaged)
+            except _Damage as damage:
+                damaged[candidate] = str(damage)
+        worst = f"step {next(iter(damaged))}: {next(iter(damaged.values()))}"
+        raise RunFailed(f"{self.path}: {worst}; name another --step, or restore a copy (`train.py verify` lists all)")
+
+    def _load(self, step: int, damaged: dict[int, str]) -> Weights:
+        here = layout.path((self.path / "checkpoints").absolute(), step)
+        sealed, problems = _readable(here, partial(seal.inspect, here, step))
+        if sealed is None or problems:
+            raise _Damage("; ".join(problems[:3]))
+        leaves = {name: leaf for name, leaf in sealed.leaves.items() if name.startswith(_PARAMS)}
+        vocab_size = self._vocab_size(here, leaves)
+        meta = _readable(here, lambda: json.loads((here / META).read_bytes()))
+        found = _readable(here, partial(_read_only, here, leaves))
+        now = arrays.fingerprints(found)
+        if changed := [name for name in leaves if leaves[name] != now[name]]:
+            raise _Damage(f"{changed[0]}: the array differs from what was saved")
+        return Weights(step, _nested(found), vocab_size, meta, damaged)
+
+    def _vocab_size(self, here: Path, leaves: dict[str, Leaf]) -> int:
+        """Of a checkpoint whose arrays are those that config.yaml describes."""
+        embedding = leaves.get(_PARAMS + "embedding")
+        vocab_size = embedding.shape[0] if embedding else 1
+        described = jax.eval_shape(partial(init_params, self.config.model, vocab_size, 0))
+        if other := arrays.difference({_PARAMS[:-1]: described}, leaves):
+            raise BadInput(f"{here}: the checkpoint is of another model than {self.path}/config.yaml: {other}")
+        return vocab_size
+
+
+def open_run(path: Path | str) -> RunDirectory:
+    """The run directory at `path`.
+
+    Raises:
+        BadInput: not a run directory.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise BadInput(f"{path}: no such directory; name the directory of a run")
+    return RunDirectory(path, load_file(path / "config.yaml"))
+
+
+class _Damage(Exception):
+    """One step is not what was sealed."""
+
+
+def _readable(here: Path, read: Callable[[], _Read]) -> _Read:
+    """What `read` returns. Damage is for the SEAL to find: what fails here is the machine or the software."""
+    try:
+        return read()
+    except Exception as error:  # Orbax raises bare Exception
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise RunFailed(
+            f"{here}: cannot be read ({reason}); install the versions that wrote it, or copy it again"
+        ) from error
+
+
+def _read_only(here: Path, leaves: dict[str, Leaf]) -> arrays.Named:
+    """`leaves` and no others: a third of a state under AdamW."""
+    ocp = arrays.orbax()
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    asked = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    with context:
+        return ocp.load_checkpointables(here, {"state": asked})["state"]
+
+
+def _nested(found: arrays.Named) -> Params:
+    """{'params.blocks.q': array} -> {'blocks': {'q': array}}."""
+    params: Params = {}
+    for name, array in found.items():
+        *parents, last = name.removeprefix(_PARAMS).split(".")
+        inside = params
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+        inside[last] = array
+    return params

@@ -1,0 +1,157 @@
+"""From the configured orbit to an SGP4 record that starts at mission second 0."""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from jaxtyping import Float
+from sgp4.api import SGP4_ERRORS, WGS72, Satrec, jday
+from sgp4.earth_gravity import wgs72
+
+from pipeline.config.errors import BadInput
+from pipeline.config.mission import Orbit
+from pipeline.orbit.sun import mean_longitude_deg
+
+EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
+SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
+TROPICAL_YEAR_DAYS = 365.2422
+
+
+@dataclass(frozen=True)
+class Track:
+    """A satellite's path. Mission second 0 is the Julian date `start_jd + start_fraction` (UTC)."""
+
+    satrec: Satrec
+    start_jd: float
+    start_fraction: float
+
+    @property
+    def period_s(self) -> float:
+        """Time of one revolution at the mean motion of the elements [s]."""
+        return 60.0 * 2.0 * math.pi / self.satrec.no_kozai
+
+    def revolutions(self, time_s: float) -> float:
+        """Revolutions flown since mission second 0; its integer part plus 1 is the orbit's number."""
+        return time_s / self.period_s
+
+    def julian(
+        self, time_s: Float[np.ndarray, " time"]
+    ) -> tuple[Float[np.ndarray, " time"], Float[np.ndarray, " time"]]:
+        """Julian date (UTC) of each mission second, as whole and fraction."""
+        return np.full(time_s.shape, self.start_jd), self.start_fraction + time_s / 86400.0
+
+    def utc(self, time_s: float) -> datetime:
+        unix = (self.start_jd - 2440587.5 + self.start_fraction) * 86400.0 + time_s
+        return datetime.fromtimestamp(unix, UTC)
+
+    def positions_km(self, time_s: Float[np.ndarray, " time"]) -> Float[np.ndarray, "time xyz"]:
+        """Positions in the satellite's own frame, TEME [km] (Vallado et al., AIAA 2006-6753).
+
+        Raises:
+            BadInput: where SGP4 has no answer, as for elements propagated past decay.
+        """
+        errors, position, _ = self.satrec.sgp4_array(*self.julian(time_s))
+        bad = np.flatnonzero(errors)
+        if bad.size:
+            when = self.utc(float(time_s[bad[0]])).isoformat(timespec="seconds")
+            raise BadInput(
+                f"orbit: no position at {when}: {SGP4_ERRORS[int(errors[bad[0]])]}; "
+                "use newer elements or an earlier orbit.start"
+            )
+        return position
+
+
+def track(orbit: Orbit) -> Track:
+    """The path that the configuration describes.
+
+    Raises:
+        BadInput: elements that cannot be read, naming the line and what was expected.
+    """
+    if orbit.kind == "tle":
+        assert orbit.tle is not None
+        satrec = _from_tle(*orbit.tle)
+        start = (satrec.jdsatepoch, satrec.jdsatepochF)
+    else:
+        assert orbit.start is not None
+        start = _julian(orbit.start)
+        satrec = _circular(orbit, *start)
+    if orbit.start is not None:
+        start = _julian(orbit.start)
+    return Track(satrec, *start)
+
+
+def checksum(line: str) -> int:
+    """The last digit of an element line: digits add up, a minus counts 1, modulo 10 (CelesTrak, TLE format)."""
+    return sum(int(c) if c.isdigit() else c == "-" for c in line[:68]) % 10
+
+
+def _from_tle(first: str, second: str) -> Satrec:
+    for number, line in enumerate((first, second), 1):
+        where = f"orbit.tle: line {number}"
+        if len(line) != 69 or not line.isascii():
+            raise BadInput(f"{where} has {len(line)} characters, a line of elements has 69: {line!r}")
+        if line[:2] != f"{number} ":
+            raise BadInput(f"{where} must begin with '{number} ': {line!r}")
+        if line[68] != str(checksum(line)):
+            raise BadInput(f"{where} ends with checksum {line[68]}, expected {checksum(line)}: copy the elements again")
+    if first[2:7] != second[2:7]:
+        raise BadInput(
+            f"orbit.tle: line 1 is of satellite {first[2:7]}, line 2 of {second[2:7]}: give one satellite's lines"
+        )
+    try:
+        satrec = Satrec.twoline2rv(first, second)
+    except ValueError as error:
+        raise BadInput(f"orbit.tle: {error}: copy the elements again") from error
+    if satrec.error:
+        raise BadInput(f"orbit.tle: {SGP4_ERRORS[satrec.error]}: copy the elements again")
+    return satrec
+
+
+def _circular(orbit: Orbit, jd: float, fraction: float) -> Satrec:
+    """A circular orbit, without drag, that crosses its ascending node at mission second 0."""
+    assert orbit.altitude_km is not None
+    radius_km = EARTH_RADIUS_KM + orbit.altitude_km
+    mean_motion = math.sqrt(wgs72.mu / radius_km**3)  # [rad/s]
+    if orbit.kind == "sso":
+        assert orbit.ltan_h is not None
+        inclination = sun_synchronous_inclination(radius_km, mean_motion)
+        # Local mean time: the node leads the mean Sun, whose right ascension is its mean longitude, by 15° an hour
+        # after noon.
+        mean_sun_deg = float(mean_longitude_deg(np.array(jd + fraction)))
+        node = math.radians((mean_sun_deg + 15.0 * (orbit.ltan_h - 12.0)) % 360.0)
+    else:
+        assert orbit.inclination_deg is not None
+        inclination, node = math.radians(orbit.inclination_deg), math.radians(orbit.raan_deg)
+    satrec = Satrec()
+    satrec.sgp4init(
+        WGS72,
+        "i",
+        0,
+        jd + fraction - SGP4_EPOCH_JD,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        inclination,
+        0.0,
+        mean_motion * 60.0,
+        node,
+    )
+    return satrec
+
+
+def sun_synchronous_inclination(radius_km: float, mean_motion: float) -> float:
+    """Inclination at which Earth's oblateness turns the node once a year [rad].
+
+    Ω̇ = −3/2 J2 (R/a)² n cos i (Vallado, Fundamentals of Astrodynamics and Applications, 9.6).
+    """
+    rate = 2.0 * math.pi / (TROPICAL_YEAR_DAYS * 86400.0)
+    return math.acos(-rate / (1.5 * wgs72.j2 * (wgs72.radiusearthkm / radius_km) ** 2 * mean_motion))
+
+
+def _julian(moment: datetime) -> tuple[float, float]:
+    """Julian date of a moment; one without a zone is UTC."""
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    return jday(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second + utc.microsecond / 1e6)

@@ -1,0 +1,36 @@
+"""The environment of a mission of any length: days computed when first asked for, always on the same grid."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from pipeline.config.mission import Station
+from pipeline.orbit.elements import Track
+from pipeline.orbit.environment import Environment, environment
+
+DAY_S = 86400.0
+
+
+class Timeline:
+    """Day k covers mission seconds [86,400 k, 86,400 (k + 1)].
+
+    The grid does not depend on when a process started, so that a resumed run sees the bits that an uninterrupted one
+    saw.
+    """
+
+    def __init__(self, track: Track, stations: Sequence[Station] = (), step_s: float = 10.0) -> None:
+        self.track = track
+        self.stations = stations
+        self.step_s = step_s
+        self.day = lru_cache(maxsize=64)(self._day)
+
+    @staticmethod
+    def number(time_s: float) -> int:
+        """The day that a mission second falls in."""
+        return int(time_s // DAY_S)
+
+    def span(self, start_s: float, duration_s: float) -> Environment:
+        """Any stretch on a grid of its own, for planning."""
+        return environment(self.track, start_s, duration_s, self.step_s, self.stations)
+
+    def _day(self, number: int) -> Environment:
+        return environment(self.track, number * DAY_S, DAY_S, self.step_s, self.stations)

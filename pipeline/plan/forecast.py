@@ -1,0 +1,144 @@
+"""What a policy will have done by when: the mission flown ahead of time on the flight's own plant."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.orbit import eclipses, environment
+from pipeline.plan.flyer import Carry, Slot, fly
+from pipeline.plan.scenario import Mode, Scenario
+from pipeline.power import Ambient, State
+from pipeline.power.plant import Scalar
+
+SLOT_S = 10.0
+PIECE_SLOTS = 8640  # a day: one length, so that one compiled scan serves every forecast
+
+
+class Policy(Protocol):
+    """A way to spend energy. `act` is pure JAX over `parameters` and one row of `rows`."""
+
+    parameters: Any
+
+    def rows(self, time_s: Float[np.ndarray, " slot"]) -> Any:
+        """Arrays with one row for each moment."""
+
+    @staticmethod
+    def act(parameters: Any, row: Any, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
+        """Power that the GPU may draw until the next slot [W]; 0: off."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Totals from the start of the forecast to its end."""
+
+    steps: float
+    train_s: float  # time spent training
+    train_wh: float  # drawn by GPU and host at the regulator's input while training
+    harvest_wh: float  # taken from the array
+    restarts: int
+    end_s: float  # mission time
+    ended_by: str  # steps, wh, orbits or horizon: the limit that came first
+    eclipses: list[tuple[float, float]]  # (start_s, end_s)
+    stops_s: list[float]  # mission times at which training is interrupted
+    time_s: Float[np.ndarray, " slot"]  # end of each slot
+    trace: Slot
+
+
+def forecast(
+    scenario: Scenario,
+    policy: Policy,
+    state: State,
+    start_s: float = 0.0,
+    mode: Mode = Mode.OFF,
+    steps: float = np.inf,
+    wh: float = np.inf,
+    orbits: float = np.inf,
+    horizon_s: float = 30 * 86400.0,
+) -> Forecast:
+    """Flies `policy` from `state` at `start_s` until the first of the limits.
+
+    Args:
+        mode: what GPU and host are doing at `start_s`; RESTART begins the restart again.
+        steps, wh: how many more from here; wh counts as `Forecast.train_wh` does.
+        orbits: revolutions since mission second 0, as `Track.revolutions` counts them.
+        horizon_s: give up after this long.
+
+    Raises:
+        BadInput: where the elements give no position.
+    """
+    until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
+    last_s = max(min(until_s.values()), start_s + SLOT_S)
+    left_s = scenario.restart_s if mode == Mode.RESTART else 0.0
+    pieces, time_s = [], start_s
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        machine = scenario.machine()
+        carry = Carry(State(*map(np.float64, state)), np.bool_(mode != Mode.OFF), *map(np.float64, (left_s, 0, 0, 0)))
+        while time_s < last_s:
+            begin_s = time_s + SLOT_S * np.arange(PIECE_SLOTS)
+            sky, rows = _sampled(scenario, begin_s + 0.5 * SLOT_S), policy.rows(begin_s)
+            carry, piece = fly(scenario.plant, machine, policy.act, policy.parameters, carry, sky, rows, SLOT_S)
+            pieces.append(np.stack(piece))
+            time_s += SLOT_S * PIECE_SLOTS
+            if carry.steps >= steps or carry.train_wh >= wh:
+                break
+    flown = np.concatenate(pieces, axis=1)
+    ends_s = start_s + SLOT_S * np.arange(1, flown.shape[1] + 1)
+    trace = Slot(*flown)
+    until_s |= {"steps": _reached(ends_s, trace.steps, steps), "wh": _reached(ends_s, trace.train_wh, wh)}
+    ended_by = min(until_s, key=lambda limit: until_s[limit])
+    return _summary(scenario, state, mode, start_s, until_s[ended_by], ended_by, ends_s, trace)
+
+
+def _summary(
+    scenario: Scenario,
+    state: State,
+    mode: Mode,
+    start_s: float,
+    end_s: float,
+    ended_by: str,
+    ends_s: Float[np.ndarray, " slot"],
+    trace: Slot,
+) -> Forecast:
+    end_s = max(end_s, start_s)
+    count = min(int(np.ceil((end_s - start_s) / SLOT_S)), len(ends_s))
+
+    def at_end(total: Float[np.ndarray, " slot"], before: float) -> float:
+        return float(np.interp(end_s, [start_s, *ends_s], [before, *total])) - before
+
+    on = np.concatenate([[mode != Mode.OFF], trace.mode[:count] > 0])
+    day = environment(scenario.timeline.track, start_s, max(end_s - start_s, SLOT_S), SLOT_S)
+    return Forecast(
+        steps=at_end(trace.steps, 0.0),
+        train_s=at_end(trace.train_s, 0.0),
+        train_wh=at_end(trace.train_wh, 0.0),
+        harvest_wh=at_end(trace.harvest_wh, state.harvest_wh),
+        restarts=int(np.sum(on[1:] & ~on[:-1])),
+        end_s=end_s,
+        ended_by=ended_by,
+        eclipses=eclipses(day),
+        stops_s=[start_s + SLOT_S * float(slot) for slot in np.flatnonzero(on[:-1] & ~on[1:])],
+        time_s=ends_s[:count],
+        trace=Slot(*(column[:count] for column in trace)),
+    )
+
+
+def _reached(ends_s: Float[np.ndarray, " slot"], total: Float[np.ndarray, " slot"], limit: float) -> float:
+    """When a running total reaches its limit [s]; infinite where it does not."""
+    slot = int(np.searchsorted(total, limit))
+    if slot == len(total):
+        return np.inf
+    before = total[slot - 1] if slot else 0.0
+    return float(ends_s[slot] - SLOT_S * (total[slot] - limit) / (total[slot] - before))
+
+
+def _sampled(scenario: Scenario, time_s: Float[np.ndarray, " slot"]) -> Ambient:
+    """The environment at each of evenly spaced moments."""
+    timeline = scenario.timeline
+    first, last = timeline.number(time_s[0]), timeline.number(time_s[-1])
+    days = [timeline.day(number) for number in range(first, last + 1)]
+    grid_s = np.concatenate([day.time_s for day in days])
+    columns = [np.concatenate([getattr(day, name) for day in days]) for name in Ambient._fields[1:]]
+    return Ambient(time_s, *(np.interp(time_s, grid_s, column) for column in columns))

@@ -1,0 +1,101 @@
+"""The greedy rule: train at full power while charge and heat allow, keep the umbra's reserve, hold otherwise."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.orbit.timeline import DAY_S
+from pipeline.plan.reserve import reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.scenario import SUNLIT, Mode, Scenario
+from pipeline.power.plant import Scalar
+
+MARGIN = 0.05  # harvest may be so much smaller, load so much larger, than modelled
+POLL_S = 30.0  # longest time that the flight loop works between two polls
+DWELL_S = 300.0  # training begins only where a restart and this much training fit: restarts cost energy
+
+Series = Float[np.ndarray, " time"]
+
+
+class Limits(NamedTuple):
+    """Where training may begin and must end, at one moment or along time."""
+
+    start_wh: Scalar
+    stop_wh: Scalar
+    start_j: Scalar
+    stop_j: Scalar
+
+
+def decide(charge_wh: Scalar, heat_j: Scalar, training: Scalar, limits: Limits) -> Scalar:
+    """Whether to train until the next poll. Comparisons alone, so that floats and traced arrays both pass.
+
+    Two pairs of thresholds keep it from chattering: it begins where a restart and a dwell fit, and goes on while one
+    more poll fits. What fits leaves the umbra's reserve untouched and the plate below its limit.
+    """
+    fits = (charge_wh >= limits.stop_wh) & (heat_j <= limits.stop_j)
+    begins = (charge_wh >= limits.start_wh) & (heat_j <= limits.start_j)
+    return fits & (begins | training)
+
+
+class Greedy:
+    """The rule for one scenario, for any moment of it."""
+
+    def __init__(self, scenario: Scenario, cap_w: float | None = None) -> None:
+        """`cap_w`: power while training, full power if null.
+
+        Raises:
+            BadInput: when the battery cannot carry the bus alone through an umbra.
+        """
+        self.scenario = scenario
+        self.parameters = scenario.curve.full_w if cap_w is None else cap_w
+        self._day = lru_cache(maxsize=8)(self._limits)
+        self._day(0)
+
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool) -> float:
+        """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""
+        return self.parameters if decide(charge_wh, heat_j, training, self._now(time_s)) else 0.0
+
+    def rows(self, time_s: Series) -> Limits:
+        """The limits at each of `time_s`, as the forecast scans them."""
+        return Limits(*np.array([self._now(moment) for moment in time_s]).T)
+
+    @staticmethod
+    def act(cap_w: Scalar, now: Limits, charge_wh: Scalar, heat_j: Scalar, training: Scalar) -> Scalar:
+        """`poll`, for a scan."""
+        return jnp.where(decide(charge_wh, heat_j, training, now), cap_w, 0.0)
+
+    def _now(self, time_s: float) -> Limits:
+        day = self.scenario.timeline.number(time_s)
+        limits = self._day(day)
+        slot = int((time_s - day * DAY_S) / self.scenario.timeline.step_s)
+        return Limits(limits.start_wh[slot], limits.stop_wh[slot], limits.start_j, limits.stop_j)
+
+    def _limits(self, day: int) -> Limits:
+        plant, timeline = self.scenario.plant, self.scenario.timeline
+        sky = timeline.span(day * DAY_S, 2.0 * DAY_S)
+        command = self.scenario.command(Mode.TRAIN, self.parameters)
+        reserve, stored = reserve_wh(plant, sky, MARGIN), stored_wh(plant, sky, command, MARGIN)
+        poll = 1 + int(np.ceil(POLL_S / timeline.step_s))
+        dwell = poll + int(np.ceil((self.scenario.restart_s + DWELL_S) / timeline.step_s))
+        stop_wh = reserve_after_wh(reserve, stored, poll)
+        # Where even a full battery does not hold a dwell, a full battery is enough to begin.
+        start_wh = np.maximum(stop_wh, np.minimum(reserve_after_wh(reserve, stored, dwell), 0.98 * plant.capacity_wh))
+        start_j, stop_j = self._heat_limits(poll * timeline.step_s, dwell * timeline.step_s)
+        return Limits(start_wh, stop_wh, start_j, stop_j)
+
+    def _heat_limits(self, poll_s: float, dwell_s: float) -> tuple[float, float]:
+        """Enthalpies from which one poll, or restart and dwell, end at or below the limit in full sunlight [J]."""
+        plant = self.scenario.plant
+        heating_w = plant.payload_w(self.scenario.command(Mode.TRAIN, self.parameters)) * (1.0 + MARGIN)
+        limit_j = plant.heat_at(plant.limit_at(self.parameters))
+
+        def begin_j(seconds: float) -> float:
+            # It radiates least where it is coldest, at the beginning.
+            lowest_j = limit_j - heating_w * seconds
+            return limit_j - max(heating_w - plant.radiated_w(lowest_j, SUNLIT), 0.0) * seconds
+
+        stop_j = begin_j(poll_s)
+        # A plate too light for a whole dwell would otherwise never cool enough to begin.
+        return max(min(begin_j(dwell_s), stop_j), 0.5 * (plant.resting_j(SUNLIT) + stop_j)), stop_j

@@ -1,0 +1,59 @@
+"""The least charge from which the satellite survives."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import maximum_filter1d
+
+from pipeline.config.errors import BadInput
+from pipeline.orbit import Environment
+from pipeline.power import Ambient, Command, Plant
+from pipeline.power.plant import HOUR_S
+from pipeline.power.simulator import columns
+
+Series = Float[np.ndarray, " time"]
+
+
+def stored_wh(plant: Plant, sky: Environment, command: Command, margin: float) -> Series:
+    """Charge gained from the first sample up to each sample under a constant command, were the battery never full [Wh].
+
+    Harvest is taken `margin` lower and load `margin` higher than modelled.
+    """
+    ambient = Ambient(sky.time_s, *columns(sky))
+    load_w = plant.bus_load_w(ambient) + plant.payload_w(command)
+    surplus_w = plant.array_w(ambient) * (1.0 - margin) - load_w * (1.0 + margin)
+    charged_w = np.clip(surplus_w, 0.0, plant.charge_max_w) * plant.charge_efficiency
+    rate_w = charged_w + np.minimum(surplus_w, 0.0) / plant.discharge_efficiency
+    rate_w = rate_w - plant.self_discharge_per_s * plant.capacity_wh * HOUR_S
+    # Rectangles that end at the sample: what the slot before a sample stored is known when it begins.
+    return np.concatenate([[0.0], np.cumsum(rate_w[:-1]) * sky.step_s / HOUR_S])
+
+
+def reserve_wh(plant: Plant, sky: Environment, margin: float) -> Series:
+    """The least charge at each sample from which the floor holds to the end of `sky` with the payload off [Wh].
+
+    For one umbra this is E_floor + (P_bus + P_heat) t / η_d of the t that is left of it; written as the largest
+    deficit of all that lies ahead, it holds as well for eclipses that follow each other faster than the array refills.
+
+    Raises:
+        BadInput: when a full battery does not last.
+    """
+    stored = stored_wh(plant, sky, Command(0.0, 0.0), margin)
+    needed = plant.floor_wh + stored - np.minimum.accumulate(stored[::-1])[::-1]
+    if needed.max() > plant.capacity_wh:
+        raise BadInput(
+            f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: the bus alone needs "
+            f"{needed.max() - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
+            f"{plant.capacity_wh - plant.floor_wh:.0f}; enlarge battery or array"
+        )
+    return needed
+
+
+def reserve_after_wh(reserve: Series, stored: Series, slots: int) -> Series:
+    """The least charge at each sample from which `slots` slots of a load end, and pass, at or above the reserve [Wh].
+
+    Args:
+        reserve: what must be left at each sample [Wh].
+        stored: `stored_wh` under that load.
+    """
+    size = slots + 1
+    return maximum_filter1d(reserve - stored, size, origin=-(size // 2), mode="nearest") + stored

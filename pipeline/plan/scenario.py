@@ -1,0 +1,71 @@
+"""What a plan is made for: an orbit's timeline, a plant, a GPU and what one step of training costs."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pipeline.config.mission import Gpu, Mission, Orbit, Satellite
+from pipeline.orbit import Timeline, track
+from pipeline.plan.flyer import Machine
+from pipeline.power import Ambient, Command, GpuCurve, Plant, plant
+
+
+class Mode(IntEnum):
+    """What GPU and host are doing."""
+
+    OFF = 0
+    RESTART = 1  # powered, not yet training
+    TRAIN = 2
+
+
+SUNLIT, DARK = Ambient(0.0, 1.0, 0.0, 0.0), Ambient(0.0, 0.0, 0.0, 0.0)  # as the radiator sees them
+
+
+@dataclass(frozen=True)
+class Scenario:
+    timeline: Timeline
+    satellite: Satellite
+    plant: Plant
+    curve: GpuCurve
+    host_w: float
+    restart_s: float
+    step_flops: float
+
+    def command(self, mode: Mode, cap_w: float | None = None) -> Command:
+        """What GPU and host draw in a mode; `cap_w` null: full power."""
+        if mode == Mode.OFF:
+            return Command(0.0, 0.0)
+        if mode == Mode.RESTART:
+            return Command(self.curve.idle_w, self.host_w)
+        return Command(self.curve.full_w if cap_w is None else cap_w, self.host_w)
+
+    def step_seconds(self, cap_w: float | None = None) -> float:
+        return self.curve.step_seconds(self.step_flops, cap_w)
+
+    @property
+    def heat_binds(self) -> bool:
+        """Whether full power in sunlight, kept up for ever, would pass the plate's limit."""
+        limit_j = self.plant.heat_at(self.plant.limit_at(self.curve.full_w))
+        return bool(self.plant.payload_w(self.command(Mode.TRAIN)) > self.plant.radiated_w(limit_j, SUNLIT))
+
+    def machine(self) -> Machine:
+        """GPU and host as the arrays that a compiled flight takes."""
+        curve = self.curve
+        seconds = self.step_flops / curve.flops_per_s, curve.overhead_s
+        return Machine(curve.shares, curve.watts, *seconds, curve.idle_w, self.host_w, self.restart_s)
+
+
+def scenario(orbit: Orbit, satellite: Satellite, gpu: Gpu, mission: Mission, step_flops: float) -> Scenario:
+    """The scenario of a configuration. `step_flops` is the model's own; `mission.step_flops` replaces it where given.
+
+    Raises:
+        BadInput: elements that cannot be read.
+    """
+    return Scenario(
+        Timeline(track(orbit), mission.stations),
+        satellite,
+        plant(satellite),
+        GpuCurve(gpu),
+        satellite.loads.host_w,
+        mission.restart_s,
+        mission.step_flops or step_flops,
+    )

@@ -1,0 +1,15 @@
+"""What all tests share: one compilation cache, so that the same program is compiled once."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache() -> None:
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

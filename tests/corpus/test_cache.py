@@ -1,0 +1,196 @@
+"""The cache: an entry is whole or not there, whoever was killed and whatever was damaged."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import BadInput
+from pipeline.config.learning import Corpus as CorpusConfig
+from pipeline.corpus import dataset, open_corpus
+
+TEXT = b"The satellite crosses the terminator; the battery takes over.\n" * 2000
+
+
+@pytest.fixture
+def config(configure: Callable[..., CorpusConfig], tmp_path: Path) -> CorpusConfig:
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    return configure(path=str(tmp_path / "a.txt"))
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One item for each time that text is tokenised."""
+    made: list[int] = []
+    real = dataset.tokenise
+    monkeypatch.setattr(dataset, "tokenise", lambda *given: made.append(1) or real(*given))
+    return made
+
+
+def test_text_is_tokenised_once(config: CorpusConfig, builds: list[int]) -> None:
+    first, second = open_corpus(config, 16, 0), open_corpus(config, 16, 0)
+    assert first.content_hash == second.content_hash
+    assert bytes(second.train.astype("u1")) + bytes(second.held_out.astype("u1")) == TEXT
+    assert len(builds) == 1
+
+
+def test_changed_text_or_settings_are_tokenised_anew(config: CorpusConfig, builds: list[int]) -> None:
+    before = open_corpus(config, 16, 0)
+    path = Path(str(config.path))
+    path.write_bytes(TEXT.replace(b"battery", b"BATTERY"))  # same size
+    assert b"BATTERY" in bytes(open_corpus(config, 16, 0).train.astype("u1"))
+    path.write_bytes(TEXT)
+    assert open_corpus(config, 16, 0).content_hash == before.content_hash
+    assert len(builds) == 2
+    for change in ({"held_out": 0.2}, {"tokenizer": "char"}, {"limit_mb": 0.05}):
+        assert open_corpus(config.model_copy(update=change), 16, 0).content_hash != before.content_hash
+    assert len(builds) == 5
+
+
+@pytest.mark.parametrize("name", ["train.bin", "held_out.bin", "tokenizer.json", "meta.json"])
+@pytest.mark.parametrize("damage", ["flip", "flip unseen", "truncate", "remove"])
+def test_a_damaged_entry_is_built_anew(config: CorpusConfig, builds: list[int], name: str, damage: str) -> None:
+    whole = open_corpus(config, 16, 0)
+    [path] = config.cache_dir.glob(f"*/{name}")
+    status, data = path.stat(), bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(data[:-1])
+    else:
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+        if damage == "flip unseen":  # as radiation does: without a trace in the file's times
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = open_corpus(config, 16, 0)
+    assert len(builds) == 2
+    assert again.content_hash == whole.content_hash
+    assert bytes(again.train.astype("u1")) + bytes(again.held_out.astype("u1")) == TEXT
+
+
+def test_unchanged_sources_are_not_read_again(config: CorpusConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.corpus import hashing
+
+    monkeypatch.setattr(hashing, "_RACY_NS", 0)
+    open_corpus(config, 16, 0)
+    read: list[Path] = []
+    real = hashing.hash_file
+    monkeypatch.setattr(hashing, "hash_file", lambda path, tick: read.append(path) or real(path, tick))
+    open_corpus(config, 16, 0)
+    assert Path(str(config.path)) not in read
+    (config.cache_dir / "hashes.json").write_text('{"damaged": ')
+    open_corpus(config, 16, 0)
+    assert Path(str(config.path)) in read
+
+
+def test_a_tick_that_raises_leaves_nothing(configure: Callable[..., CorpusConfig], tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_bytes(TEXT * 40)
+    for tokenizer in ("byte", "char", "bpe"):
+        calls = 0
+
+        def stop() -> None:
+            nonlocal calls
+            calls += 1
+            if calls > 5:
+                raise KeyboardInterrupt
+
+        config = configure(path=str(tmp_path / "b.txt"), tokenizer=tokenizer)
+        with pytest.raises(KeyboardInterrupt):
+            open_corpus(config, 16, 0, stop)
+        assert {path.name for path in config.cache_dir.iterdir()} <= {"lock", "hashes.json"}
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from pipeline.config.learning import Corpus
+from pipeline.corpus import open_corpus
+config = Corpus(source="text", path=sys.argv[1], tokenizer="bpe", vocab_size=300, cache_dir=Path(sys.argv[2]))
+print(open_corpus(config, 16, 0).content_hash)
+"""
+
+
+def child(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_process_killed_while_tokenising_leaves_nothing_that_is_taken_for_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_bytes(TEXT * 100)
+    cache, clean = tmp_path / "cache", tmp_path / "clean"
+    source = str(tmp_path / "b.txt")
+    killed_in = set()
+    for size in (1, 500_000, 1_500_000):  # of train.bin, when the kill comes
+        process = child(source, str(cache))
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            drafts = list(cache.glob("*.draft/train.bin"))
+            if drafts and drafts[0].stat().st_size >= size:
+                break
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it finished before it could be killed"
+        killed_in.update(path.parent.name for path in cache.glob("*.draft/train.bin"))
+        assert not list(cache.glob("*/meta.json"))
+    assert killed_in, "no kill came while tokens were written"
+    again, fresh = child(source, str(cache)).communicate()[0], child(source, str(clean)).communicate()[0]
+    assert again == fresh != ""
+    assert not list(cache.glob("*.draft")), "the leftovers of a killed build are never removed"
+
+
+def test_two_processes_build_one_entry(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_bytes(TEXT * 10)
+    both = [child(str(tmp_path / "b.txt"), str(tmp_path / "cache")) for _ in range(2)]
+    first, second = (process.communicate()[0] for process in both)
+    assert first == second != ""
+    assert len(list((tmp_path / "cache").glob("*/meta.json"))) == 1
+
+
+def test_too_little_space_is_said_before_anything_is_written(
+    config: CorpusConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    with pytest.raises(
+        BadInput, match=re.escape(f"corpus.cache_dir: {config.cache_dir}: 0 MB free, but") + ".*limit_mb"
+    ):
+        open_corpus(config, 16, 0)
+    assert not list(config.cache_dir.glob("*.draft"))
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=1m none "$2" && exec "$0" -c "$1" "$3" "$2"
+"""
+
+
+def test_a_disk_that_fills_up_is_bad_input_and_leaves_nothing(tmp_path: Path) -> None:
+    """On a real file system of 1 MB; the compressed text hides what it will need."""
+    import gzip
+
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(TEXT * 80))
+    (tmp_path / "small").mkdir()
+    catching = (
+        CHILD.replace("print(", "try:\n  open_corpus(config, 16, 0)\nexcept Exception as error:\n  print(", 1).rsplit(
+            "print("
+        )[0]
+        + "print(type(error).__name__, error, list(config.cache_dir.glob('*.draft')))\n"
+    )
+    arguments = [sys.executable, catching, str(tmp_path / "small"), str(tmp_path / "b.txt.gz")]
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", FULL_DISK, *arguments], capture_output=True, text=True)
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip("this machine does not let a test mount a small file system")
+    assert done.stdout.startswith("BadInput corpus.cache_dir:"), done.stderr
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_a_folder_that_cannot_be_written_is_named(configure: Callable[..., CorpusConfig], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"corpus.cache_dir: .*file/cache: .*name a folder that can be written"):
+        open_corpus(configure(path=str(tmp_path / "a.txt"), cache_dir=tmp_path / "file/cache"), 16, 0)

@@ -1,0 +1,86 @@
+"""A small run made of the real parts: a corpus, a state trained for some steps, sealed checkpoints, a tokenizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.checkpoint import Store
+from pipeline.config import Config, dump_yaml
+from pipeline.corpus import open_corpus
+from pipeline.lm.schedule import Cooldown
+from pipeline.lm.step import init_state, make_train_chunk
+
+SENTENCES = [
+    "the sun rises over the sea.\n",
+    "the satellite sleeps in shadow.\n",
+    "a model learns while the array turns.\n",
+]
+STEPS = (20, 40)
+
+
+def make_run(path: Path, text: str, **learning: Any) -> Path:
+    """A run directory at `path` with the steps of STEPS sealed."""
+    path.mkdir()
+    (path.parent / f"{path.name}.txt").write_text(text, encoding="utf-8")
+    corpus_config = {
+        "source": "text",
+        "path": str(path.parent / f"{path.name}.txt"),
+        "cache_dir": str(path.parent / "cache"),
+    }
+    config = Config(
+        corpus={"tokenizer": "char", **corpus_config, **learning.get("corpus", {})},
+        model={
+            "depth": 2,
+            "width": 32,
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 16,
+            "context": 24,
+            **learning.get("model", {}),
+        },
+        train={"batch": 8, "chunk_steps": 20, "precision": "fp32"},
+        optimizer={"warmup_steps": 5},
+    )
+    corpus = open_corpus(config.corpus, config.model.context, config.seed)
+    (path / "config.yaml").write_text(dump_yaml(config))
+    if corpus.tokenizer:
+        corpus.tokenizer.save(str(path / "tokenizer.json"))
+    state = init_state(config, corpus.vocab_size)
+    train_chunk = make_train_chunk(config)
+    with Store(path / "checkpoints", path / "quarantine", config.checkpoint, lambda event, fields: None) as store:
+        for step in STEPS:
+            tokens = corpus.batches.chunk((step - 20) * 8, 20, 8)
+            state, _ = train_chunk(state, tokens, 20, Cooldown())
+            assert store.save(step, state, {"corpus": corpus.content_hash}, urgent=True)
+            assert store.wait(None)
+    return path
+
+
+def some_text(sentences: int = 400, seed: int = 0) -> str:
+    order = np.random.default_rng(seed).integers(len(SENTENCES), size=sentences)
+    return "".join(SENTENCES[i] for i in order)
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only for every test: whoever damages it copies it first."""
+    return make_run(tmp_path_factory.mktemp("runs") / "char", some_text())
+
+
+@pytest.fixture(scope="session")
+def bpe_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text = some_text() + "żółw, 東京, 🛰️, naïve\n" * 40
+    return make_run(tmp_path_factory.mktemp("runs") / "bpe", text, corpus={"tokenizer": "bpe", "vocab_size": 300})
+
+
+@pytest.fixture
+def fingerprint() -> Callable[[Path], dict[str, tuple[int, int]]]:
+    """Size and time of change of everything under a directory, for tests that nothing was written."""
+
+    def take(root: Path) -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in [root, *root.rglob("*")]}
+
+    return take

@@ -1,0 +1,104 @@
+"""The network against plain NumPy-like references."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipeline.config.learning import Model
+from pipeline.lm import loss
+from pipeline.lm.flops import token_flops
+from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate
+
+SHAPE = Model(depth=3, width=48, heads=6, kv_heads=2, context=24)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    """Random everywhere, the zero-initialised projections too, so that nothing is hidden by a zero."""
+    fresh = init_params(SHAPE, 97, seed=0)
+    leaves, tree = jax.tree.flatten(fresh)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def forward(params: dict, tokens: jax.Array) -> jax.Array:
+    return Transformer.apply(SHAPE, params, tokens, jnp.float32)
+
+
+def test_a_later_token_never_changes_an_earlier_state(params: dict) -> None:
+    tokens = jax.random.randint(jax.random.key(2), (2, 24), 0, 97)
+    changed = tokens.at[:, 15].add(1)
+    a, b = forward(params, tokens), forward(params, changed)
+    np.testing.assert_array_equal(a[:, :15], b[:, :15])
+    assert not np.allclose(a[:, 15:], b[:, 15:])
+
+
+def test_forward_equals_a_plain_reference(params: dict) -> None:
+    """The same network written position by position, without scan, fused attention or grouping tricks."""
+    tokens = np.array(jax.random.randint(jax.random.key(3), (24,), 0, 97))
+    channels = SHAPE.channels_per_head
+    cos, sin = rotary_angles(jnp.arange(24), SHAPE)
+    x = params["embedding"][tokens]
+    for i in range(SHAPE.depth):
+        w = {name: value[i] for name, value in params["blocks"].items()}
+        h = rms_norm(x, w["attention_norm"], SHAPE.norm_eps)
+        q, k, v = ((h @ w[n]).reshape(24, -1, channels) for n in ("q", "k", "v"))
+        q, k = (rotate(rms_norm(a, w[f"{n}_norm"], SHAPE.norm_eps), cos, sin) for a, n in ((q, "q"), (k, "k")))
+        out = np.zeros((24, SHAPE.query_heads, channels), np.float32)
+        for head in range(SHAPE.query_heads):
+            group = head // (SHAPE.query_heads // SHAPE.key_heads)
+            for t in range(24):
+                scores = np.array(k[: t + 1, group] @ q[t, head]) / channels**0.5
+                weights = np.exp(scores - scores.max())
+                out[t, head] = weights @ np.array(v[: t + 1, group]) / weights.sum()
+        x = x + out.reshape(24, -1) @ w["o"]
+        h = rms_norm(x, w["mlp_norm"], SHAPE.norm_eps)
+        x = x + (jax.nn.silu(h @ w["gate"]) * (h @ w["up"])) @ w["down"]
+    expected = rms_norm(x, params["norm"], SHAPE.norm_eps)
+    np.testing.assert_allclose(forward(params, tokens[None])[0], expected, rtol=2e-4, atol=2e-4)
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
+    cos, sin = rotary_angles(jnp.arange(24), SHAPE)
+    q = jnp.ones((24, 1, SHAPE.channels_per_head))
+    turned = rotate(q, cos, sin)[:, 0]
+    np.testing.assert_allclose(jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(q[:, 0], axis=-1), rtol=1e-5)
+    products = np.array(turned @ turned.T)
+    for distance in range(20):
+        assert np.ptp(np.diagonal(products, distance)) < 1e-4
+
+
+def test_a_fresh_network_is_no_better_than_chance() -> None:
+    fresh = init_params(SHAPE, 97, seed=0)
+    tokens = jax.random.randint(jax.random.key(4), (4, 25), 0, 97)
+    losses = loss.token_losses(forward(fresh, tokens[:, :-1]), fresh["embedding"], tokens[:, 1:])
+    assert float(losses.mean()) == pytest.approx(np.log(97), abs=0.1)
+
+
+def test_blocked_loss_equals_whole_loss_and_its_gradient(params: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = jax.random.randint(jax.random.key(5), (4, 25), 0, 97)
+
+    def mean_loss(p: dict) -> jax.Array:
+        return loss.token_losses(forward(p, tokens[:, :-1]), p["embedding"], tokens[:, 1:]).mean()
+
+    whole = jax.value_and_grad(mean_loss)(params)
+    monkeypatch.setattr(loss, "MAX_LOGITS", 97 * 10)  # no divisor of 96 tokens is 10: it must find 8
+    blocked = jax.value_and_grad(mean_loss)(params)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(blocked), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_flops_formula_agrees_with_xla() -> None:
+    """XLA counts the matrix products it really does; attention's masked half is counted by both."""
+    shape = Model(depth=1, width=128, heads=4, context=64)
+    fresh = init_params(shape, 256, seed=0)
+    tokens = jnp.zeros((4, 65), jnp.int32)
+
+    def mean_loss(p: dict) -> jax.Array:
+        hidden = Transformer.apply(shape, p, tokens[:, :-1], jnp.float32)
+        return loss.token_losses(hidden, p["embedding"], tokens[:, 1:]).mean()
+
+    counted = jax.jit(jax.grad(mean_loss)).lower(fresh).compile().cost_analysis()["flops"]
+    assert counted == pytest.approx(4 * 64 * token_flops(shape, 256), rel=0.15)

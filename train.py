@@ -1,0 +1,68 @@
+"""Dayside's one command. `train.py --config FILE` trains, or resumes; `train.py VERB --help` explains each verb."""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: start the same command again
+
+VERBS = {
+    "run": ("train", "train, or resume: the same line both times"),
+    "evaluate": ("pipeline.ground.evaluate", "loss, bits per byte and perplexity on held-out text"),
+    "sample": ("pipeline.ground.sample", "text from the trained model"),
+    "verify": ("pipeline.ground.verify", "check every seal of a run"),
+    "export": ("pipeline.ground.export", "safetensors for transformers, vLLM and llama.cpp"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one verb and returns the exit code: 0 done, 75 stopped and resumable, 2 bad input, 1 failed."""
+    from pipeline.config import BadInput, RunFailed
+
+    words = [word for word in arguments if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(f"{__doc__}\n\n" + "\n".join(f"  {verb:<10}{about}" for verb, (_, about) in VERBS.items()))
+        return DONE
+    verb = words[0] if words[0] in VERBS else "run"
+    try:
+        return _entry(verb)(words[1:] if words[0] in VERBS else words)
+    except (BadInput, RunFailed) as error:
+        if "--debug" in arguments:
+            raise
+        print(f"train.py {verb}: {error}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, BadInput) else FAILED
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def run(arguments: Sequence[str]) -> int:
+    """`train.py run`: the training itself, then the closing table."""
+    from pipeline.config import BadInput, load
+    from pipeline.flight.run import Outcome, fly
+
+    if arguments and not arguments[0].startswith("-"):
+        raise BadInput(f"verb: {arguments[0]}: not known; one of {', '.join(VERBS)}")
+    config = load([word for word in arguments if word != "--json"])
+    outcome, totals = fly(config, quiet="--json" in arguments)
+    if "--json" in arguments:
+        print(json.dumps({"outcome": outcome.value, "run_dir": str(config.directory)} | totals))
+    elif outcome is Outcome.DONE:
+        from pipeline.ground.summary import show
+
+        show(config.directory)
+    else:
+        print("stopped; the same command resumes", file=sys.stderr)
+    return DONE if outcome is Outcome.DONE else RESUMABLE
+
+
+def _entry(verb: str) -> Callable[[Sequence[str]], int]:
+    module, _ = VERBS[verb]
+    return run if verb == "run" else importlib.import_module(module).main
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
