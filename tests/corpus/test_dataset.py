@@ -168,6 +168,7 @@ def test_a_large_file_is_tokenised_in_bounded_memory(tokenizer: str, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
 def test_two_gigabytes_are_tokenised_in_one_and_a_half(tokenizer: str, tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", 2000)
