@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
 import yaml
 from jsonargparse import ArgumentParser
 from pydantic import BaseModel, ValidationError
@@ -23,7 +24,11 @@ class _Parser(ArgumentParser):
 
 def parser(prog: str = "train.py run") -> ArgumentParser:
     """The parser of every key of Config: --config FILE, --KEY VALUE, --print_config, --help."""
-    made = _Parser(prog=prog, description="Every key can stand in the YAML file or, as --section.key VALUE, here.")
+    made = _Parser(
+        prog=prog,
+        allow_abbrev=False,
+        description="Every key can stand in the YAML file or, as --section.key VALUE, here.",
+    )
     made.add_argument("--config", action="config", help="YAML file; sections may name other files, relative to it")
     made.add_class_arguments(Config, None)
     return made

@@ -1,13 +1,27 @@
 """Which chip the run uses, and how XLA is set up before the first array exists."""
 
+import ctypes
 import os
 import warnings
 from pathlib import Path
 
 from pipeline.config import BadInput
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 # Reductions and scatters in a fixed order: an interrupted run must end with the bits of the uninterrupted one.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory: XLA on a CPU frees and asks again for its scratch space at every dispatch.
+
+    Measured on 2 cores, one step a dispatch, 0.9 M parameters: 51,000 page faults and 95 ms of kernel time a step
+    without this, 3,000 faults and 8 ms with it. Other C libraries have no such call and go without.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1)):
+            libc.mallopt(option, value)
 
 
 def choose_device(wanted: str, cache: Path) -> str:
@@ -19,6 +33,7 @@ def choose_device(wanted: str, cache: Path) -> str:
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
+    keep_memory()
     import jax
 
     # Compiling again after every eclipse is paid for in watt-hours, so that everything compiled is kept.

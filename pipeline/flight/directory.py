@@ -3,36 +3,44 @@
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.config import BadInput, Config, dump_yaml, load_file
+from pipeline.flight.ledger import last_of
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
-# The budget is free until the cooldown is decided; the loop sees to that.
 FREE = (
     *("name", "run_dir", "corpus.path", "corpus.cache_dir", "checkpoint", "orbit", "satellite", "gpu", "mission"),
-    *("budget", "train.chunk_steps", "train.device", "train.log_every", "train.max_skipped", "train.eval"),
+    *("train.chunk_steps", "train.device", "train.log_every", "train.max_skipped", "train.eval"),
 )
+CONFIG, LEDGER = "config.yaml", "ledger.jsonl"
 
 
 def open_directory(config: Config) -> Path:
-    """The run directory of `config`, with `config.yaml` in it.
+    """The run directory of `config`: a new one, or one that holds the same run.
 
     Raises:
         BadInput: it belongs to another run, or cannot be written.
     """
     directory = config.directory
-    saved = directory / "config.yaml"
-    if saved.exists():
-        _require_same(directory, config, load_file(saved))
-    elif (directory / "ledger.jsonl").exists() or (directory / "checkpoints").exists():
-        raise BadInput(f"run_dir: {directory}: has checkpoints but no config.yaml; copy it back, or give another --run_dir")
+    if (directory / CONFIG).exists():
+        _require_same(directory, config, load_file(directory / CONFIG))
+    elif any((directory / "checkpoints").glob("[0-9]*")):
+        raise BadInput(f"run_dir: {directory}: checkpoints, but no {CONFIG}; copy it back, or give another --run_dir")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(saved, dump_yaml(config))
+        with TemporaryFile(dir=directory):
+            pass
     except OSError as error:
-        raise BadInput(f"run_dir: {directory}: cannot be written ({error.strerror}); give a --run_dir that can") from error
+        reason = error.strerror or str(error)
+        raise BadInput(f"run_dir: {directory}: cannot be written ({reason}); give a --run_dir that can") from error
     return directory
+
+
+def record_config(config: Config) -> None:
+    """Makes the directory this run's. Done once everything has been checked, so that a mistake can be mended."""
+    write_atomically(config.directory / CONFIG, dump_yaml(config))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -52,7 +60,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
     ours, theirs = _flat(config.model_dump(mode="json")), _flat(saved.model_dump(mode="json"))
-    changed = [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(FREE)]
+    # The budget may be changed until the cooldown that ends it is decided.
+    decided, _ = last_of(directory / LEDGER, "cooldown")
+    free = FREE if decided else (*FREE, "budget")
+    changed = [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(free)]
     if changed:
         now = ", ".join(f"{key} {json.dumps(ours[key])} (was {json.dumps(theirs.get(key))})" for key in changed)
         raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")

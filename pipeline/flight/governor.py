@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pipeline.config import BadInput
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.plan import Greedy, Mode, Scenario
+from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import POLL_S
 
 
@@ -39,25 +40,25 @@ class Governor:
         self._chunk_steps = chunk_steps
         if self.step_s > POLL_S:
             raise BadInput(
-                f"mission.step_flops: a step takes {self.step_s:.0f} s on {scenario.curve.full_w:.0f} W, but charge must be "
+                f"mission.step_flops: {scenario.step_flops:g}: a step takes {self.step_s:.0f} s, but charge must be "
                 f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"
             )
 
     @property
     def chunk_steps(self) -> int:
-        """Steps that fit between two polls, at most the configured number."""
-        return max(1, min(self._chunk_steps, int(POLL_S / self.step_s)))
+        """Steps that fit between two polls, which are as dense as the slots of the forecast."""
+        return max(1, min(self._chunk_steps, int(SLOT_S / self.step_s)))
 
     def poll(self) -> Directive:
         craft = self._spacecraft
         seen = craft.telemetry()
-        deadline_s = seen.mission_s + POLL_S
+        deadline_s = seen.mission_s + SLOT_S
         cap_w = self.rule.poll(seen.mission_s, seen.charge_wh, seen.heat_j, craft.mode != Mode.OFF)
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.mode != Mode.OFF else Mode.RESTART
             return Directive(mode, cap_w, self.chunk_steps, deadline_s, Save.NONE, "charge allows")
         stopping = craft.mode != Mode.OFF
-        reason = "recharging" if seen.sunlit > 0.5 else "umbra reserve"
+        reason = self.rule.why_off(seen.mission_s, seen.heat_j, seen.sunlit > 0.5)
         return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if stopping else Save.NONE, reason)
 
     def report(self, steps: float, seconds: float) -> None:

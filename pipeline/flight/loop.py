@@ -28,7 +28,7 @@ TELEMETRY_EVERY_S = 60.0  # of mission time
 
 @dataclass
 class Job:
-    """Everything that the loop works with. What must survive is in `state`, `progress` and `spacecraft`, nowhere else."""
+    """Everything that the loop works with. What must survive is in `state`, `progress` and `spacecraft` alone."""
 
     config: Config
     corpus: Corpus
@@ -47,8 +47,8 @@ class Job:
     parts: Parts
 
     def __post_init__(self) -> None:
-        decided = self.progress.cooldown.end != NEVER
-        self.total = self.progress.cooldown.end if decided else self.budget.total_steps(self.progress)
+        if not self.progress.planned_steps:
+            self.progress.planned_steps = self.budget.total_steps(self.progress)
         self.mode = Mode.OFF
         self.loss = float("nan")
         self.tokens_per_s = 0.0
@@ -117,13 +117,14 @@ class Job:
 
     def validate(self, directive: Directive) -> None:
         """One piece of held-out text; the result when the last is done."""
-        result = self.validation.advance(self.state.params)
+        result = self.validation.advance(self.state.params, self.progress.validated_pieces)
         spent = self.spacecraft.work(self.validation.piece_steps, directive.cap_w)
         self.progress.train_s += spent.seconds
         self.progress.train_wh += spent.wh
+        self.progress.validated_pieces += 1
         if result is None:
             return
-        self.progress.validated_step = self.progress.step
+        self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
         self.ledger.append("validation", **result)
         names = ("loss", "bits_per_byte")
         self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
@@ -136,20 +137,20 @@ class Job:
     # ================= decisions =================
 
     def decide_cooldown(self) -> None:
-        """When the forecast says that the cooldown begins here, it does, and that is written down before it is acted on."""
-        if self.progress.cooldown.start != NEVER or self.progress.step < self.budget.cooldown_start(self.total):
+        """Where the forecast says that the cooldown begins, it does; that is written down before it is acted on."""
+        progress, budget = self.progress, self.budget
+        if progress.cooldown.start != NEVER or progress.step < budget.cooldown_start(progress.planned_steps):
             return
-        self.total = self.budget.total_steps(self.progress)
-        if self.progress.step < self.budget.cooldown_start(self.total):
+        progress.planned_steps = budget.total_steps(progress)
+        if progress.step < budget.cooldown_start(progress.planned_steps):
             return  # the forecast has moved away
-        self.progress.cooldown = self.budget.decide(self.progress, self.total)
-        self.total = self.progress.cooldown.end
-        self.ledger.append("cooldown", start=self.progress.cooldown.start, end=self.total)
+        progress.cooldown = budget.decide(progress)
+        self.ledger.append("cooldown", start=progress.cooldown.start, end=progress.cooldown.end)
 
     def next_boundary(self) -> int:
         """The next step at which something other than training happens."""
-        step, every = self.progress.step, self.config.train.eval_every
-        boundaries = [step + every - step % every, self.budget.cooldown_start(self.total), self.total]
+        step, every, planned = self.progress.step, self.config.train.eval_every, self.progress.planned_steps
+        boundaries = [step + every - step % every, self.budget.cooldown_start(planned), planned]
         return min((b for b in boundaries if b > step), default=step + 1)
 
     def validation_due(self) -> bool:
@@ -173,8 +174,8 @@ class Job:
     # ================= saving =================
 
     def save_due(self) -> bool:
-        """By the mission's clock, and by the wall's: a rehearsal must not lose an hour of this machine's work either."""
-        return self.next_save_s() <= 0.0
+        """By the mission's clock and by the wall's: a rehearsal must not lose an hour of this machine either."""
+        return self.next_save_s() <= 0.0 and not self.validation_due()
 
     def next_save_s(self) -> float:
         since = max(self.spacecraft.clock.now() - self.saved_s, time.monotonic() - self.saved_wall_s)
@@ -184,6 +185,7 @@ class Job:
         """Starts a save; an urgent one returns when it is sealed, or has failed."""
         meta = {
             "corpus": self.corpus.content_hash,
+            "budget": self.config.budget.model_dump(),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }
@@ -220,11 +222,11 @@ class Job:
             self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
             self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
-        left_s = (self.total - self.progress.step) / steps_per_s if steps_per_s else None
+        left_s = (self.progress.planned_steps - self.progress.step) / steps_per_s if steps_per_s else None
         self.display.show(
             View(
                 step=self.progress.step,
-                steps=self.total,
+                steps=self.progress.planned_steps,
                 loss=self.loss,
                 tokens_per_s=self.tokens_per_s,
                 orbit=seen.orbit,

@@ -1,4 +1,4 @@
-"""What announces that power or process will go: signals now, telemetry notices with them. Polled wherever time passes."""
+"""What announces that the process will be stopped. Polled wherever time passes."""
 
 import signal
 from types import FrameType
@@ -12,12 +12,12 @@ class Notice(NamedTuple):
     seconds_left: float
 
 
-class Interrupted(Exception):  # noqa: N818  (a request, not an error)
+class Interrupted(Exception):
     """Raised by `Notices.check` where work has nothing of its own to save."""
 
 
 class Notices:
-    """Takes over SIGTERM and SIGINT while the run lasts. The first asks for a sealed stop; a second SIGINT stops at once."""
+    """Takes over SIGTERM and SIGINT. The first asks for a sealed stop; a SIGINT after it stops at once."""
 
     def __init__(self, grace_s: float = 30.0):
         self.pending: Notice | None = None

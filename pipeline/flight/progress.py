@@ -1,6 +1,6 @@
 """Where a run stands: what a resume must find again, beside the network's state and the satellite's."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.lm.schedule import Cooldown
@@ -16,7 +16,9 @@ class Progress:
     train_wh: float = 0.0  # drawn by GPU and host in that time [Wh]
     lost_steps: int = 0  # computed, then lost to an outage and computed again
     validated_step: int = -1
-    cooldown: Cooldown = Cooldown()
+    validated_pieces: int = 0  # of the validation under way; their mission time is spent
+    planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
+    cooldown: Cooldown = field(default_factory=Cooldown)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"cooldown": list(self.cooldown)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import open_directory, write_atomically
+from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, last_of
 from pipeline.flight.notices import Interrupted, Notices
@@ -67,7 +67,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
     parts.done("corpus")
 
     with ExitStack() as stack:
-        ledger_path = directory / "ledger.jsonl"
+        ledger_path = directory / LEDGER
         decided, last_step = last_of(ledger_path, "cooldown")
         store = Store(
             directory / "checkpoints",
@@ -91,9 +91,10 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         ledger.position = lambda: (spacecraft.clock.now(), progress.step)
         governor = Governor(mission, spacecraft, config.train.chunk_steps)
         validation = Validation(config, corpus)
-        budget = Budget(config, spacecraft, governor, validation.share)
+        budget = Budget(config, spacecraft, governor, validation.steps)
         if not (directory / "plan.json").exists():
             write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
+        record_config(config)
         if corpus.tokenizer and not (directory / "tokenizer.json").exists():
             write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
         parts.done("mission")
@@ -145,6 +146,9 @@ def _progress(
         )
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
+        progress.planned_steps = progress.cooldown.end
+    elif restored and restored.meta["budget"] != config.budget.model_dump():
+        progress.planned_steps = 0  # to be forecast anew
     progress.lost_steps += max(0, last_step - progress.step)
     return progress
 
@@ -156,5 +160,5 @@ def _greeting(
     where = f"resumes at step {progress.step:,}{lost}" if restored else "starts"
     return (
         f"{config.directory} {where}: {parameters / 1e6:.2f} M parameters, {tokens / 1e6:.2f} M training tokens, "
-        f"{config.train.precision} on {device}, {config.orbit.name} with {config.gpu.name} ({config.mission.clock} clock)"
+        f"{config.train.precision} on {device}; {config.orbit.name} with {config.gpu.name}, {config.mission.clock} time"
     )

@@ -39,20 +39,21 @@ class Spacecraft:
         self.scenario = scenario
         self._simulator = Simulator(config.satellite, scenario.timeline)
         self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
-        self.mode = Mode.OFF
+        self.mode = Mode(saved.get("mode", Mode.OFF))
         self.eclipses: int = saved.get("eclipses", 0)
         self._was_dark: bool = saved.get("dark", False)
         self.simulated = config.mission.clock == "simulated"
         self.clock: Clock
         if self.simulated:
+            # What was killed is the process, not the satellite: modelled time goes on where the checkpoint was taken.
             self.clock = SimulatedClock(saved.get("now_s", 0.0))
-            # The process was killed, not the satellite: modelled time goes on where the checkpoint was taken.
-            self.mode = Mode(saved.get("mode", Mode.OFF))
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
-        self.started_s: float = saved.get("started_s", self.clock.now())
-        self._until_s = saved.get("now_s", self.clock.now())
-        self._pass(Mode.OFF)  # the time since then, dark; none on a simulated clock
+        now_s = self.clock.now()
+        self.started_s: float = saved.get("started_s", now_s)
+        self._until_s: float = saved.get("now_s", now_s)
+        if self._until_s < now_s:
+            self._pass(Mode.OFF)  # the satellite was dark since then
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -29,19 +29,22 @@ class Validation:
         self._losses: list[Float[np.ndarray, " windows"]] = []
         self.pieces = math.ceil(len(windows) / self._rows)
         self.piece_steps = FORWARD_SHARE * self._rows / config.train.batch
-        self.share = self.pieces * self.piece_steps / config.train.eval_every  # of the cost of training
+        self.steps = self.pieces * self.piece_steps  # what one validation costs, in training steps
 
-    def advance(self, params: Params) -> dict[str, Any] | None:
-        """Evaluates the next piece; after the last, the result, and a new round begins."""
-        at = len(self._losses) * self._rows
-        piece = self._windows[at : at + self._rows]
-        # The last piece is filled up to the shape that is compiled already.
-        padded = np.resize(piece, (self._rows, piece.shape[1]))
-        self._losses.append(np.asarray(self._evaluate(params, padded))[: len(piece)])
+    def advance(self, params: Params, piece: int) -> dict[str, Any] | None:
+        """Evaluates piece number `piece`, and before it what a restart lost; after the last piece, the result."""
+        while len(self._losses) <= piece:
+            self._losses.append(self._evaluate_piece(params, len(self._losses)))
         if len(self._losses) < self.pieces:
             return None
         losses, self._losses = np.concatenate(self._losses), []
         return describe(losses, self._corpus)
+
+    def _evaluate_piece(self, params: Params, piece: int) -> Float[np.ndarray, " windows"]:
+        windows = self._windows[piece * self._rows : (piece + 1) * self._rows]
+        # The last piece is filled up to the shape that is compiled already.
+        padded = np.resize(windows, (self._rows, windows.shape[1]))
+        return np.asarray(self._evaluate(params, padded))[: len(windows)]
 
 
 def describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:

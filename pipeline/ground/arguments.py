@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -47,6 +48,12 @@ def within(
         return value
 
     return read
+
+
+def say_passed_over(damaged: Mapping[int, str]) -> None:
+    """Tells whoever named no step that a newer one than the one used is damaged."""
+    for step, reason in damaged.items():
+        print(f"step {step} is damaged and was passed over: {reason}", file=sys.stderr)
 
 
 def set_up_jax() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt
 
 from pipeline.config import BadInput, Config
-from pipeline.ground.arguments import Parser, set_up_jax
+from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     set_up_jax()
     result = evaluate(given.run, given.step, given.corpus_path)
+    say_passed_over(result["damaged"])
     print(json.dumps(result) if given.json else _lines(result))
     return 0
 
@@ -39,8 +40,8 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
     Returns:
         loss [nats per token] with loss_low, loss_high (95 %) and standard_error; bits_per_byte with bits_per_byte_low
         and bits_per_byte_high (null for token files); perplexity, perplexity_low, perplexity_high; unigram_loss [nats
-        per token]; windows; step; tokens (trained on so far); context; precision; corpus. An interval is null
-        where there is only one window.
+        per token]; windows; step; tokens (trained on so far); context; precision; corpus; damaged (newer steps
+        that were passed over, and why). An interval is null where there is only one window.
 
     Raises:
         BadInput: no run, no such step, or the run's text is not what it was.
@@ -63,9 +64,9 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
         "standard_error": interval.standard_error if interval else math.nan,
         "bits_per_byte_low": low * bits,
         "bits_per_byte_high": high * bits,
-        "perplexity": math.exp(result["loss"]),
-        "perplexity_low": math.exp(low),
-        "perplexity_high": math.exp(high),
+        "perplexity": _exp(result["loss"]),
+        "perplexity_low": _exp(low),
+        "perplexity_high": _exp(high),
     }
     about = {
         "step": weights.step,
@@ -73,9 +74,14 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
         "context": run.config.model.context,
         "precision": run.config.train.precision,
         "corpus": corpus_path or run.config.corpus.path or run.config.corpus.source,
+        "damaged": weights.damaged,
     }
     del result["bits_per_byte_error"]  # of windows taken as independent; the interval is wider and fairer
-    return {key: None if value != value else value for key, value in (result | spread | about).items()}
+    # JSON knows neither NaN nor infinity.
+    figures = {
+        key: value if value is None or math.isfinite(value) else None for key, value in (result | spread).items()
+    }
+    return figures | about
 
 
 def window_losses(
@@ -120,10 +126,14 @@ def _corpus(run: RunDirectory, weights: Weights, path: str | None) -> Any:
     return corpus
 
 
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf
+
+
 def _lines(result: dict[str, Any]) -> str:
     def row(name: str, key: str, unit: str, digits: int) -> str:
         if result[key] is None:
-            return f"{name:<16}unknown for token files"
+            return f"{name:<16}unknown"
         low, high = result[f"{key}_low"], result[f"{key}_high"]
         interval = "" if low is None else f"  [{low:.{digits}f}, {high:.{digits}f}]"
         return f"{name:<16}{result[key]:.{digits}f}{interval}  {unit}"

@@ -44,15 +44,19 @@ class RunDirectory:
         """Sealed steps, oldest first; whether each is still whole shows when it is read."""
         return layout.steps(self.path / "checkpoints")
 
-    def tokenizer(self, vocab_size: int) -> Tokenizer | None:
-        """The tokenizer of a model of `vocab_size`; None for token files, if none was put beside the run.
+    @property
+    def has_tokenizer(self) -> bool:
+        return (self.path / "tokenizer.json").exists()
+
+    def tokenizer(self, vocab_size: int | None = None) -> Tokenizer | None:
+        """The tokenizer, of `vocab_size` if one is given; None for token files, if none was put beside the run.
 
         Raises:
             BadInput: missing, unreadable or of another vocabulary.
         """
         path = self.path / "tokenizer.json"
         from_token_files = self.config.corpus.source == "tokens"
-        if from_token_files and not path.exists():
+        if from_token_files and not self.has_tokenizer:
             return None
         try:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -62,7 +66,7 @@ class RunDirectory:
             raise BadInput(f"{path}: not a tokenizer ({error}); copy it from where the run was made") from error
         known = tokenizer.get_vocab_size()
         # Whoever makes token files may round the vocabulary up, as nanoGPT does.
-        if known > vocab_size or (known < vocab_size and not from_token_files):
+        if vocab_size and (known > vocab_size or (known < vocab_size and not from_token_files)):
             raise BadInput(
                 f"{path}: {known} tokens, but the model has {vocab_size}; copy it from where the run was made"
             )

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from pipeline.config import BadInput
-from pipeline.ground.arguments import Parser, set_up_jax, within
-from pipeline.ground.run_directory import Weights, open_run
+from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax, within
+from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 from pipeline.ground.text_stream import TextStream
 from pipeline.lm.generate import Sampling, generate
 
@@ -37,9 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_json()
     given = parser.parse_args(arguments)
     set_up_jax()
-    prompts = given.prompt or ["\n"]
     sampling = Sampling(given.temperature, given.top_k, given.top_p, given.min_p)
+    prompts = given.prompt or [default_prompt(open_run(given.run))]
     weights, pieces = sample(given.run, prompts, given.tokens, sampling, given.seed, given.step)
+    say_passed_over(weights.damaged)
     if given.json:
         texts = ["".join(row) for row in zip(*pieces, strict=True)]
         about = [
@@ -72,11 +75,7 @@ def sample(
 
     run = open_run(run_dir)
     weights = run.weights(step)
-    tokenizer = run.tokenizer(weights.vocab_size)
-    if tokenizer is None:
-        raise BadInput(
-            f"corpus.source: tokens: {run.path} has no tokenizer; copy the tokenizer.json of its tokens there"
-        )
+    tokenizer = _tokenizer(run, weights.vocab_size)
     try:
         ids = [encode(tokenizer, prompt).tolist() for prompt in prompts]
     except UnicodeEncodeError as error:
@@ -91,6 +90,32 @@ def sample(
         yield [stream.finish() for stream in streams]
 
     return weights, pieces()
+
+
+def default_prompt(run: RunDirectory) -> str:
+    """A line break where the run knows it, otherwise its first token."""
+    from pipeline.corpus import encode
+
+    tokenizer = _tokenizer(run)
+    try:
+        encode(tokenizer, "\n")
+    except BadInput:
+        return tokenizer.decode([0])
+    return "\n"
+
+
+def printable(text: str) -> str:
+    """`text` without the characters that a terminal would obey, line breaks and tabs excepted."""
+    return text.translate(_CONTROLS)
+
+
+def _tokenizer(run: RunDirectory, vocab_size: int | None = None) -> Tokenizer:
+    tokenizer = run.tokenizer(vocab_size)
+    if tokenizer is None:
+        raise BadInput(
+            f"corpus.source: tokens: {run.path} has no tokenizer; copy the tokenizer.json of its tokens there"
+        )
+    return tokenizer
 
 
 def _print(prompts: Sequence[str], pieces: Iterator[list[str]]) -> None:
@@ -110,4 +135,4 @@ def _print(prompts: Sequence[str], pieces: Iterator[list[str]]) -> None:
 
 
 def _write(text: str) -> None:
-    print(text.translate(_CONTROLS), end="", flush=True)
+    print(printable(text), end="", flush=True)

@@ -49,7 +49,6 @@ def generate(
     tokens: int,
     sampling: Sampling,
     seed: int = 0,
-    dtype: jnp.dtype = jnp.float32,
 ) -> Iterator[Int[np.ndarray, "batch new"]]:
     """Continues each prompt by `tokens` tokens; yields them as they come, at most CHUNK at a time.
 
@@ -58,13 +57,14 @@ def generate(
     (`window_start`); so is all but the end of a prompt that is too long.
 
     Args:
-        params: as trained, fp32; used in `dtype`, logits in fp32.
+        params: as trained. Everything is computed in their fp32: a token at a time, the weights' way from memory is
+            what costs, and text should not depend on how a tie was rounded.
         prompts: token ids, at least one in each.
     """
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("prompts: empty; the network needs at least one token to continue")
     rows = [np.asarray(prompt, np.int32) for prompt in prompts]
-    params = jax.tree.map(lambda p: jnp.asarray(p, dtype), params)
+    params = jax.device_put(params)
     keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + len(rows), dtype=jnp.uint32))
     drawn = 0
     while drawn < tokens:
@@ -148,7 +148,7 @@ def _next_logits(
 
     x, cache = jax.lax.fori_loop(0, shape.depth, body, (params["embedding"][cursor.token][:, None], cache))
     hidden = rms_norm(x[:, 0], params["norm"], shape.norm_eps)
-    return jnp.einsum("bd,vd->bv", hidden, params["embedding"], preferred_element_type=jnp.float32), cache
+    return hidden @ params["embedding"].T, cache
 
 
 def _finish(shape: Model, layer: Params, x: Array, mixed: Float[Array, "batch seq heads channels"]) -> Array:

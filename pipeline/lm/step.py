@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -42,7 +43,8 @@ class Metrics(NamedTuple):
     skipped: Int[Array, " steps"]
 
 
-TrainChunk = Callable[[TrainState, Array, int, Cooldown], tuple[TrainState, Metrics]]
+Tokens = Array | np.ndarray
+TrainChunk = Callable[[TrainState, Tokens, int, Cooldown], tuple[TrainState, Metrics]]
 
 
 def init_state(config: Config, vocab_size: int) -> TrainState:
@@ -58,7 +60,7 @@ def make_train_chunk(config: Config) -> TrainChunk:
     return jax.jit(partial(_train_chunk, config), donate_argnums=0)
 
 
-def make_evaluate(config: Config) -> Callable[[Params, Array], Float[Array, " windows"]]:
+def make_evaluate(config: Config) -> Callable[[Params, Tokens], Float[Array, " windows"]]:
     """`evaluate(params, windows[n, context + 1]) -> mean loss of each window [nats per token]`, jitted."""
 
     def evaluate(params: Params, windows: Array) -> Array:

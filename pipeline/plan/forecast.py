@@ -20,10 +20,11 @@ PIECE_SLOTS = 8640  # a day: one length, so that one compiled scan serves every 
 class Policy(Protocol):
     """A way to spend energy. `act` is pure JAX over `parameters` and one row of `rows`."""
 
-    parameters: Any
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
+        """`act` at one moment, for the flight loop."""
 
-    def rows(self, time_s: Float[np.ndarray, " slot"]) -> Any:
-        """Arrays with one row for each moment."""
+    def piece(self, time_s: Float[np.ndarray, " slot"]) -> tuple[Any, Any]:
+        """Parameters, and arrays with one row for each moment, for a stretch of time."""
 
     @staticmethod
     def act(parameters: Any, row: Any, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
@@ -78,8 +79,9 @@ def forecast(
         carry = Carry(State(*map(np.float64, state)), np.bool_(mode != Mode.OFF), *map(np.float64, (left_s, 0, 0, 0)))
         while time_s < last_s:
             begin_s = time_s + SLOT_S * np.arange(PIECE_SLOTS)
-            sky, rows = _sampled(scenario, begin_s + 0.5 * SLOT_S), policy.rows(begin_s)
-            carry, piece = fly(scenario.plant, machine, policy.act, policy.parameters, carry, sky, rows, SLOT_S)
+            sky = _sampled(scenario, begin_s + 0.5 * SLOT_S)
+            parameters, rows = policy.piece(begin_s)
+            carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
             pieces.append(np.stack(piece))
             time_s += SLOT_S * PIECE_SLOTS
             if carry.steps >= steps or carry.train_wh >= wh:

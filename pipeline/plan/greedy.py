@@ -12,7 +12,7 @@ from pipeline.plan.reserve import reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
 from pipeline.power.plant import Scalar
 
-MARGIN = 0.05  # harvest may be so much smaller, load so much larger, than modelled
+MARGIN = 0.0  # harvest may be so much smaller, load so much larger, than modelled
 POLL_S = 30.0  # longest time that the flight loop works between two polls
 DWELL_S = 300.0  # training begins only where a restart and this much training fit: restarts cost energy
 
@@ -49,17 +49,23 @@ class Greedy:
             BadInput: when the battery cannot carry the bus alone through an umbra.
         """
         self.scenario = scenario
-        self.parameters = scenario.curve.full_w if cap_w is None else cap_w
+        self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
         self._day = lru_cache(maxsize=8)(self._limits)
         self._day(0)
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""
-        return self.parameters if decide(charge_wh, heat_j, training, self._now(time_s)) else 0.0
+        return self.cap_w if decide(charge_wh, heat_j, training, self._now(time_s)) else 0.0
 
-    def rows(self, time_s: Series) -> Limits:
-        """The limits at each of `time_s`, as the forecast scans them."""
-        return Limits(*np.array([self._now(moment) for moment in time_s]).T)
+    def why_off(self, time_s: float, heat_j: float, sunlit: bool) -> str:
+        """What `poll` is waiting for, in words."""
+        if heat_j > self._now(time_s).start_j:
+            return "cooling down"
+        return "recharging" if sunlit else "umbra reserve"
+
+    def piece(self, time_s: Series) -> tuple[float, Limits]:
+        """The power, and the limits at each of `time_s`, as the forecast scans them."""
+        return self.cap_w, Limits(*np.array([self._now(moment) for moment in time_s]).T)
 
     @staticmethod
     def act(cap_w: Scalar, now: Limits, charge_wh: Scalar, heat_j: Scalar, training: Scalar) -> Scalar:
@@ -75,7 +81,7 @@ class Greedy:
     def _limits(self, day: int) -> Limits:
         plant, timeline = self.scenario.plant, self.scenario.timeline
         sky = timeline.span(day * DAY_S, 2.0 * DAY_S)
-        command = self.scenario.command(Mode.TRAIN, self.parameters)
+        command = self.scenario.command(Mode.TRAIN, self.cap_w)
         reserve, stored = reserve_wh(plant, sky, MARGIN), stored_wh(plant, sky, command, MARGIN)
         poll = 1 + int(np.ceil(POLL_S / timeline.step_s))
         dwell = poll + int(np.ceil((self.scenario.restart_s + DWELL_S) / timeline.step_s))
@@ -88,8 +94,8 @@ class Greedy:
     def _heat_limits(self, poll_s: float, dwell_s: float) -> tuple[float, float]:
         """Enthalpies from which one poll, or restart and dwell, end at or below the limit in full sunlight [J]."""
         plant = self.scenario.plant
-        heating_w = plant.payload_w(self.scenario.command(Mode.TRAIN, self.parameters)) * (1.0 + MARGIN)
-        limit_j = plant.heat_at(plant.limit_at(self.parameters))
+        heating_w = plant.payload_w(self.scenario.command(Mode.TRAIN, self.cap_w)) * (1.0 + MARGIN)
+        limit_j = plant.heat_at(plant.limit_at(self.cap_w))
 
         def begin_j(seconds: float) -> float:
             # It radiates least where it is coldest, at the beginning.

@@ -19,6 +19,9 @@ SENTENCES = [
     "a model learns while the array turns.\n",
 ]
 STEPS = (20, 40)
+# No two sizes alike and nothing at its default, so that a mix-up shows.
+MODEL = {"depth": 2, "width": 40, "heads": 6, "kv_heads": 2, "head_dim": 16, "hidden": 72, "context": 24}
+MODEL |= {"rope_theta": 3000.0, "norm_eps": 1e-4}
 
 
 def make_run(path: Path, text: str, **learning: Any) -> Path:
@@ -32,15 +35,7 @@ def make_run(path: Path, text: str, **learning: Any) -> Path:
     }
     config = Config(
         corpus={"tokenizer": "char", **corpus_config, **learning.get("corpus", {})},
-        model={
-            "depth": 2,
-            "width": 32,
-            "heads": 4,
-            "kv_heads": 2,
-            "head_dim": 16,
-            "context": 24,
-            **learning.get("model", {}),
-        },
+        model={**MODEL, **learning.get("model", {})},
         train={"batch": 8, "chunk_steps": 20, "precision": "fp32"},
         optimizer={"warmup_steps": 5},
     )

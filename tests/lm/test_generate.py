@@ -124,3 +124,9 @@ def test_draws_follow_the_probabilities() -> None:
 def test_an_empty_prompt_is_refused(params: Params) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         texts(params, [[1], []], 3)
+
+
+def test_every_token_is_drawn_anew(params: Params) -> None:
+    """A network that finds all tokens alike: 60 draws from 61 tokens, through several windows and chunks."""
+    indifferent = params | {"embedding": jnp.zeros_like(params["embedding"])}
+    assert len(set(texts(indifferent, [[1]], 60)[0].tolist())) > 25

@@ -10,6 +10,7 @@ from pipeline.lm.schedule import NEVER, Cooldown
 from pipeline.lm.step import Metrics, TrainState, init_state, make_evaluate, make_train_chunk
 
 VOCAB = 61
+UNDECIDED = Cooldown()
 
 
 def tiny(**train: object) -> Config:
@@ -27,7 +28,7 @@ def batches(steps: int, seed: int = 0) -> np.ndarray:
     return ((first + 7 * np.arange(17)) % VOCAB).astype(np.int32)
 
 
-def run(config: Config, sizes: list[int], cooldown: Cooldown = Cooldown(), capacity: int = 10) -> TrainState:
+def run(config: Config, sizes: list[int], cooldown: Cooldown = UNDECIDED, capacity: int = 10) -> TrainState:
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
     data, at = batches(sum(sizes)), 0
     for size in sizes:

@@ -1,0 +1,128 @@
+"""The closing table of a run, from its ledger alone, and a few lines that the model writes."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import BadInput
+from pipeline.flight.display import clock
+from pipeline.flight.ledger import read_ledger
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_TOTALS = ("tokens", "orbits", "eclipses", "train_wh", "lost_steps", "skipped")
+_ENDINGS = {"done": "done", "stopped": "stopped; the same command resumes", "failed": "failed"}
+
+
+@dataclass
+class Summary:
+    """What the ledger says of a run, over all its launches. Totals are empty unless the last ended in good order."""
+
+    ending: str | None = None  # done, stopped or failed; None while it runs, or when the power went
+    steps: int = 0
+    validation: dict[str, Any] | None = None  # the last one
+    unigram_loss: float | None = None  # nats per token
+    totals: dict[str, Any] = field(default_factory=dict)  # tokens, orbits, eclipses, train_wh, lost_steps, skipped
+    sealed: set[int] = field(default_factory=set)  # steps
+    quarantined: int = 0
+    launches: int = 0
+    mission_s: float = 0.0
+    wall_s: float = 0.0  # while a launch was running
+
+
+def summarise(events: Iterable[dict[str, Any]]) -> Summary:
+    """One pass over a ledger."""
+    summary, last_wall = Summary(), 0.0
+    for event in events:
+        kind = event["event"]
+        if kind in ("launch", "resume"):
+            summary.launches += 1
+            summary.totals = {}  # those of an earlier launch no longer hold
+            summary.unigram_loss = event.get("unigram_loss")
+        else:
+            summary.wall_s += max(0.0, event["wall"] - last_wall)
+        last_wall = event["wall"]
+        summary.ending = kind if kind in _ENDINGS else None
+        summary.steps, summary.mission_s = event["step"], event["mission_s"]
+        summary.totals |= {key: event[key] for key in _TOTALS if key in event}
+        if kind == "validation":
+            summary.validation = event
+        elif kind == "sealed":
+            summary.sealed.add(event["step"])
+        elif kind == "quarantined":
+            summary.quarantined += 1
+    return summary
+
+
+def table(summary: Summary) -> "Table":
+    """The summary for a terminal. A figure that the ledger does not have is left out."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, show_header=False)
+    made.add_column(style="dim")
+    made.add_column()
+    for name, value in _rows(summary):
+        made.add_row(name, value)
+    return made
+
+
+def show(run_dir: Path, console: "Console | None" = None) -> None:
+    """Prints the table of the run in `run_dir` and, if it is done and has a tokenizer, a short sample.
+
+    Raises:
+        BadInput: there is no ledger.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    summary = summarise(read_ledger(run_dir / "ledger.jsonl"))
+    if not summary.launches:
+        raise BadInput(f"{run_dir}/ledger.jsonl: has no launch; name the directory of a run")
+    ending = _ENDINGS.get(summary.ending or "", "cut short; the same command resumes")
+    console.print(Text(f"{run_dir}: {ending}", style="bold"), soft_wrap=True)
+    console.print(table(summary))
+    if summary.ending == "done" and (text := _sample(run_dir)):
+        console.print(Text(text), soft_wrap=True)
+
+
+def _rows(summary: Summary) -> Iterator[tuple[str, str]]:
+    totals = summary.totals
+    if result := summary.validation:
+        yield "validation loss", f"{result['loss']:.4f} ± {result['standard_error']:.4f} nats per token"
+        if summary.unigram_loss:
+            yield "unigram model", f"{summary.unigram_loss:.4f} nats per token"
+        if result["bits_per_byte"] is not None:
+            yield "bits per byte", f"{result['bits_per_byte']:.4f} ± {result['bits_per_byte_error']:.4f}"
+        yield "", f"± standard error over {result['windows']:,} held-out windows"
+    yield "steps", f"{summary.steps:,}"
+    if "lost_steps" in totals:
+        yield "lost steps", f"{totals['lost_steps']:,}" + (" (computed again)" if totals["lost_steps"] else "")
+    if totals.get("skipped"):
+        yield "skipped steps", f"{totals['skipped']:,} (loss or gradient not finite)"
+    if "tokens" in totals:
+        yield "tokens", f"{totals['tokens']:,}"
+        yield "orbits", f"{totals['orbits']:.2f}"
+        yield "eclipses", f"{totals['eclipses']:,}"
+        yield "energy", f"{totals['train_wh']:,.4g} Wh for training (modelled)"
+    quarantined = f", {summary.quarantined} quarantined" if summary.quarantined else ""
+    yield "checkpoints", f"{len(summary.sealed)} sealed{quarantined}"
+    yield "mission time", clock(summary.mission_s)
+    yield "wall time", clock(summary.wall_s) + (f" in {summary.launches} launches" if summary.launches > 1 else "")
+
+
+def _sample(run_dir: Path) -> str | None:
+    """A few lines, always the same for the same weights; None without a tokenizer."""
+    from pipeline.ground.run_directory import open_run
+    from pipeline.ground.sample import default_prompt, printable, sample
+    from pipeline.lm.generate import Sampling
+
+    run = open_run(run_dir)
+    if not run.has_tokenizer:
+        return None
+    _, pieces = sample(run_dir, [default_prompt(run)], 160, Sampling(0.8, top_p=0.95))
+    return printable("".join(piece[0] for piece in pieces)).strip()

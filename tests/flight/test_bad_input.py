@@ -1,0 +1,160 @@
+"""Each mistake gets one line that names the key and the fix, exit code 2, and loses nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import ROOT, finish
+
+import train
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line on standard error."""
+    assert train.main([str(a) for a in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--model.dept", "3"], "model.dept"),
+        (["--model.depth", "three"], "model.depth"),
+        (["--model.depth", "0"], "model.depth"),
+        (["--train.precision", "fp64"], "train.precision"),
+        (["--satellite.array.efficiency", "1.5"], "satellite.array.efficiency"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--corpus.path", "nowhere.txt"], "nowhere.txt"),
+        (["--budget.orbits", "null"], "budget"),
+        (["--budget.wh", "0.001", "--budget.orbits", "null"], "budget"),
+        (["--mission.step_flops", "1e20"], "mission.step_flops"),
+        (["--satellite.battery.capacity_wh", "10"], "satellite.battery.capacity_wh"),
+        (["fly"], "fly"),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    arguments: list[str], names: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [] if arguments[0] == "fly" else ["run", "--config", tiny, "--run_dir", tmp_path / "run"]
+    assert names in refused(capsys, *base, *arguments)
+
+
+def test_unknown_keys_and_wrong_types_in_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, names in (
+        ("modle: {depth: 3}", "modle"),
+        ("model: {depth: many}", "model.depth"),
+        ("model: [", "config"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text)
+        assert names in refused(capsys, "--config", tmp_path / "bad.yaml")
+
+
+def test_an_unreadable_tle_is_named_with_its_checksum(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orbit = (ROOT / "configs" / "orbits" / "starcloud-1.yaml").read_text().replace("45.3997", "45.3998")
+    (tmp_path / "orbit.yaml").write_text(orbit)
+    line = refused(capsys, "--config", tiny, "--run_dir", tmp_path / "run", "--orbit", tmp_path / "orbit.yaml")
+    assert "checksum" in line
+
+
+@pytest.mark.parametrize(("text", "names"), [("", "corpus"), ("too short", "model.context")])
+def test_an_empty_corpus_and_one_shorter_than_a_window_are_refused(
+    text: str, names: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.txt").write_text(text)
+    arguments = ["--config", tiny, "--run_dir", tmp_path / "run", "--corpus.path", tmp_path / "short.txt"]
+    assert names in refused(capsys, *arguments)
+
+
+def test_a_run_directory_of_another_model_is_left_as_it_is(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), "--budget.orbits", "0.3", "--json"]) == 0
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    line = refused(capsys, "--config", tiny, "--run_dir", run, "--model.depth", 3, "--seed", 5)
+    assert "model.depth 3 (was 2)" in line
+    assert "seed 5 (was 0)" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_another_text_in_the_same_run_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, arguments = tmp_path / "text.txt", ["--config", tiny, "--run_dir", tmp_path / "run", "--budget.orbits", 0.3]
+    text.write_text("the Sun rises over the limb. " * 500)
+    assert train.main([str(a) for a in [*arguments, "--corpus.path", text, "--json"]]) == 0
+    text.write_text("the Sun sets behind the limb. " * 500)
+    assert "changed since this run began" in refused(capsys, *arguments, "--corpus.path", text)
+
+
+def test_a_budget_changed_after_the_cooldown_was_decided_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(tiny), "--run_dir", str(tmp_path / "run"), "--budget.orbits"]
+    assert train.main([*arguments, "0.3", "--json"]) == 0
+    capsys.readouterr()
+    assert "budget" in refused(capsys, *arguments, "0.4")
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    assert "run_dir" in refused(capsys, "--config", tiny, "--run_dir", tmp_path / "file" / "run")
+
+
+def mounted(kind: str, options: str, where: Path) -> bool:
+    where.mkdir()
+    return subprocess.run(["mount", "-t", kind, "-o", options, "none", where], capture_output=True).returncode == 0
+
+
+def test_a_full_disk_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk"
+    if not mounted("tmpfs", "size=4m", disk):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        assert "free" in refused(capsys, "--config", tiny, "--run_dir", disk / "run")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_read_only_disk_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = tmp_path / "disk"
+    if not mounted("tmpfs", "size=4m,ro", disk):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        assert "Read-only" in refused(capsys, "--config", tiny, "--run_dir", disk / "run")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_cuda_asked_for_and_absent_is_an_error_not_a_fallback(tiny: Path, tmp_path: Path) -> None:
+    probe = subprocess.run([sys.executable, "-c", "import jax; jax.devices('cuda')"], capture_output=True)
+    if probe.returncode == 0:
+        pytest.skip("this machine has a CUDA device")
+    code, _, err = finish("--config", tiny, "--run_dir", tmp_path / "run", "--train.device", "cuda")
+    assert code == 2
+    assert "train.device: cuda" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path) -> None:
+    from launching import ledger, start
+
+    run = tmp_path / "run"
+    first = start("--config", tiny, "--run_dir", run)
+    try:
+        while not (run / "ledger.jsonl").exists() or not ledger(run, "first_step"):
+            assert first.poll() is None
+        code, _, err = finish("--config", tiny, "--run_dir", run)
+    finally:
+        first.kill()
+        first.communicate()
+    assert code == 2
+    assert "another process" in err

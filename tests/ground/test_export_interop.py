@@ -1,0 +1,66 @@
+"""What transformers makes of an export. Needs the `interop` extra."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipeline.ground.export import export
+from pipeline.ground.run_directory import open_run
+from pipeline.ground.sample import sample
+from pipeline.lm.generate import Sampling
+from pipeline.lm.model import Transformer
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[interop]'")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install '.[interop]'")
+
+
+@pytest.fixture(scope="module", params=["run_dir", "bpe_run"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    run: Path = request.getfixturevalue(request.param)
+    out = tmp_path_factory.mktemp("exports") / "out"
+    export(run, out)
+    return run, out
+
+
+def test_transformers_computes_the_same_logits(exported: tuple[Path, Path]) -> None:
+    run_dir, out = exported
+    run = open_run(run_dir)
+    weights = run.weights()
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        out, dtype=torch.float32, output_loading_info=True
+    )
+    assert type(model).__name__ == "Qwen3ForCausalLM"
+    assert not any(loading.values()), loading
+    tokens = np.random.default_rng(0).integers(weights.vocab_size, size=(3, run.config.model.context))
+    params = jax.device_put(weights.params)
+    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    with torch.no_grad():
+        theirs = model(torch.tensor(tokens)).logits.numpy()
+    assert np.ptp(theirs) > 1, "flat logits would prove little"
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_transformers_writes_the_same_text(exported: tuple[Path, Path]) -> None:
+    """Greedy, from prompt to characters, through their tokenizer and ours."""
+    run_dir, out = exported
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    model = transformers.AutoModelForCausalLM.from_pretrained(out)
+    read = tokenizer("the sun ", return_tensors="pt")
+    new = model.generate(**read, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, read.input_ids.shape[1] :]
+    _, pieces = sample(run_dir, ["the sun "], 12, Sampling(temperature=0))
+    assert tokenizer.decode(new) == "".join(piece[0] for piece in pieces)
+
+
+def test_transformers_reads_text_as_the_run_does(exported: tuple[Path, Path]) -> None:
+    run_dir, out = exported
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    ours = open_run(run_dir).tokenizer()
+    assert ours is not None
+    for text in ["the sun rises.\n", " the  sea", "\n\nthe array "]:
+        assert theirs(text)["input_ids"] == ours.encode(text).ids
+        assert theirs.decode(theirs(text)["input_ids"]) == text
+    assert theirs.model_max_length == json.loads((out / "config.json").read_text())["max_position_embeddings"]
