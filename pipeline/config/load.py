@@ -3,16 +3,19 @@
 import re
 import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import register_type
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.errors import BadInput
 from pipeline.config.tree import Config
 
 warnings.filterwarnings("ignore", module="jsonargparse")
+register_type(datetime, datetime.isoformat, datetime.fromisoformat)
 
 
 class _Parser(ArgumentParser):

@@ -45,11 +45,14 @@ def choose_device(wanted: str, cache: Path) -> str:
     if wanted != "auto":
         # The plant always flies on the CPU.
         jax.config.update("jax_platforms", "cpu" if wanted == "cpu" else f"{wanted},cpu")
+    refused = BadInput(
+        f"train.device: {wanted}: JAX finds no such device here; give --train.device cpu, or install the extra with "
+        "`pip install '.[cuda]'` on a machine with an NVIDIA GPU"
+    )
     try:
         chip = jax.devices()[0]
     except RuntimeError as error:
-        raise BadInput(
-            f"train.device: {wanted}: JAX finds no such device here; give --train.device cpu, or install the extra "
-            "with `pip install '.[cuda]'` on a machine with an NVIDIA GPU"
-        ) from error
+        raise refused from error
+    if wanted == "cuda" and chip.platform != "gpu":  # JAX goes on with the CPU, having said nothing
+        raise refused
     return chip.device_kind if chip.platform != "cpu" else f"CPU ({os.cpu_count()} cores)"

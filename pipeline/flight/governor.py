@@ -44,6 +44,9 @@ class Governor:
                 f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"
             )
 
+        # The compiled program has room for this many. Measured step times move the count, never the room.
+        self.capacity = self.chunk_steps if spacecraft.simulated else chunk_steps
+
     @property
     def chunk_steps(self) -> int:
         """Steps that fit between two polls, which are as dense as the slots of the forecast."""

@@ -96,7 +96,7 @@ class Job:
         progress, config = self.progress, self.config
         self.decide_cooldown()
         steps = min(directive.chunk_steps, self.next_boundary() - progress.step)
-        tokens = self.corpus.batches.chunk(progress.sequences, self.governor.chunk_steps, config.train.batch)
+        tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
         began = time.perf_counter()
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from launching import final_bits, finish, ledger, start
 
+from pipeline.checkpoint import layout
+
 DONE, RESUMABLE = 0, 75
 
 
@@ -122,7 +124,7 @@ def test_a_damaged_newest_checkpoint_is_quarantined_and_the_run_ends_with_the_sa
 ) -> None:
     run = tmp_path / "run"
     assert kill_once(tiny, run, "training")
-    newest = max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    newest = run / "checkpoints" / str(layout.steps(run / "checkpoints")[-1])
     victim = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     flipped = bytearray(victim.read_bytes())
     flipped[len(flipped) // 2] ^= 1

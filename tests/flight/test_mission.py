@@ -1,0 +1,180 @@
+"""The satellite beside the job: the flight does what the plan said, and the budget ends where it should."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from launching import ROOT, finish, ledger
+
+import train
+from pipeline.config import Config, load
+from pipeline.flight.budget import Budget
+from pipeline.flight.governor import Governor, Save
+from pipeline.flight.progress import Progress
+from pipeline.flight.spacecraft import Spacecraft
+from pipeline.lm import step
+from pipeline.lm.schedule import Cooldown
+from pipeline.plan import Mode, forecast, scenario
+
+
+def mission(*overrides: str) -> tuple[Config, Spacecraft, Governor]:
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml"), *overrides])
+    plan = scenario(config.orbit, config.satellite, config.gpu, config.mission, 1e9)
+    craft = Spacecraft(config, plan, {})
+    return config, craft, Governor(plan, craft, config.train.chunk_steps)
+
+
+def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
+    """The loop's own calls, without the learning."""
+    steps = 0
+    while craft.orbits < orbits:
+        directive = governor.poll()
+        if directive.mode == Mode.OFF:
+            craft.hold(directive.deadline_s - craft.clock.now())
+        elif directive.mode == Mode.RESTART:
+            craft.restart()
+        else:
+            craft.work(directive.chunk_steps, directive.cap_w)
+            steps += directive.chunk_steps
+    return steps
+
+
+@pytest.mark.parametrize("satellite", ["starcloud-1", "starved", "rich", "heat-limited"])
+@pytest.mark.parametrize("orbit", ["starcloud-1", "sso-ltan-1030", "iss"])
+def test_the_flight_takes_the_steps_that_were_forecast_and_keeps_the_floor(orbit: str, satellite: str) -> None:
+    parts = [f"{ROOT}/configs/orbits/{orbit}.yaml", f"{ROOT}/configs/satellites/{satellite}.yaml"]
+    # Steps of 2 s: what remains is the difference of a poll cut by a step.
+    config, craft, governor = mission("--orbit", parts[0], "--satellite", parts[1], "--mission.step_flops", "5.2e14")
+    ahead = forecast(craft.scenario, governor.rule, craft.state, orbits=4)
+    steps = fly(craft, governor, 4)
+    assert steps == pytest.approx(ahead.steps, rel=0.01)
+    assert craft.telemetry().charge_wh == pytest.approx(float(ahead.trace.charge_wh[-1]), rel=0.01)
+    battery = config.satellite.battery
+    assert min(ahead.trace.charge_wh) >= battery.capacity_wh * (1 - battery.depth_of_discharge)
+    assert craft.state.unserved_wh == 0.0
+
+
+def test_power_given_up_is_sealed_first_and_only_once() -> None:
+    _, craft, governor = mission("--satellite", f"{ROOT}/configs/satellites/starved.yaml")
+    seen = []
+    while craft.orbits < 2:
+        directive = governor.poll()
+        seen.append((directive.mode, directive.checkpoint))
+        if directive.mode == Mode.OFF:
+            craft.hold(10.0)
+        elif directive.mode == Mode.RESTART:
+            craft.restart()
+        else:
+            craft.work(directive.chunk_steps, directive.cap_w)
+    stops = [i for i in range(1, len(seen)) if seen[i][0] == Mode.OFF and seen[i - 1][0] != Mode.OFF]
+    assert stops
+    assert [i for i, (_, save) in enumerate(seen) if save is Save.NOW] == stops
+
+
+def test_a_poll_takes_less_than_a_fifth_of_a_millisecond() -> None:
+    """The rule itself takes 3 µs; most of this is telemetry. A chunk of steps takes 10 ms and more."""
+    import time
+
+    _, _, governor = mission()
+    governor.poll()
+    took = []
+    for _ in range(500):
+        began = time.perf_counter()
+        governor.poll()
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[250] < 200e-6
+
+
+def test_a_spacecraft_taken_up_again_goes_on_to_the_bit() -> None:
+    config, whole, governor = mission()
+    _, first, first_governor = mission()
+    fly(first, first_governor, 0.7)
+    saved = json.loads(json.dumps(first.as_json()))
+    second = Spacecraft(config, first.scenario, saved)
+    fly(second, Governor(first.scenario, second, config.train.chunk_steps), 1.5)
+    fly(whole, governor, 1.5)
+    assert second.as_json() == whole.as_json()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["--budget.orbits", "null", "--budget.steps", "77"], 77),
+        (["--budget.orbits", "null", "--budget.tokens", "7681"], 11),  # 768 tokens a step: ten are too few
+        (["--budget.steps", "77"], 77),  # the first limit reached
+    ],
+)
+def test_counted_budgets_are_exact(overrides: list[str], steps: int) -> None:
+    config, craft, governor = mission(*overrides)
+    budget = Budget(config, craft, governor, validation_steps=10.0)
+    assert budget.total_steps(Progress()) == steps
+    assert budget.spent(Progress(step=steps)) == "steps"
+    assert budget.spent(Progress(step=steps - 1)) is None
+
+
+@pytest.mark.parametrize(("key", "amount"), [("orbits", 2.0), ("wh", 400.0)])
+def test_twice_the_orbits_or_energy_buys_about_twice_the_steps(key: str, amount: float) -> None:
+    totals = []
+    for given in (amount, 2 * amount):
+        config, craft, governor = mission("--budget.orbits", "null", f"--budget.{key}", str(given))
+        totals.append(Budget(config, craft, governor, validation_steps=0.0).total_steps(Progress()))
+    assert totals[1] == pytest.approx(2 * totals[0], rel=0.1)
+
+
+def test_validation_is_paid_for_out_of_the_budget() -> None:
+    config, craft, governor = mission()
+    free = Budget(config, craft, governor, validation_steps=0.0).total_steps(Progress())
+    paid = Budget(config, craft, governor, validation_steps=30.0).total_steps(Progress())
+    rounds = paid // config.train.eval_every + 1  # and once at the end
+    assert paid == pytest.approx(free - 30 * rounds, abs=1)
+
+
+def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), "--json"]) == 0
+    (cooldown,), (done,) = ledger(run, "cooldown"), ledger(run, "done")
+    assert (cooldown["end"], done["spent"]) == (done["step"], "steps")
+    assert done["orbits"] == pytest.approx(1.5, abs=0.1)
+    assert done["orbits"] <= 1.5
+    rates = {event["at"]: event["rate"] for event in ledger(run, "step")}
+    length = cooldown["end"] - cooldown["start"]
+    for at, rate in rates.items():
+        expected = min(at / 100, (cooldown["end"] - at + 1) / length, 1.0)
+        assert rate == pytest.approx(expected, abs=1e-6), at
+
+
+def test_on_a_real_clock_time_is_this_machines(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--config", str(tiny), "--run_dir", str(run), "--mission.clock", "real", "--mission.restart_s", "0"]
+    code, _, err = finish(*arguments, "--budget.orbits", "null", "--budget.steps", "40")
+    assert code == 0, err
+    events = ledger(run)
+    assert events[-1]["step"] == 40
+    compiled = len(list((run / "cache" / "xla").glob("jit__train_chunk*-cache")))
+    assert compiled == 1, "measured step times must not change the shape of a chunk"
+    mission_s = events[-1]["mission_s"] - ledger(run, "launch")[0]["mission_s"]
+    assert mission_s == pytest.approx(events[-1]["wall"] - ledger(run, "launch")[0]["wall"], abs=1.0)
+
+
+def test_a_run_whose_every_update_is_not_finite_stops_and_says_so(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    healthy = step.init_state
+
+    def sick(config: Config, vocab_size: int) -> step.TrainState:
+        state = healthy(config, vocab_size)
+        return state._replace(params=jax.tree.map(lambda p: p * jnp.nan, state.params))
+
+    monkeypatch.setattr(step, "init_state", sick)
+    run = tmp_path / "run"
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), "--json"]) == 1
+    assert "train.max_skipped: 10" in capsys.readouterr().err
+    assert ledger(run, "failed")
+    assert sum(event["steps"] for event in ledger(run, "skipped")) >= 10
+
+
+def test_nothing_is_decided_before_it_must_be() -> None:
+    assert Progress.from_json(json.loads(json.dumps(Progress().as_json()))) == Progress()
+    assert Progress().cooldown == Cooldown()

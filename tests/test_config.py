@@ -1,0 +1,85 @@
+"""The configuration: what ships loads, what is saved loads back, and every key is described."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pipeline.config import BadInput, Config, dump_yaml, load, load_file
+
+ROOT = Path(__file__).parents[1]
+RUNS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_every_shipped_run_loads_with_its_parts_from_anywhere(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load(["--config", str(path)])
+    assert config.name == path.stem
+    assert config.satellite.array.area_m2 > 0
+
+
+@pytest.mark.parametrize("kind", ["orbits", "satellites", "gpus"])
+def test_every_shipped_part_can_stand_in_a_run(kind: str) -> None:
+    parts = sorted((ROOT / "configs" / kind).glob("*.yaml"))
+    assert len(parts) >= 3
+    for part in parts:
+        config = load(["--config", str(ROOT / "configs" / "demo.yaml"), f"--{kind.removesuffix('s')}", str(part)])
+        assert getattr(config, kind.removesuffix("s")).name
+
+
+def test_no_gpu_curve_is_called_measured() -> None:
+    for part in (ROOT / "configs" / "gpus").glob("*.yaml"):
+        gpu = load(["--gpu", str(part)]).gpu
+        assert (gpu.provenance, bool(gpu.source)) == ("modelled", True)
+
+
+def test_a_saved_configuration_loads_back_equal(tmp_path: Path) -> None:
+    config = load(["--config", str(ROOT / "configs" / "gpt2-124m.yaml"), "--model.depth", "3", "--run_dir", "x"])
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    assert load_file(tmp_path / "config.yaml") == config
+
+
+def test_every_key_is_described() -> None:
+    def bare(model: type[BaseModel], path: str = "") -> list[str]:
+        found = []
+        for key, field in model.model_fields.items():
+            found += [] if field.description else [path + key]
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                found += bare(field.annotation, f"{path}{key}.")
+        return found
+
+    assert bare(Config) == []
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml"), "--model.depth", "7"])
+    assert (config.model.depth, config.model.width) == (7, 128)
+
+
+def test_a_frozen_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load([]).seed = 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--model.heads", "7"], "model.heads: 7"),
+        (["--model.heads", "4", "--model.kv_heads", "3"], "model.kv_heads: 3"),
+        (["--train.microbatch", "5"], "train.microbatch: 5"),
+        (["--corpus.source", "text"], "corpus.path"),
+        (["--orbit.kind", "sso"], "orbit.altitude_km"),
+        (["--gpu.curve", "[[0, 100], [1, 50]]"], "gpu.curve"),
+        (["--model.attention", "cudnn", "--train.precision", "fp32"], "model.attention"),
+        (["--seed", "nan"], "seed"),
+        (["--budget.orbits", ".inf"], "budget.orbits"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(arguments: list[str], names: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        load(arguments)
+    assert str(refusal.value).startswith(names)
+    assert "\n" not in str(refusal.value)
