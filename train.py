@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-DONE, FAILED, BAD_INPUT, RESUMABLE = 0, 1, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: start the same command again
+# 75 is EX_TEMPFAIL of sysexits.h: start the same command again. 130 is what a shell reports for Ctrl-C.
+DONE, FAILED, BAD_INPUT, RESUMABLE, INTERRUPTED = 0, 1, 2, 75, 130
 
 VERBS = {
     "run": ("train", "train, or resume: the same line both times"),
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(f"train.py {verb}: {error}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, BadInput) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,7 +14,7 @@ PLAIN_EVERY_S = 10.0
 class View(NamedTuple):
     step: int
     steps: int | None  # in all, as far as known
-    loss: float
+    loss: float | None  # nats per token; None before the first step
     tokens_per_s: float
     orbit: int
     sunlit: float  # visible share of the Sun's disk
@@ -62,7 +62,7 @@ def _line(v: View) -> Text:
     sky, style = ("sun", "yellow") if v.sunlit > 0.5 else ("shadow", "blue")
     parts = [
         (steps, "bold"),
-        (f"loss {v.loss:.3f}", "green"),
+        (f"loss {v.loss:.3f}" if v.loss is not None else "loss -", "green"),
         (f"{v.tokens_per_s:,.0f} tok/s", ""),
         (f"orbit {v.orbit}", ""),
         (sky, style),

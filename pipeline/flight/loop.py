@@ -50,7 +50,7 @@ class Job:
         if not self.progress.planned_steps:
             self.progress.planned_steps = self.budget.total_steps(self.progress)
         self.mode = Mode.OFF
-        self.loss = float("nan")
+        self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
         self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
