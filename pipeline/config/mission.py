@@ -1,6 +1,7 @@
 """Where the satellite flies and what it has to spend: orbit, satellite, GPU, clock."""
 
 from datetime import datetime
+from pathlib import Path
 from itertools import pairwise
 from typing import Literal
 
@@ -121,6 +122,10 @@ class Gpu(Section):
         ((0.0, 120.0), (0.5, 250.0), (1.0, 350.0)),
         description="Pairs (share of full throughput, power [W]), rising; the last is (1, full power)",
     )
+    actuator: Literal["simulated", "nvml", "duty-cycle"] = Field(
+        "simulated", description="How a power cap is kept on a real clock: not at all, by NVML, or by pauses between chunks"
+    )
+    sm_mhz: int | None = Field(None, ge=100, le=5000, description="SM clock to lock (actuator nvml) [MHz]; null: none")
     provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")
     source: str = Field("", description="Where the figures come from")
 
@@ -155,5 +160,29 @@ class Mission(Section):
         description="Arithmetic that one step is charged for [FLOP]; null: the model's own. With the figure of a large "
         "model, a small one rehearses its mission",
     )
+    harvest_error: float = Field(
+        0.0, gt=-1, le=1, description="True harvest over the planned, less one: rehearses a forecast that is wrong"
+    )
     restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")
     stations: tuple[Station, ...] = Field((), description="Ground stations that the satellite transmits to")
+
+
+class Telemetry(Section):
+    """Where charge and temperature are measured."""
+
+    source: Literal["simulated", "file", "udp"] = Field(
+        "simulated", description="simulated: the plant; file: a JSONL feed; udp: CCSDS space packets"
+    )
+    path: Path | None = Field(None, description="The feed (source file)")
+    host: str = Field("127.0.0.1", description="Address to listen on (source udp)")
+    port: int = Field(10015, ge=0, le=65535, description="UDP port to listen on (source udp)")
+    apid: int = Field(100, ge=0, le=2046, description="Application process identifier of the packets (source udp)")
+    max_age_s: float = Field(120.0, gt=0, description="Older telemetry is stale: the GPU is switched off [s]")
+    charge_noise_wh: float = Field(0.0, ge=0, description="Sensor noise, 1 sigma (source simulated) [Wh]")
+    temperature_noise_k: float = Field(0.0, ge=0, description="Sensor noise, 1 sigma (source simulated) [K]")
+
+    @model_validator(mode="after")
+    def _path_given(self) -> "Telemetry":
+        if self.source == "file" and self.path is None:
+            raise ValueError("telemetry.path: null, but telemetry.source is file; name the feed")
+        return self

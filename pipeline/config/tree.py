@@ -1,12 +1,13 @@
 """The whole configuration of a run."""
 
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
 from pipeline.config.learning import Corpus, Model, Optimizer, Train
-from pipeline.config.mission import Gpu, Mission, Orbit, Satellite
+from pipeline.config.mission import Gpu, Mission, Orbit, Satellite, Telemetry
 
 STARCLOUD_1 = Orbit(
     tle=(
@@ -24,8 +25,9 @@ class Budget(Section):
     tokens: int | None = Field(None, ge=1, description="Training tokens")
     orbits: float | None = Field(None, gt=0, description="Revolutions")
     wh: float | None = Field(None, gt=0, description="Energy drawn by GPU and host while training [Wh]")
+    until: datetime | None = Field(None, description="UTC at which the run must be done, as 2026-12-24T00:00Z")
     margin: float = Field(
-        0.005, ge=0, lt=0.5, description="Share of the forecast kept back when orbits or energy end the run"
+        0.005, ge=0, lt=0.5, description="Share of the forecast kept back when orbits, energy or a date end the run"
     )
 
 
@@ -53,6 +55,7 @@ class Config(Section):
     satellite: Satellite = Field(Satellite(), description="Satellite")
     gpu: Gpu = Field(Gpu(), description="GPU")
     mission: Mission = Field(Mission(), description="Clock")
+    telemetry: Telemetry = Field(Telemetry(), description="Measured charge and temperature")
 
     @property
     def directory(self) -> Path:
@@ -61,6 +64,12 @@ class Config(Section):
     @property
     def tokens_per_step(self) -> int:
         return self.train.batch * self.model.context
+
+    @model_validator(mode="after")
+    def _caps_are_real(self) -> "Config":
+        if self.gpu.actuator != "simulated" and self.mission.clock == "simulated":
+            raise ValueError(f"gpu.actuator: {self.gpu.actuator} needs mission.clock real; simulated time caps nothing")
+        return self
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> "Config":

@@ -1,7 +1,10 @@
 """What may be spent, and when the learning rate must begin to fall so that it reaches zero where the budget ends."""
 
 import math
+from datetime import UTC
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.governor import Governor
@@ -14,7 +17,7 @@ HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then ne
 
 
 class Budget:
-    """Steps and tokens are counted; orbits and watt-hours are turned into steps by flying the plan ahead of time."""
+    """Steps and tokens are counted; orbits, dates and watt-hours become steps by flying the plan ahead of time."""
 
     def __init__(self, config: Config, spacecraft: Spacecraft, governor: Governor, validation_steps: float):
         """`validation_steps`: what one validation costs, in steps."""
@@ -26,20 +29,51 @@ class Budget:
         if self._limits.tokens:
             steps.append(math.ceil(self._limits.tokens / config.tokens_per_step))
         self._counted = min(steps)
-        if self._counted == NEVER and not self._limits.orbits and not self._limits.wh:
-            raise BadInput("budget: empty; give one of budget.steps, budget.tokens, budget.orbits or budget.wh")
+        self._end_s = self._last_second()
+        self._forecast = self._end_s < math.inf or self._limits.wh is not None
+        if self._counted == NEVER and not self._forecast:
+            raise BadInput("budget: empty; give one of budget.steps, tokens, orbits, wh or until")
 
-    def total_steps(self, progress: Progress) -> int:
-        """Steps at the end of the budget, as it looks now.
+    def _last_second(self) -> float:
+        """Mission time at which orbits or date end the run; infinite where neither does."""
+        track, ends = self._spacecraft.scenario.timeline.track, [math.inf]
+        if self._limits.orbits:
+            ends.append(self._spacecraft.started_s + self._limits.orbits * track.period_s)
+        if until := self._limits.until:
+            ends.append(((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds())
+            if ends[-1] <= self._spacecraft.started_s:
+                begins = track.utc(self._spacecraft.started_s).isoformat(timespec="minutes")
+                raise BadInput(f"budget.until: {until.isoformat()}: the run begins at {begins}; give a later date")
+        return min(ends)
+
+    def replan(self, progress: Progress) -> None:
+        """Forecasts the end of the budget anew, once an orbit and when the cooldown is about to be decided.
+
+        What the orbits flown so far yielded, against what was forecast of them, corrects the forecast of the rest: an
+        array that gives a tenth less than modelled is known long before the cooldown begins.
 
         Raises:
             BadInput: not one step fits.
         """
-        if not self._limits.orbits and not self._limits.wh:
-            return self._counted
-        ahead = self._ahead(progress)
-        kept_back = self._limits.margin if ahead.ended_by in ("wh", "orbits") else 0.0
-        return min(self._counted, self._last_step(progress, ahead.steps * (1.0 - kept_back)))
+        if not self._forecast:
+            progress.planned_steps = self._counted
+            return
+        ahead, now_s = self._ahead(progress), self._spacecraft.telemetry().mission_s
+        if now_s >= progress.replan_s:
+            progress.forecast_work += progress.orbit_work
+            progress.replan_s = now_s + self._spacecraft.scenario.timeline.track.period_s
+            progress.orbit_work = float(np.interp(progress.replan_s, ahead.time_s, ahead.trace.steps))
+            if progress.forecast_work > 0.0:
+                progress.realised = min(max(progress.work / progress.forecast_work, 0.5), 1.5)
+        work = ahead.steps
+        if ahead.ended_by != "steps":
+            work *= progress.realised * (1.0 - self._limits.margin)
+        progress.planned_steps = min(self._counted, self._last_step(progress, work))
+
+    def replan_due(self, progress: Progress) -> bool:
+        """Once an orbit, until the cooldown is decided."""
+        undecided = progress.cooldown.start == NEVER
+        return undecided and self._forecast and self._spacecraft.clock.now() >= progress.replan_s
 
     def _last_step(self, progress: Progress, work: float) -> int:
         """The step at which `work`, in steps, is used up by training and validation together."""
@@ -73,23 +107,23 @@ class Budget:
 
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft
-        orbits = craft.scenario.timeline.track.revolutions(craft.started_s) + (self._limits.orbits or math.inf)
+        now_s = craft.telemetry().mission_s
         left = self._counted - progress.step + self._validation_cost(progress.step, self._counted)
         ahead = forecast(
-            craft.scenario,
+            self._governor.corrected,
             self._governor.rule,
             craft.state,
-            craft.telemetry().mission_s,
+            now_s,
             craft.mode,
             steps=left if self._counted < NEVER else math.inf,
             wh=(self._limits.wh or math.inf) - progress.train_wh,
-            orbits=orbits,
-            horizon_s=HORIZON_S,
+            horizon_s=min(self._end_s - now_s, HORIZON_S),
         )
-        if ahead.steps < 1.0:
+        if progress.step + ahead.steps < 1.0:
+            step_s = craft.scenario.step_seconds()
             raise BadInput(
-                f"budget: not one step of {self._governor.step_s:.3g} s fits: orbits {self._limits.orbits}, wh "
-                f"{self._limits.wh}; give more, or a larger satellite.array.area_m2"
+                f"budget: not one step of {step_s:.3g} s fits into orbits {self._limits.orbits}, wh {self._limits.wh}, "
+                f"until {self._limits.until}; give more, or a larger satellite.array.area_m2"
             )
         return ahead
 
@@ -104,8 +138,8 @@ class Budget:
         """Which limit is reached, if one is."""
         if progress.step >= min(self._counted, progress.cooldown.end):
             return "steps"
-        if self._limits.orbits and self._spacecraft.orbits >= self._limits.orbits:
-            return "orbits"
+        if self._spacecraft.clock.now() >= self._end_s:
+            return "time"
         if self._limits.wh and progress.train_wh >= self._limits.wh:
             return "wh"
         return None

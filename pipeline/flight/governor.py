@@ -1,10 +1,12 @@
 """Whether to compute now, how hard and for how long: the plan's rule, asked at every poll."""
 
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, Config
 from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.watchdog import Watchdog
 from pipeline.plan import Greedy, Mode, Scenario
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import POLL_S
@@ -29,42 +31,56 @@ class Directive(NamedTuple):
 class Governor:
     """Turns telemetry into directives. It never blocks."""
 
-    def __init__(self, scenario: Scenario, spacecraft: Spacecraft, chunk_steps: int):
+    def __init__(self, config: Config, spacecraft: Spacecraft):
         """
         Raises:
             BadInput: one step takes longer than the rule may go unasked.
         """
+        scenario = spacecraft.scenario
         self.rule = Greedy(scenario)
-        self.step_s = scenario.step_seconds()
-        self._spacecraft = spacecraft
-        self._chunk_steps = chunk_steps
-        if self.step_s > POLL_S:
-            raise BadInput(
-                f"mission.step_flops: {scenario.step_flops:g}: a step takes {self.step_s:.0f} s, but charge must be "
-                f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"
-            )
-
+        self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
+        self._spacecraft, self._scenario = spacecraft, scenario
+        self._slowness = 1.0  # measured over modelled time of a step
         # The compiled program has room for this many. Measured step times move the count, never the room.
-        self.capacity = self.chunk_steps if spacecraft.simulated else chunk_steps
+        self.capacity = config.train.chunk_steps
+        if spacecraft.simulated:
+            self.capacity = self._fitting(scenario.curve.full_w)
+            if (longest_s := scenario.step_seconds()) > POLL_S:
+                raise BadInput(
+                    f"mission.step_flops: {scenario.step_flops:g}: a step takes {longest_s:.0f} s, but charge must be "
+                    f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"
+                )
 
-    @property
-    def chunk_steps(self) -> int:
+    def _fitting(self, cap_w: float) -> int:
         """Steps that fit between two polls, which are as dense as the slots of the forecast."""
-        return max(1, min(self._chunk_steps, int(SLOT_S / self.step_s)))
+        step_s = self._scenario.step_seconds(cap_w) * self._slowness
+        return max(1, min(self.capacity, int(SLOT_S / step_s)))
 
     def poll(self) -> Directive:
         craft = self._spacecraft
+        reading = craft.measure()
         seen = craft.telemetry()
         deadline_s = seen.mission_s + SLOT_S
-        cap_w = self.rule.poll(seen.mission_s, seen.charge_wh, seen.heat_j, craft.mode != Mode.OFF)
+        on = craft.mode != Mode.OFF
+        unsafe = self.watchdog.check(reading, seen.mission_s)
+        charge_wh = reading.charge_wh if reading else 0.0
+        cap_w = 0.0 if unsafe else self.rule.poll(seen.mission_s, charge_wh, seen.heat_j, on)
         if cap_w > 0.0:
-            mode = Mode.TRAIN if craft.mode != Mode.OFF else Mode.RESTART
-            return Directive(mode, cap_w, self.chunk_steps, deadline_s, Save.NONE, "charge allows")
-        stopping = craft.mode != Mode.OFF
-        reason = self.rule.why_off(seen.mission_s, seen.heat_j, seen.sunlit > 0.5)
-        return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if stopping else Save.NONE, reason)
+            mode = Mode.TRAIN if on else Mode.RESTART
+            return Directive(mode, cap_w, self._fitting(cap_w), deadline_s, Save.NONE, "charge allows")
+        waiting = self.rule.why_off(seen.mission_s, seen.heat_j, seen.sunlit > 0.5)
+        reason = f"SAFE: {unsafe}" if unsafe else waiting
+        return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if on else Save.NONE, reason)
 
-    def report(self, steps: float, seconds: float) -> None:
-        """What a piece of work took on a real clock: the measured step time replaces the modelled one."""
+    def report(self, steps: float, seconds: float, cap_w: float) -> None:
+        """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time."""
         if not self._spacecraft.simulated:
-            self.step_s += 0.2 * (seconds / steps - self.step_s)
+            measured = seconds / (steps * self._scenario.step_seconds(cap_w))
+            self._slowness += 0.2 * (measured - self._slowness)
+
+    @property
+    def corrected(self) -> Scenario:
+        """The scenario with the measured time of a step, for forecasts."""
+        scenario, curve = self._scenario, self._scenario.curve
+        measured_s = scenario.step_seconds() * self._slowness
+        return replace(scenario, step_flops=max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s))

@@ -31,15 +31,15 @@ class Ledger:
         self._file.close()
 
 
-def last_of(path: Path, event: str) -> tuple[dict[str, Any] | None, int]:
-    """The last `event` and the step of the last line: what a resume asks. 0.1 s for half a million lines."""
+def last_of(path: Path, event: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The last `event`, and the last line of all: what a resume asks. 0.1 s for half a million lines."""
     found, last, marker = None, None, f'"event": "{event}"'
     if path.exists():
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 last = line if line.endswith("}\n") else last
                 found = line if marker in line and line.endswith("}\n") else found
-    return (json.loads(found) if found else None), (json.loads(last)["step"] if last else 0)
+    return (json.loads(found) if found else None), (json.loads(last) if last else None)
 
 
 def _ends_in_newline(path: Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.checkpoint import Store
 from pipeline.config import Config, RunFailed
 from pipeline.corpus import Corpus
+from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import Directive, Governor, Save
@@ -36,6 +37,7 @@ class Job:
     progress: Progress
     spacecraft: Spacecraft
     governor: Governor
+    actuator: Actuator
     budget: Budget
     train_chunk: TrainChunk
     validation: Validation
@@ -48,7 +50,7 @@ class Job:
 
     def __post_init__(self) -> None:
         if not self.progress.planned_steps:
-            self.progress.planned_steps = self.budget.total_steps(self.progress)
+            self.budget.replan(self.progress)
         self.mode = Mode.OFF
         self.loss: float | None = None
         self.tokens_per_s = 0.0
@@ -64,6 +66,8 @@ class Job:
                 self.stop()
                 return False
             self.store.poll()
+            if self.budget.replan_due(self.progress):
+                self.budget.replan(self.progress)
             directive = self.governor.poll()
             self.follow(directive)
             if directive.mode == Mode.OFF:
@@ -97,30 +101,36 @@ class Job:
         self.decide_cooldown()
         steps = min(directive.chunk_steps, self.next_boundary() - progress.step)
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
+        self.actuator.apply(directive.cap_w)
         began = time.perf_counter()
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
-        self.governor.report(steps, seconds)
+        self.governor.report(steps, seconds, directive.cap_w)
         if "first_step" not in self.parts.seconds:
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
 
-        spent = self.spacecraft.work(steps, directive.cap_w)
+        self.spend(steps, directive)
         progress.step += steps
         progress.sequences += steps * config.train.batch
-        progress.train_s += spent.seconds
-        progress.train_wh += spent.wh
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
 
+    def spend(self, steps: float, directive: Directive) -> None:
+        """Mission time and energy of a piece of work, given in training steps."""
+        spent = self.spacecraft.work(steps, directive.cap_w)
+        self.progress.train_s += spent.seconds
+        self.progress.train_wh += spent.wh
+        self.progress.work += steps
+        if pause_s := self.actuator.pause_s(spent.seconds, directive.cap_w):
+            self.spacecraft.pause(pause_s)
+
     def validate(self, directive: Directive) -> None:
         """One piece of held-out text; the result when the last is done."""
         result = self.validation.advance(self.state.params, self.progress.validated_pieces)
-        spent = self.spacecraft.work(self.validation.piece_steps, directive.cap_w)
-        self.progress.train_s += spent.seconds
-        self.progress.train_wh += spent.wh
+        self.spend(self.validation.piece_steps, directive)
         self.progress.validated_pieces += 1
         if result is None:
             return
@@ -141,7 +151,7 @@ class Job:
         progress, budget = self.progress, self.budget
         if progress.cooldown.start != NEVER or progress.step < budget.cooldown_start(progress.planned_steps):
             return
-        progress.planned_steps = budget.total_steps(progress)
+        budget.replan(progress)
         if progress.step < budget.cooldown_start(progress.planned_steps):
             return  # the forecast has moved away
         progress.cooldown = budget.decide(progress)

@@ -18,6 +18,11 @@ class Progress:
     validated_step: int = -1
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
+    work: float = 0.0  # training and validation, in steps
+    forecast_work: float = 0.0  # what was forecast of the orbits flown
+    orbit_work: float = 0.0  # what is forecast of the orbit under way
+    replan_s: float = 0.0  # mission time of the next forecast
+    realised: float = 1.0  # work done over work forecast
     cooldown: Cooldown = field(default_factory=Cooldown)
 
     def as_json(self) -> dict[str, Any]:

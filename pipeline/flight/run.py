@@ -48,6 +48,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     from pipeline.checkpoint import Store
     from pipeline.corpus import open_corpus
+    from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
     from pipeline.flight.loop import Job
@@ -68,7 +69,8 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     with ExitStack() as stack:
         ledger_path = directory / LEDGER
-        decided, last_step = last_of(ledger_path, "cooldown")
+        decided, last = last_of(ledger_path, "cooldown")
+        reached = last["step"] if last else 0
         store = Store(
             directory / "checkpoints",
             directory / "quarantine",
@@ -76,12 +78,13 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             lambda event, fields: ledger.append(event, **fields),
         )
         ledger = Ledger(ledger_path)
+        ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
         stack.callback(ledger.close)
         stack.enter_context(store)
 
         fresh_state = partial(init_state, config, corpus.vocab_size)
         restored = store.restore(jax.eval_shape(fresh_state))
-        progress = _progress(config, corpus, restored, decided, last_step)
+        progress = _progress(config, corpus, restored, decided, reached)
         state = restored.state if restored else jax.jit(fresh_state)()
         parts.done("restore")
 
@@ -89,7 +92,10 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
         spacecraft = Spacecraft(config, mission, restored.meta["spacecraft"] if restored else {})
         ledger.position = lambda: (spacecraft.clock.now(), progress.step)
-        governor = Governor(mission, spacecraft, config.train.chunk_steps)
+        stack.callback(spacecraft.close)
+        governor = Governor(config, spacecraft)
+        actuator = make_actuator(config.gpu)
+        stack.callback(actuator.close)
         validation = Validation(config, corpus)
         budget = Budget(config, spacecraft, governor, validation.steps)
         if not (directory / "plan.json").exists():
@@ -114,6 +120,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             progress=progress,
             spacecraft=spacecraft,
             governor=governor,
+            actuator=actuator,
             budget=budget,
             train_chunk=make_train_chunk(config),
             validation=validation,
@@ -133,7 +140,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
 
 def _progress(
-    config: Config, corpus: "Corpus", restored: "Restored | None", decided: dict[str, Any] | None, last_step: int
+    config: Config, corpus: "Corpus", restored: "Restored | None", decided: dict[str, Any] | None, reached: int
 ) -> Progress:
     """Where the checkpoint left off, and the cooldown if it was decided after that checkpoint."""
     from pipeline.lm.schedule import NEVER, Cooldown
@@ -149,7 +156,7 @@ def _progress(
         progress.planned_steps = progress.cooldown.end
     elif restored and restored.meta["budget"] != config.budget.model_dump():
         progress.planned_steps = 0  # to be forecast anew
-    progress.lost_steps += max(0, last_step - progress.step)
+    progress.lost_steps += max(0, reached - progress.step)
     return progress
 
 

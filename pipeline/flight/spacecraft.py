@@ -1,19 +1,23 @@
 """The satellite as the job meets it: what time it is, what charge there is, and what a piece of work costs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pipeline.config import Config
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
+from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, Source, UdpSource
 from pipeline.plan import Mode, Scenario
 from pipeline.power import Command, Simulator, State, fresh, from_json, to_json
 
 HOUR_S = 3600.0
+CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
+DRIFT_K = 2.0  # by so much may the modelled plate stray from the measured one before it is put right
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """One moment of the satellite. Modelled: the plant is flown along the orbit beside the job."""
+    """One moment of the satellite: the plant flown along the orbit beside the job, put right by what is measured."""
 
     mission_s: float
     charge_wh: float
@@ -37,7 +41,10 @@ class Spacecraft:
     def __init__(self, config: Config, scenario: Scenario, saved: dict[str, Any]):
         """`saved` is what `as_json` gave, or {} at the start of a mission."""
         self.scenario = scenario
-        self._simulator = Simulator(config.satellite, scenario.timeline)
+        self._config = config
+        area_m2 = config.satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
+        array = config.satellite.array.model_copy(update={"area_m2": area_m2})
+        self._simulator = Simulator(config.satellite.model_copy(update={"array": array}), scenario.timeline)
         self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
         self.mode = Mode(saved.get("mode", Mode.OFF))
         self.eclipses: int = saved.get("eclipses", 0)
@@ -52,6 +59,7 @@ class Spacecraft:
         now_s = self.clock.now()
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", now_s)
+        self._believed_s = self._until_s - self._config.telemetry.max_age_s
         if self._until_s < now_s:
             self._pass(Mode.OFF)  # the satellite was dark since then
 
@@ -77,6 +85,38 @@ class Spacecraft:
             orbit=int(self.scenario.timeline.track.revolutions(self._until_s)) + 1,
         )
 
+    @cached_property
+    def source(self) -> Source:
+        """Where charge and temperature are measured. Opened when first asked for.
+
+        Raises:
+            BadInput: the source cannot be opened.
+        """
+        config, start = self._config.telemetry, self.scenario.timeline.track.utc(0.0)
+        if config.source == "file":
+            assert config.path is not None
+            return FileSource(config.path, start, self.clock.now, CLOCK_SLACK_S)
+        if config.source == "udp":
+            return UdpSource(config, start, self.clock.now, CLOCK_SLACK_S)
+        return SimulatedSource(config, self._modelled)
+
+    def measure(self) -> Reading | None:
+        """The newest reading. One from outside puts the plant right."""
+        reading = self.source.newest()
+        if reading and self._config.telemetry.source != "simulated" and reading.mission_s > self._believed_s:
+            self._believed_s = reading.mission_s
+            plant = self.scenario.plant
+            heat_j = self.state.heat_j
+            # While the phase-change material melts, temperature does not tell the enthalpy: the model does.
+            if abs(float(plant.plate_c(heat_j)) - reading.plate_c) > DRIFT_K:
+                heat_j = float(plant.heat_at(reading.plate_c))
+            self.state = self.state._replace(charge_wh=max(reading.charge_wh, 0.0), heat_j=heat_j)
+        return reading
+
+    def _modelled(self) -> Reading:
+        plate_c = float(self.scenario.plant.plate_c(self.state.heat_j))
+        return Reading(self._until_s, self.state.charge_wh, plate_c)
+
     @property
     def orbits(self) -> float:
         """Revolutions since the run began."""
@@ -99,6 +139,17 @@ class Spacecraft:
         """GPU and host off for `seconds`."""
         self.clock.spend(seconds)
         return self._pass(Mode.OFF)
+
+    def pause(self, seconds: float) -> Spent:
+        """GPU on and idle for `seconds`, to go on at once."""
+        self.clock.spend(seconds)
+        spent = self._pass(Mode.RESTART)
+        self.mode = Mode.TRAIN
+        return spent
+
+    def close(self) -> None:
+        if "source" in self.__dict__:
+            self.source.close()
 
     def _pass(self, mode: Mode, cap_w: float | None = None) -> Spent:
         """Brings the plant from where it stands to the clock's time, under the load of `mode`."""

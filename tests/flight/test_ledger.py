@@ -29,11 +29,12 @@ def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
     for step in range(5):
         ledger.position = lambda step=step: (step * 30.0, step)
         ledger.append("cooldown" if step in (1, 3) else "telemetry", start=step)
-    found, last_step = last_of(tmp_path / "ledger.jsonl", "cooldown")
+    found, last = last_of(tmp_path / "ledger.jsonl", "cooldown")
     assert found is not None
-    assert (found["start"], found["mission_s"], last_step) == (3, 90.0, 4)
+    assert last is not None
+    assert (found["start"], found["mission_s"], last["step"]) == (3, 90.0, 4)
 
 
 def test_a_run_without_a_ledger_has_no_events(tmp_path: Path) -> None:
-    assert last_of(tmp_path / "none.jsonl", "cooldown") == (None, 0)
+    assert last_of(tmp_path / "none.jsonl", "cooldown") == (None, None)
     assert list(read_ledger(tmp_path / "none.jsonl")) == []

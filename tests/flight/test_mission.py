@@ -23,7 +23,7 @@ def mission(*overrides: str) -> tuple[Config, Spacecraft, Governor]:
     config = load(["--config", str(ROOT / "configs" / "demo.yaml"), *overrides])
     plan = scenario(config.orbit, config.satellite, config.gpu, config.mission, 1e9)
     craft = Spacecraft(config, plan, {})
-    return config, craft, Governor(plan, craft, config.train.chunk_steps)
+    return config, craft, Governor(config, craft)
 
 
 def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
@@ -93,9 +93,15 @@ def test_a_spacecraft_taken_up_again_goes_on_to_the_bit() -> None:
     fly(first, first_governor, 0.7)
     saved = json.loads(json.dumps(first.as_json()))
     second = Spacecraft(config, first.scenario, saved)
-    fly(second, Governor(first.scenario, second, config.train.chunk_steps), 1.5)
+    fly(second, Governor(config, second), 1.5)
     fly(whole, governor, 1.5)
     assert second.as_json() == whole.as_json()
+
+
+def planned(budget: Budget) -> int:
+    progress = Progress()
+    budget.replan(progress)
+    return progress.planned_steps
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_a_spacecraft_taken_up_again_goes_on_to_the_bit() -> None:
 def test_counted_budgets_are_exact(overrides: list[str], steps: int) -> None:
     config, craft, governor = mission(*overrides)
     budget = Budget(config, craft, governor, validation_steps=10.0)
-    assert budget.total_steps(Progress()) == steps
+    assert planned(budget) == steps
     assert budget.spent(Progress(step=steps)) == "steps"
     assert budget.spent(Progress(step=steps - 1)) is None
 
@@ -119,14 +125,14 @@ def test_twice_the_orbits_or_energy_buys_about_twice_the_steps(key: str, amount:
     totals = []
     for given in (amount, 2 * amount):
         config, craft, governor = mission("--budget.orbits", "null", f"--budget.{key}", str(given))
-        totals.append(Budget(config, craft, governor, validation_steps=0.0).total_steps(Progress()))
+        totals.append(planned(Budget(config, craft, governor, validation_steps=0.0)))
     assert totals[1] == pytest.approx(2 * totals[0], rel=0.1)
 
 
 def test_validation_is_paid_for_out_of_the_budget() -> None:
     config, craft, governor = mission()
-    free = Budget(config, craft, governor, validation_steps=0.0).total_steps(Progress())
-    paid = Budget(config, craft, governor, validation_steps=30.0).total_steps(Progress())
+    free = planned(Budget(config, craft, governor, validation_steps=0.0))
+    paid = planned(Budget(config, craft, governor, validation_steps=30.0))
     rounds = paid // config.train.eval_every + 1  # and once at the end
     assert paid == pytest.approx(free - 30 * rounds, abs=1)
 

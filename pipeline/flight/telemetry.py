@@ -1,0 +1,195 @@
+"""Measured charge and temperature of the satellite: newest readings from whoever measures them, never blocking.
+
+A source that has nothing new says so; what is garbled, out of order or not finite never becomes a reading. Whether the
+newest reading is too old is for the watchdog to say.
+"""
+
+import json
+import math
+import socket
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from pipeline.config import BadInput
+from pipeline.config.mission import Telemetry
+
+BODY = struct.Struct(">ff")  # charge [Wh], plate temperature [°C]
+CRC = struct.Struct(">H")
+LONGEST_PACKET = 4096
+LONGEST_LINE = 4096
+
+
+class Reading(NamedTuple):
+    """One measurement of the satellite."""
+
+    mission_s: float  # when it was measured
+    charge_wh: float
+    plate_c: float
+
+
+class Source(Protocol):
+    def newest(self) -> Reading | None:
+        """The newest reading so far; None before the first. Returns at once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _Newest:
+    """Keeps the newest of all readings offered. One from the past, from the future or not finite is passed over."""
+
+    def __init__(self, now: Callable[[], float], slack_s: float):
+        self._now, self._slack_s = now, slack_s
+        self._newest: Reading | None = None
+
+    def offer(self, reading: Reading) -> None:
+        in_order = self._newest is None or reading.mission_s > self._newest.mission_s
+        if all(map(math.isfinite, reading)) and in_order and reading.mission_s <= self._now() + self._slack_s:
+            self._newest = reading
+
+    def newest(self) -> Reading | None:
+        return self._newest
+
+    def close(self) -> None:
+        pass
+
+
+class FileSource(_Newest):
+    """A JSONL feed that something else appends to, as a power-system daemon would:
+
+        {"time": "2026-07-26T04:00:00Z", "charge_wh": 612.5, "temperature_c": 41.2}
+
+    A feed that is truncated or replaced is read again from its start; half a line waits for its other half.
+    """
+
+    def __init__(self, path: Path, start: datetime, now: Callable[[], float], slack_s: float):
+        super().__init__(now, slack_s)
+        self._path, self._start = path, start
+        self._offset, self._inode, self._rest = 0, -1, b""
+
+    def newest(self) -> Reading | None:
+        try:
+            with self._path.open("rb") as feed:
+                status = self._path.stat()
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._offset, self._inode, self._rest = 0, status.st_ino, b""
+                feed.seek(self._offset)
+                fresh = feed.read()
+                self._offset += len(fresh)
+        except OSError:  # not there yet, or not there now: the watchdog sees that nothing new comes
+            return super().newest()
+        *lines, self._rest = (self._rest + fresh).split(b"\n")
+        self._rest = self._rest[-LONGEST_LINE:]
+        for line in lines:
+            self._take(line)
+        return super().newest()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            fields = json.loads(line)
+            when = datetime.fromisoformat(fields["time"])
+            mission_s = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - self._start).total_seconds()
+            self.offer(Reading(mission_s, float(fields["charge_wh"]), float(fields["temperature_c"])))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return
+
+
+class UdpSource(_Newest):
+    """CCSDS space packets (133.0-B) over UDP, one a datagram, telemetry type, of one APID:
+
+    secondary header  7 bytes  CDS short timestamp (301.0-B): P-field, days since 1958, milliseconds of the day
+    user data         8 bytes  charge [Wh] and plate temperature [°C], IEEE 754 single, big-endian
+    error control     2 bytes  CRC-16/CCITT-FALSE over all that precedes it
+    """
+
+    def __init__(self, config: Telemetry, start: datetime, now: Callable[[], float], slack_s: float):
+        super().__init__(now, slack_s)
+        try:
+            import spacepackets  # noqa: F401
+        except ImportError as error:
+            raise BadInput("telemetry.source: udp needs spacepackets; `pip install '.[udp]'`") from error
+        self._apid, self._start = config.apid, start
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind((config.host, config.port))
+        except OSError as error:
+            self._socket.close()
+            address = f"{config.host}:{config.port}"
+            raise BadInput(f"telemetry.port: {address}: {error.strerror}; give a free address of this host") from error
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._socket.getsockname()
+
+    def newest(self) -> Reading | None:
+        for _ in range(256):  # a flood must not hold up the loop
+            try:
+                datagram = self._socket.recv(LONGEST_PACKET)
+            except BlockingIOError:
+                break
+            if reading := unpack(datagram, self._apid, self._start):
+                self.offer(reading)
+        return super().newest()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def pack(reading: Reading, apid: int, start: datetime, count: int = 0) -> bytes:
+    """The packet that `UdpSource` reads."""
+    from datetime import timedelta
+
+    from fastcrc.crc16 import ibm_3740
+    from spacepackets.ccsds import PacketType, SpHeader
+    from spacepackets.ccsds.time import CdsShortTimestamp
+
+    stamp = CdsShortTimestamp.from_datetime(start + timedelta(seconds=reading.mission_s)).pack()
+    data = bytes(stamp) + BODY.pack(reading.charge_wh, reading.plate_c)
+    header = SpHeader(PacketType.TM, apid, count % 16384, len(data) + CRC.size - 1, sec_header_flag=True)
+    packet = bytes(header.pack()) + data
+    return packet + CRC.pack(ibm_3740(packet))
+
+
+def unpack(packet: bytes, apid: int, start: datetime) -> Reading | None:
+    """The reading in a packet; None if it is not whole, not of `apid`, or not what the layout says."""
+    from fastcrc.crc16 import ibm_3740
+    from spacepackets.ccsds import PacketType, SpHeader
+    from spacepackets.ccsds.time import CdsShortTimestamp
+
+    size = 6 + CdsShortTimestamp.TIMESTAMP_SIZE + BODY.size + CRC.size
+    if len(packet) != size or ibm_3740(packet[: -CRC.size]) != CRC.unpack(packet[-CRC.size :])[0]:
+        return None
+    try:
+        header = SpHeader.unpack(packet)
+        stamp = CdsShortTimestamp.unpack(packet[6:])
+        when = stamp.as_datetime()
+    except (ValueError, OverflowError):
+        return None
+    if header.apid != apid or header.packet_type != PacketType.TM or header.packet_len != size:
+        return None
+    charge_wh, plate_c = BODY.unpack_from(packet, 6 + CdsShortTimestamp.TIMESTAMP_SIZE)
+    return Reading((when - start).total_seconds(), charge_wh, plate_c)
+
+
+class SimulatedSource:
+    """The plant as sensors would show it: Gaussian noise, the same at the same mission second of every launch."""
+
+    def __init__(self, config: Telemetry, plant: Callable[[], Reading]):
+        self._sigmas = config.charge_noise_wh, config.temperature_noise_k
+        self._plant = plant
+
+    def newest(self) -> Reading:
+        true = self._plant()
+        if not any(self._sigmas):
+            return true
+        noise = np.random.default_rng(int(true.mission_s * 1000.0)).standard_normal(2) * self._sigmas
+        return Reading(true.mission_s, true.charge_wh + noise[0], true.plate_c + noise[1])
+
+    def close(self) -> None:
+        pass

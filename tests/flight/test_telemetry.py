@@ -1,0 +1,233 @@
+"""Stale, missing, garbled, out-of-order and impossible telemetry: SAFE, and recovery when it returns."""
+
+import json
+import math
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from launching import ROOT
+
+from pipeline.config import BadInput, load
+from pipeline.config.mission import Satellite, Telemetry
+from pipeline.flight.governor import Governor
+from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, UdpSource, pack, unpack
+from pipeline.flight.watchdog import Watchdog
+from pipeline.plan import Mode, scenario
+
+START = datetime(2026, 7, 26, tzinfo=UTC)
+APID = 100
+
+
+def line(mission_s: float, charge_wh: object = 800.0, temperature_c: object = 30.0) -> bytes:
+    when = (START + timedelta(seconds=mission_s)).isoformat()
+    return json.dumps({"time": when, "charge_wh": charge_wh, "temperature_c": temperature_c}).encode() + b"\n"
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> tuple[Path, FileSource]:
+    path = tmp_path / "eps.jsonl"
+    return path, FileSource(path, START, lambda: 1000.0, slack_s=5.0)
+
+
+def test_a_feed_that_is_not_there_yet_gives_nothing_and_then_readings(feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    assert source.newest() is None
+    path.write_bytes(line(10) + line(20))
+    assert source.newest() == Reading(20.0, 800.0, 30.0)
+
+
+def test_half_a_line_waits_for_its_other_half(feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    whole = line(20, 700.0)
+    path.write_bytes(line(10) + whole[:25])
+    assert source.newest() == Reading(10.0, 800.0, 30.0)
+    with path.open("ab") as file:
+        file.write(whole[25:])
+    assert source.newest() == Reading(20.0, 700.0, 30.0)
+
+
+def test_a_feed_that_is_rotated_goes_on(feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    path.write_bytes(line(10) * 50)
+    source.newest()
+    path.unlink()
+    assert source.newest() == Reading(10.0, 800.0, 30.0)
+    path.write_bytes(line(30))
+    assert source.newest() == Reading(30.0, 800.0, 30.0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        line(5),  # out of order
+        line(2000),  # from the future
+        line(20, math.nan),
+        line(20, math.inf),
+        line(20, "full"),
+        line(20, None),
+        line(20, 800.0, math.nan),
+        b"{}\n",
+        b"[1, 2]\n",
+        b"\xff\xfe\x00\n",
+        b'{"time": "yesterday", "charge_wh": 1, "temperature_c": 1}\n',
+        b"[" * 3000 + b"\n",
+    ],
+)
+def test_what_is_not_a_reading_is_passed_over(bad: bytes, feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    path.write_bytes(line(10) + bad)
+    assert source.newest() == Reading(10.0, 800.0, 30.0)
+    with path.open("ab") as file:
+        file.write(line(30))
+    assert source.newest() == Reading(30.0, 800.0, 30.0)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chunks=st.lists(st.binary(max_size=200), max_size=8))
+def test_no_bytes_in_a_feed_stop_the_flight(chunks: list[bytes], tmp_path: Path) -> None:
+    path = tmp_path / "fuzz.jsonl"
+    path.write_bytes(b"")
+    source = FileSource(path, START, lambda: 1000.0, slack_s=5.0)
+    for chunk in chunks:
+        with path.open("ab") as file:
+            file.write(chunk)
+        reading = source.newest()
+        assert reading is None or all(map(math.isfinite, reading))
+    with path.open("ab") as file:
+        file.write(b"\n" + line(999))
+    assert source.newest() == Reading(999.0, 800.0, 30.0)
+
+
+def test_a_packet_carries_a_reading_and_any_flipped_bit_is_seen() -> None:
+    reading = Reading(123.456, 612.5, -12.25)
+    packet = pack(reading, APID, START)
+    assert len(packet) == 23
+    back = unpack(packet, APID, START)
+    assert back is not None
+    assert back == pytest.approx(reading, abs=1e-3)
+    for bit in range(8 * len(packet)):
+        flipped = bytearray(packet)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert unpack(bytes(flipped), APID, START) is None
+    for length in range(len(packet)):
+        assert unpack(packet[:length], APID, START) is None
+    assert unpack(packet, APID + 1, START) is None
+
+
+@given(packet=st.binary(max_size=64))
+def test_no_datagram_is_mistaken_or_fatal(packet: bytes) -> None:
+    assert unpack(packet, APID, START) is None
+
+
+def test_packets_over_a_real_socket() -> None:
+    source = UdpSource(Telemetry(source="udp", port=0), START, lambda: 1000.0, slack_s=5.0)
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        assert source.newest() is None
+        assert source.address[0] == "127.0.0.1"
+        for packet in (pack(Reading(50, 700, 20), APID, START), b"noise", pack(Reading(40, 1, 1), APID, START)):
+            sender.sendto(packet, source.address)
+        assert source.newest() == Reading(50.0, 700.0, 20.0)
+        for count in range(300):
+            sender.sendto(pack(Reading(100 + count, 700, 20), APID, START, count), source.address)
+        for _ in range(3):
+            newest = source.newest()
+        assert newest is not None
+        assert newest.mission_s > 300.0
+    finally:
+        sender.close()
+        source.close()
+
+
+def test_a_port_in_use_is_named() -> None:
+    first = UdpSource(Telemetry(source="udp", port=0), START, lambda: 0.0, slack_s=5.0)
+    try:
+        with pytest.raises(BadInput, match=r"telemetry.port"):
+            UdpSource(Telemetry(source="udp", port=first.address[1]), START, lambda: 0.0, slack_s=5.0)
+    finally:
+        first.close()
+
+
+def test_sensor_noise_is_the_same_at_every_launch() -> None:
+    config = Telemetry(charge_noise_wh=5.0, temperature_noise_k=1.0)
+    first, second = (SimulatedSource(config, lambda: Reading(77.0, 800.0, 30.0)) for _ in range(2))
+    assert first.newest() == second.newest() != Reading(77.0, 800.0, 30.0)
+
+
+# ---- the watchdog ----
+
+SATELLITE = Satellite()  # 1,000 Wh, floor 700 Wh, plate limit 60 °C
+
+
+@pytest.mark.parametrize(
+    ("reading", "why"),
+    [
+        (None, "no telemetry"),
+        (Reading(0.0, 900.0, 30.0), "old"),
+        (Reading(990.0, 699.0, 30.0), "charge"),
+        (Reading(990.0, 900.0, 60.5), "plate"),
+        (Reading(990.0, 1e6, 30.0), "more than the battery holds"),
+        (Reading(990.0, 900.0, -270.0), "cannot be"),
+    ],
+)
+def test_the_watchdog_barks_and_is_quiet_again_when_all_is_well(reading: Reading | None, why: str) -> None:
+    watchdog = Watchdog(SATELLITE, max_age_s=120.0)
+    assert watchdog.check(Reading(990.0, 900.0, 30.0), 1000.0) is None
+    assert why in str(watchdog.check(reading, 1000.0))
+    assert watchdog.check(Reading(999.0, 900.0, 30.0), 1000.0) is None
+
+
+def test_the_watchdog_is_released_by_a_margin_not_at_the_limit() -> None:
+    watchdog = Watchdog(SATELLITE, max_age_s=120.0)
+    assert watchdog.check(Reading(1.0, 699.0, 30.0), 1.0)
+    assert watchdog.check(Reading(2.0, 705.0, 30.0), 2.0)
+    assert watchdog.check(Reading(3.0, 721.0, 30.0), 3.0) is None
+    assert watchdog.check(Reading(4.0, 705.0, 30.0), 4.0) is None
+
+
+# ---- in flight ----
+
+
+def aboard(tmp_path: Path) -> tuple[Path, Spacecraft, Governor]:
+    feed = tmp_path / "eps.jsonl"
+    overrides = ["--telemetry.source", "file", "--telemetry.path", str(feed)]
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml"), *overrides])
+    craft = Spacecraft(config, scenario(config.orbit, config.satellite, config.gpu, config.mission, 1e9), {})
+    return feed, craft, Governor(config, craft)
+
+
+def report(feed: Path, craft: Spacecraft, charge_wh: float, plate_c: float = 20.0) -> None:
+    when = craft.scenario.timeline.track.utc(craft.clock.now()).isoformat()
+    with feed.open("a") as file:
+        file.write(json.dumps({"time": when, "charge_wh": charge_wh, "temperature_c": plate_c}) + "\n")
+
+
+def test_the_flight_is_safe_without_telemetry_and_goes_on_when_it_returns(tmp_path: Path) -> None:
+    feed, craft, governor = aboard(tmp_path)
+    assert governor.poll().reason.startswith("SAFE: no telemetry")
+    report(feed, craft, 990.0)
+    assert governor.poll().mode == Mode.RESTART
+    craft.restart()
+    craft.work(1, 350.0)
+    for _ in range(20):  # nothing new for 200 s
+        craft.work(1, 350.0)
+    stopped = governor.poll()
+    assert stopped.mode == Mode.OFF
+    assert "old" in stopped.reason
+    craft.hold(10.0)
+    report(feed, craft, 980.0)
+    assert governor.poll().mode == Mode.RESTART
+
+
+def test_the_measured_charge_overrides_the_model(tmp_path: Path) -> None:
+    feed, craft, governor = aboard(tmp_path)
+    assert craft.state.charge_wh == 1000.0
+    report(feed, craft, 710.0, 45.0)
+    assert governor.poll().mode == Mode.OFF  # the plan would have trained on 1,000 Wh
+    assert craft.state.charge_wh == 710.0
+    assert craft.telemetry().plate_c == pytest.approx(45.0, abs=0.1)
