@@ -41,6 +41,7 @@ class Governor:
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
         self._slowness = 1.0  # measured over modelled time of a step
+        self._harvest = 1.0  # measured over modelled harvest
         # The compiled program has room for this many. Measured step times move the count, never the room.
         self.capacity = config.train.chunk_steps
         if spacecraft.simulated:
@@ -78,9 +79,21 @@ class Governor:
             measured = seconds / (steps * self._scenario.step_seconds(cap_w))
             self._slowness += 0.2 * (measured - self._slowness)
 
+    def correct(self, harvest: float) -> None:
+        """Plans from now on with `harvest` times the modelled array."""
+        self._harvest = harvest
+        self.rule = Greedy(self.corrected)
+
     @property
     def corrected(self) -> Scenario:
-        """The scenario with the measured time of a step, for forecasts."""
+        """The scenario with what was measured of array and GPU."""
         scenario, curve = self._scenario, self._scenario.curve
-        measured_s = scenario.step_seconds() * self._slowness
-        return replace(scenario, step_flops=max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s))
+        if self._slowness != 1.0:
+            measured_s = scenario.step_seconds() * self._slowness
+            flops = max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s)
+            scenario = replace(scenario, step_flops=flops)
+        if self._harvest != 1.0:
+            plant = scenario.plant
+            array = plant.array_w_per_flux * self._harvest
+            scenario = replace(scenario, plant=replace(plant, array_w_per_flux=array))
+        return scenario

@@ -121,9 +121,6 @@ class Job:
     def spend(self, steps: float, directive: Directive) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
         spent = self.spacecraft.work(steps, directive.cap_w)
-        self.progress.train_s += spent.seconds
-        self.progress.train_wh += spent.wh
-        self.progress.work += steps
         if pause_s := self.actuator.pause_s(spent.seconds, directive.cap_w):
             self.spacecraft.pause(pause_s)
 
@@ -263,8 +260,8 @@ class Job:
             "tokens": self.progress.sequences * self.config.model.context,
             "orbits": round(self.spacecraft.orbits, 3),
             "eclipses": self.spacecraft.eclipses,
-            "train_wh": round(self.progress.train_wh, 3),
-            "train_s": round(self.progress.train_s, 3),
+            "train_wh": round(self.spacecraft.train_wh, 3),
+            "train_s": round(self.spacecraft.train_s, 3),
             "lost_steps": self.progress.lost_steps,
             "skipped": int(self.state.skipped),
         }

@@ -1,5 +1,6 @@
 """Where a run stands: what a resume must find again, beside the network's state and the satellite's."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,17 +13,13 @@ class Progress:
 
     step: int = 0
     sequences: int = 0  # cursor of the data: sequences trained on
-    train_s: float = 0.0  # mission time spent training and validating [s]
-    train_wh: float = 0.0  # drawn by GPU and host in that time [Wh]
     lost_steps: int = 0  # computed, then lost to an outage and computed again
     validated_step: int = -1
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
-    work: float = 0.0  # training and validation, in steps
-    forecast_work: float = 0.0  # what was forecast of the orbits flown
-    orbit_work: float = 0.0  # what is forecast of the orbit under way
-    replan_s: float = 0.0  # mission time of the next forecast
-    realised: float = 1.0  # work done over work forecast
+    replan_s: float = -math.inf  # mission time of the next look ahead
+    planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
+    harvest: float = 1.0  # harvest over that modelled, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
 
     def as_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     parts = Parts()
     directory = open_directory(config)
-    device = choose_device(config.train.device, directory / "cache" / "xla")
+    device = choose_device(config, directory / "cache" / "xla")
     import jax
 
     from pipeline.checkpoint import Store
@@ -94,6 +94,8 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         ledger.position = lambda: (spacecraft.clock.now(), progress.step)
         stack.callback(spacecraft.close)
         governor = Governor(config, spacecraft)
+        if progress.harvest != 1.0:
+            governor.correct(progress.harvest)
         actuator = make_actuator(config.gpu)
         stack.callback(actuator.close)
         validation = Validation(config, corpus)

@@ -47,6 +47,8 @@ class Spacecraft:
         self._simulator = Simulator(config.satellite.model_copy(update={"array": array}), scenario.timeline)
         self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
         self.mode = Mode(saved.get("mode", Mode.OFF))
+        self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
+        self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
         self.eclipses: int = saved.get("eclipses", 0)
         self._was_dark: bool = saved.get("dark", False)
         self.simulated = config.mission.clock == "simulated"
@@ -68,6 +70,8 @@ class Spacecraft:
             "now_s": self._until_s,
             "started_s": self.started_s,
             "mode": int(self.mode),
+            "train_s": self.train_s,
+            "train_wh": self.train_wh,
             "eclipses": self.eclipses,
             "dark": self._was_dark,
             "plant": to_json(self.state),
@@ -127,7 +131,10 @@ class Spacecraft:
         """Lets the time of `steps` steps' arithmetic pass; on a real clock it has passed already."""
         if self.simulated:
             self.clock.spend(steps * self.scenario.step_seconds(cap_w))
-        return self._pass(Mode.TRAIN, cap_w)
+        spent = self._pass(Mode.TRAIN, cap_w)
+        self.train_s += spent.seconds
+        self.train_wh += spent.wh
+        return spent
 
     def restart(self) -> Spent:
         """From power-on of GPU and host to the first step."""

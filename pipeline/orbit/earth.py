@@ -36,7 +36,10 @@ def latitude_longitude_deg(
 def site_km(
     latitude_deg: float, longitude_deg: float, altitude_m: float
 ) -> tuple[Float[np.ndarray, " xyz"], Float[np.ndarray, " xyz"]]:
-    """Earth-fixed position [km] of a place on the WGS 84 ellipsoid, and the unit vector to its zenith (Vallado, 3.2)."""
+    """Earth-fixed position [km] of a place on the WGS 84 ellipsoid, and the unit vector to its zenith (Vallado, 3.2).
+
+    The zenith is that of the ellipsoid, as latitude is.
+    """
     latitude, longitude = np.radians(latitude_deg), np.radians(longitude_deg)
     up = np.array([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)])
     squared = FLATTENING * (2.0 - FLATTENING)  # eccentricity squared

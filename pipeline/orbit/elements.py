@@ -1,6 +1,7 @@
 """From the configured orbit to an SGP4 record that starts at mission second 0."""
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +17,26 @@ from pipeline.orbit.sun import mean_longitude_deg
 EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422
+
+# Columns of the numbers in a pair of element lines (CelesTrak, TLE format). SGP4's own reader takes a letter for the
+# end of the number and flies another orbit without a word.
+PLAIN, EXPONENT = r"[-+ ]?[ \d]*\.?\d+ *", r"[-+ ]?[ \d]\d{4}[-+ ]\d"
+FIELDS = (
+    (
+        ("epoch", 18, 32, PLAIN),
+        ("first derivative of mean motion", 33, 43, PLAIN),
+        ("second derivative of mean motion", 44, 52, EXPONENT),
+        ("drag term", 53, 61, EXPONENT),
+    ),
+    (
+        ("inclination", 8, 16, PLAIN),
+        ("right ascension", 17, 25, PLAIN),
+        ("eccentricity", 26, 33, r"\d{7}"),
+        ("argument of perigee", 34, 42, PLAIN),
+        ("mean anomaly", 43, 51, PLAIN),
+        ("mean motion", 52, 63, PLAIN),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,9 @@ def _from_tle(first: str, second: str) -> Satrec:
             raise BadInput(f"{where} must begin with '{number} ': {line!r}")
         if line[68] != str(checksum(line)):
             raise BadInput(f"{where} ends with checksum {line[68]}, expected {checksum(line)}: copy the elements again")
+        for name, begin, end, pattern in FIELDS[number - 1]:
+            if not re.fullmatch(pattern, line[begin:end]):
+                raise BadInput(f"{where}, {name}: {line[begin:end]!r} is not a number: copy the elements again")
     if first[2:7] != second[2:7]:
         raise BadInput(
             f"orbit.tle: line 1 is of satellite {first[2:7]}, line 2 of {second[2:7]}: give one satellite's lines"

@@ -36,7 +36,9 @@ def illumination(
     a = np.arcsin(SUN_RADIUS_KM / sun_km)  # apparent radius of the Sun
     b = np.arcsin(EARTH_RADIUS_KM / earth_km)  # apparent radius of the Earth
     c = np.arccos(np.clip(-np.einsum("ti,ti->t", satellite, to_sun) / (earth_km * sun_km), -1.0, 1.0))
-    visible[near] = np.where(c >= a + b, 1.0, np.where(c <= b - a, 0.0, 1.0 - _overlap(a, b, c)))
+    visible[near[c <= b - a]] = 0.0
+    edge = (c > b - a) & (c < a + b)
+    visible[near[edge]] = 1.0 - _overlap(a[edge], b[edge], c[edge])
     return visible
 
 

@@ -18,7 +18,7 @@ class GpuCurve:
         self.full_w = float(self.watts[-1])
 
     def share(self, cap_w: float | None = None) -> float:
-        """Throughput under a power cap, as a share of the full; 0 at or below the lowest power of the curve."""
+        """Throughput under a power cap, as a share of the full; 0 below the lowest power of the curve."""
         return 1.0 if cap_w is None else float(np.interp(cap_w, self.watts, self.shares, left=0.0))
 
     def power_w(self, share: float) -> float:

@@ -165,7 +165,8 @@ class Plant:
         drawn_w = jnp.minimum(short_w, self.discharge_max_w)
         drawn_w = jnp.minimum(drawn_w, held_wh * self.discharge_efficiency / hours)
         cells_w = drawn_w / self.discharge_efficiency
-        charge_wh = held_wh + (self.charge_efficiency * charge_w - cells_w) * hours
+        # Emptied to the last joule, rounding leaves ±1e-17 Wh.
+        charge_wh = jnp.maximum(held_wh + (self.charge_efficiency * charge_w - cells_w) * hours, 0.0)
 
         unserved_w = short_w - drawn_w
         # A shortage cuts the payload first: bus and heater keep the satellite alive.

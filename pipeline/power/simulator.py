@@ -1,6 +1,7 @@
 """The plant flown along an orbit, in pieces of work of any duration."""
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,8 +100,7 @@ def _run(
 def fresh(satellite: Satellite) -> State:
     """The state at mission second 0."""
     made, battery = plant(satellite), satellite.battery
-    above_k = satellite.radiator.initial_c - made.melting_c
-    heat_j = above_k * made.radiator_j_k + (made.latent_j if above_k > 0.0 else 0.0)
+    heat_j = made.heat_at(satellite.radiator.initial_c)
     return State(battery.capacity_wh * battery.initial_charge, battery.initial_c, heat_j, *[0.0] * 7)
 
 
@@ -115,10 +115,12 @@ def from_json(saved: Mapping[str, Any]) -> State:
     Raises:
         RunFailed: if a field is missing, unknown or not a finite number.
     """
+    if not isinstance(saved, Mapping):
+        raise RunFailed(f"plant state: {saved!r} has no fields; restore an earlier checkpoint")
     if set(saved) != set(State._fields):
         wrong = ", ".join(sorted(set(saved) ^ set(State._fields)))
         raise RunFailed(f"plant state: {wrong} missing or unknown; this checkpoint is of another version")
     for name, value in saved.items():
-        if not isinstance(value, float | int) or not math.isfinite(value):
+        if type(value) not in (float, int) or not abs(value) <= sys.float_info.max:
             raise RunFailed(f"plant state: {name}: {value!r} is not a finite number; restore an earlier checkpoint")
     return State(**{name: float(saved[name]) for name in State._fields})

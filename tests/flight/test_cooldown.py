@@ -24,7 +24,7 @@ def completes(error: float, satellite: str, orbits: float, learns: bool = True) 
         if budget.replan_due(progress):
             budget.replan(progress)
         if not learns:
-            progress.realised = 1.0
+            progress.planned_from = {}
         undecided = progress.cooldown.start == NEVER
         if undecided and progress.step >= budget.cooldown_start(progress.planned_steps):
             budget.replan(progress)
@@ -38,7 +38,6 @@ def completes(error: float, satellite: str, orbits: float, learns: bool = True) 
         else:
             craft.work(directive.chunk_steps, directive.cap_w)
             progress.step += directive.chunk_steps
-            progress.work += directive.chunk_steps
     return progress.step >= progress.cooldown.end, craft.orbits
 
 

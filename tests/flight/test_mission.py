@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from launching import ROOT, finish, ledger
 
@@ -26,10 +27,11 @@ def mission(*overrides: str) -> tuple[Config, Spacecraft, Governor]:
     return config, craft, Governor(config, craft)
 
 
-def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
-    """The loop's own calls, without the learning."""
-    steps = 0
+def fly(craft: Spacecraft, governor: Governor, orbits: float) -> tuple[int, float]:
+    """The loop's own calls, without the learning: steps, and the mean charge [Wh]."""
+    steps, moments = 0, []
     while craft.orbits < orbits:
+        moments.append((craft.clock.now(), craft.state.charge_wh))
         directive = governor.poll()
         if directive.mode == Mode.OFF:
             craft.hold(directive.deadline_s - craft.clock.now())
@@ -38,19 +40,22 @@ def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
         else:
             craft.work(directive.chunk_steps, directive.cap_w)
             steps += directive.chunk_steps
-    return steps
+    time_s, charge_wh = np.array(moments).T
+    return steps, float(np.trapezoid(charge_wh, time_s) / (time_s[-1] - time_s[0]))
 
 
 @pytest.mark.parametrize("satellite", ["starcloud-1", "starved", "rich", "heat-limited"])
 @pytest.mark.parametrize("orbit", ["starcloud-1", "sso-ltan-1030", "iss"])
 def test_the_flight_takes_the_steps_that_were_forecast_and_keeps_the_floor(orbit: str, satellite: str) -> None:
     parts = [f"{ROOT}/configs/orbits/{orbit}.yaml", f"{ROOT}/configs/satellites/{satellite}.yaml"]
-    # Steps of 2 s: what remains is the difference of a poll cut by a step.
+    # Steps of 2 s: what remains is that polls do not fall on the slots of the forecast.
     config, craft, governor = mission("--orbit", parts[0], "--satellite", parts[1], "--mission.step_flops", "5.2e14")
     ahead = forecast(craft.scenario, governor.rule, craft.state, orbits=4)
-    steps = fly(craft, governor, 4)
-    assert steps == pytest.approx(ahead.steps, rel=0.01)
-    assert craft.telemetry().charge_wh == pytest.approx(float(ahead.trace.charge_wh[-1]), rel=0.01)
+    steps, charge_wh = fly(craft, governor, 4)
+    assert steps == pytest.approx(ahead.steps, rel=0.005)
+    assert craft.train_wh == pytest.approx(ahead.train_wh, rel=0.005)
+    # Not at one moment: a limit cycle of heat may stand at another phase.
+    assert charge_wh == pytest.approx(float(np.mean(ahead.trace.charge_wh)), rel=0.005)
     battery = config.satellite.battery
     assert min(ahead.trace.charge_wh) >= battery.capacity_wh * (1 - battery.depth_of_discharge)
     assert craft.state.unserved_wh == 0.0
