@@ -34,11 +34,17 @@ def main(arguments: Sequence[str]) -> int:
             raise
         print(f"train.py {verb}: {error}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, BadInput) else FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        reason = " ".join(str(error).split())[:500]
+        print(f"train.py {verb}: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
         return FAILED
 
 

@@ -75,6 +75,8 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--gpu.curve", "[[0, 100], [1, 50]]"], "gpu.curve"),
         (["--model.attention", "cudnn", "--train.precision", "fp32"], "model.attention"),
         (["--seed", "nan"], "seed"),
+        (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),
+        (["--gpu.actuator", "nvml"], "gpu.actuator"),
         (["--budget.orbits", ".inf"], "budget.orbits"),
     ],
 )

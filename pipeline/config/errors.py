@@ -2,7 +2,7 @@
 
 
 class BadInput(Exception):
-    """The configuration, an argument or a file given is wrong: exit code 2, nothing changed."""
+    """The configuration, an argument or a file given is wrong: exit code 2, nothing lost."""
 
 
 class RunFailed(Exception):

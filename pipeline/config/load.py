@@ -49,6 +49,8 @@ def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
         return Config(**{key: values[key] for key in Config.model_fields})
     except ValidationError as error:
         raise BadInput(_invalid(error)) from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"config: not UTF-8 text at byte {error.start}; give a YAML file") from error
 
 
 def _sections(model: type[BaseModel], path: str = "") -> dict[str, str]:
@@ -93,7 +95,7 @@ def load_file(path: Path) -> Config:
         raise BadInput(f"{path}: {error.strerror}; is this a run directory?") from error
     except ValidationError as error:
         raise BadInput(f"{path}: not a run's configuration: {_invalid(error)}") from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not a run's configuration: {_one_line(str(error))}") from error
 
 

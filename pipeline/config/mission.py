@@ -1,8 +1,8 @@
 """Where the satellite flies and what it has to spend: orbit, satellite, GPU, clock."""
 
 from datetime import datetime
-from pathlib import Path
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -123,7 +123,8 @@ class Gpu(Section):
         description="Pairs (share of full throughput, power [W]), rising; the last is (1, full power)",
     )
     actuator: Literal["simulated", "nvml", "duty-cycle"] = Field(
-        "simulated", description="How a power cap is kept on a real clock: not at all, by NVML, or by pauses between chunks"
+        "simulated",
+        description="How a power cap is kept on a real clock: not at all, by NVML, or by pauses between chunks",
     )
     sm_mhz: int | None = Field(None, ge=100, le=5000, description="SM clock to lock (actuator nvml) [MHz]; null: none")
     provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")
@@ -174,7 +175,7 @@ class Telemetry(Section):
         "simulated", description="simulated: the plant; file: a JSONL feed; udp: CCSDS space packets"
     )
     path: Path | None = Field(None, description="The feed (source file)")
-    host: str = Field("127.0.0.1", description="Address to listen on (source udp)")
+    host: str = Field("127.0.0.1", description="Address to listen on (source udp); packets are not authenticated")
     port: int = Field(10015, ge=0, le=65535, description="UDP port to listen on (source udp)")
     apid: int = Field(100, ge=0, le=2046, description="Application process identifier of the packets (source udp)")
     max_age_s: float = Field(120.0, gt=0, description="Older telemetry is stale: the GPU is switched off [s]")

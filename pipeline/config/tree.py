@@ -66,7 +66,11 @@ class Config(Section):
         return self.train.batch * self.model.context
 
     @model_validator(mode="after")
-    def _caps_are_real(self) -> "Config":
+    def _hardware_is_real(self) -> "Config":
+        if self.telemetry.source != "simulated" and self.mission.clock == "simulated":
+            raise ValueError(
+                f"telemetry.source: {self.telemetry.source} needs mission.clock real; nothing else keeps its time"
+            )
         if self.gpu.actuator != "simulated" and self.mission.clock == "simulated":
             raise ValueError(f"gpu.actuator: {self.gpu.actuator} needs mission.clock real; simulated time caps nothing")
         return self

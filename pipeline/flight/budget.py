@@ -61,7 +61,7 @@ class Budget:
         if now_s >= progress.replan_s:
             if progress.planned_from:
                 progress.harvest = self._measured_harvest(progress, now_s)
-                self._governor.correct(progress.harvest)
+                self._governor.correct(progress.harvest, self._governor.slowness)
             progress.planned_from = craft.as_json()
             progress.replan_s = now_s + craft.scenario.timeline.track.period_s
         # Once the cooldown has begun, nothing moves its end.

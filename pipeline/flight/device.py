@@ -5,7 +5,7 @@ import os
 import warnings
 from pathlib import Path
 
-from pipeline.config import BadInput, Config
+from pipeline.config import BadInput
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 # Reductions and scatters in a fixed order: an interrupted run must end with the bits of the uninterrupted one.
@@ -24,13 +24,12 @@ def keep_memory() -> None:
             libc.mallopt(option, value)
 
 
-def choose_device(config: Config, cache: Path) -> str:
-    """Sets JAX up for `train.device` with its compilation cache in `cache`; returns what it runs on.
+def choose_device(wanted: str, attention: str, cache: Path) -> str:
+    """Sets JAX up for `wanted` (auto, cpu or cuda) with its compilation cache in `cache`; returns what it runs on.
 
     Raises:
         BadInput: a device or an attention kernel was asked for that this machine does not have.
     """
-    wanted = config.train.device
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
@@ -56,7 +55,7 @@ def choose_device(config: Config, cache: Path) -> str:
         raise refused from error
     if wanted == "cuda" and chip.platform != "gpu":  # JAX goes on with the CPU, having said nothing
         raise refused
-    if config.model.attention == "cudnn" and chip.platform != "gpu":
+    if attention == "cudnn" and chip.platform != "gpu":
         raise BadInput(
             "model.attention: cudnn: needs an NVIDIA GPU, and this runs on a CPU; give --model.attention xla"
         )

@@ -7,12 +7,13 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.config import BadInput, Config, dump_yaml, load_file
-from pipeline.flight.ledger import last_of
+from pipeline.flight.ledger import recall
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
-    *("name", "run_dir", "corpus.path", "corpus.cache_dir", "checkpoint", "orbit", "satellite", "gpu", "mission"),
-    *("train.chunk_steps", "train.device", "train.log_every", "train.max_skipped", "train.eval"),
+    *("name", "run_dir", "corpus.path", "corpus.cache_dir", "checkpoint", "orbit", "satellite", "gpu", "telemetry"),
+    *("mission.step_flops", "mission.harvest_error", "mission.restart_s", "train.chunk_steps", "train.device"),
+    *("train.log_every", "train.max_skipped", "train.eval_every", "train.eval_batches"),
 )
 CONFIG, LEDGER = "config.yaml", "ledger.jsonl"
 
@@ -61,12 +62,16 @@ def write_atomically(path: Path, text: str) -> None:
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
     ours, theirs = _flat(config.model_dump(mode="json")), _flat(saved.model_dump(mode="json"))
     # The budget may be changed until the cooldown that ends it is decided.
-    decided, _ = last_of(directory / LEDGER, "cooldown")
-    free = FREE if decided else (*FREE, "budget")
-    changed = [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(free)]
+    known, _ = recall(directory / LEDGER, "cooldown")
+    free = FREE if known else (*FREE, "budget")
+    changed = [key for key in ours if ours[key] != theirs.get(key) and not _under(key, free)]
     if changed:
         now = ", ".join(f"{key} {json.dumps(ours[key])} (was {json.dumps(theirs.get(key))})" for key in changed)
         raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
+
+
+def _under(key: str, sections: tuple[str, ...]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def _flat(tree: dict[str, Any], path: str = "") -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Display:
     def say(self, line: str) -> None:
         """A line that stays."""
         if not self._quiet:
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, view: View) -> None:
         now = time.monotonic()

@@ -11,6 +11,8 @@ from pipeline.plan import Greedy, Mode, Scenario
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import POLL_S
 
+SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
+
 
 class Save(Enum):
     NONE = "none"
@@ -40,7 +42,7 @@ class Governor:
         self.rule = Greedy(scenario)
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
-        self._slowness = 1.0  # measured over modelled time of a step
+        self.slowness = 1.0  # measured over modelled time of a step
         self._harvest = 1.0  # measured over modelled harvest
         # The compiled program has room for this many. Measured step times move the count, never the room.
         self.capacity = config.train.chunk_steps
@@ -54,11 +56,12 @@ class Governor:
 
     def _fitting(self, cap_w: float) -> int:
         """Steps that fit between two polls, which are as dense as the slots of the forecast."""
-        step_s = self._scenario.step_seconds(cap_w) * self._slowness
+        step_s = self._scenario.step_seconds(cap_w) * self.slowness
         return max(1, min(self.capacity, int(SLOT_S / step_s)))
 
     def poll(self) -> Directive:
         craft = self._spacecraft
+        craft.catch_up()
         reading = craft.measure()
         seen = craft.telemetry()
         deadline_s = seen.mission_s + SLOT_S
@@ -70,26 +73,26 @@ class Governor:
             mode = Mode.TRAIN if on else Mode.RESTART
             return Directive(mode, cap_w, self._fitting(cap_w), deadline_s, Save.NONE, "charge allows")
         waiting = self.rule.why_off(seen.mission_s, seen.heat_j, seen.sunlit > 0.5)
-        reason = f"SAFE: {unsafe}" if unsafe else waiting
+        reason = f"{SAFE}: {unsafe}" if unsafe else waiting
         return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if on else Save.NONE, reason)
 
     def report(self, steps: float, seconds: float, cap_w: float) -> None:
         """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time."""
         if not self._spacecraft.simulated:
             measured = seconds / (steps * self._scenario.step_seconds(cap_w))
-            self._slowness += 0.2 * (measured - self._slowness)
+            self.slowness += 0.2 * (measured - self.slowness)
 
-    def correct(self, harvest: float) -> None:
-        """Plans from now on with `harvest` times the modelled array."""
-        self._harvest = harvest
+    def correct(self, harvest: float, slowness: float) -> None:
+        """Plans from now on with `harvest` times the modelled array and steps `slowness` times as long."""
+        self._harvest, self.slowness = harvest, slowness
         self.rule = Greedy(self.corrected)
 
     @property
     def corrected(self) -> Scenario:
         """The scenario with what was measured of array and GPU."""
         scenario, curve = self._scenario, self._scenario.curve
-        if self._slowness != 1.0:
-            measured_s = scenario.step_seconds() * self._slowness
+        if self.slowness != 1.0:
+            measured_s = scenario.step_seconds() * self.slowness
             flops = max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s)
             scenario = replace(scenario, step_flops=flops)
         if self._harvest != 1.0:

@@ -1,12 +1,17 @@
 """`ledger.jsonl`: what happened, one JSON object a line, append-only. Everything a report shows comes from it."""
 
 import json
+import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import RunFailed
+
+EVENT_CHARACTERS = 40  # a line begins with its event
 # Events after which the operator must be able to rely on the line, whatever happens to the power.
 DURABLE = {"launch", "resume", "cooldown", "sealed", "quarantined", "stopped", "done", "failed"}
 
@@ -22,6 +27,7 @@ class Ledger:
 
     def append(self, event: str, **fields: Any) -> None:
         mission_s, step = self.position()
+        fields = {name: None if _not_finite(value) else value for name, value in fields.items()}
         line = {"event": event, "mission_s": round(mission_s, 3), "step": step, "wall": round(time.time(), 3)} | fields
         self._file.write(json.dumps(line) + "\n")
         if event in DURABLE:
@@ -31,15 +37,45 @@ class Ledger:
         self._file.close()
 
 
-def last_of(path: Path, event: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The last `event`, and the last line of all: what a resume asks. 0.1 s for half a million lines."""
-    found, last, marker = None, None, f'"event": "{event}"'
-    if path.exists():
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                last = line if line.endswith("}\n") else last
-                found = line if marker in line and line.endswith("}\n") else found
-    return (json.loads(found) if found else None), (json.loads(last) if last else None)
+def recall(path: Path, *events: str) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """The last of each of `events`, and the last line of all: what a resume asks. 0.2 s for half a million lines.
+
+    Raises:
+        RunFailed: a line of one of them is damaged: a decision that binds must not be taken a second time.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    last: dict[str, Any] | None = None
+    tail: deque[str] = deque(maxlen=100)
+    if not path.exists():
+        return found, last
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            tail.append(line)
+            if not line.endswith("\n"):
+                continue  # torn by a power cut: it was not acted on, for that waits until the line is written
+            for event in events:
+                if event in line[:EVENT_CHARACTERS]:
+                    if (parsed := _parse(line)) is None:
+                        raise RunFailed(
+                            f"{path}: line {number} ({event}) is damaged; mend it, or restore a copy of the ledger"
+                        )
+                    found[event] = parsed
+    for line in reversed(tail):
+        if last := _parse(line):
+            break
+    return found, last
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"event", "step", "mission_s"} <= event.keys() else None
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)  # which JSON cannot say
 
 
 def _ends_in_newline(path: Path) -> bool:
@@ -55,9 +91,5 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
+            if event := _parse(line):
                 yield event

@@ -12,7 +12,7 @@ from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.display import Display, View
-from pipeline.flight.governor import Directive, Governor, Save
+from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.notices import Notices
 from pipeline.flight.parts import Parts
@@ -71,7 +71,7 @@ class Job:
             directive = self.governor.poll()
             self.follow(directive)
             if directive.mode == Mode.OFF:
-                self.spacecraft.hold(directive.deadline_s - self.spacecraft.clock.now())
+                self.spacecraft.hold(max(0.0, directive.deadline_s - self.spacecraft.clock.now()))
             elif directive.mode == Mode.RESTART:
                 self.spacecraft.restart()
             elif self.validation_due():
@@ -81,7 +81,11 @@ class Job:
             self.look_around()
             if self.save_due():
                 self.save()
-        self.save(urgent=True)
+        if not self.save(urgent=True):
+            raise RunFailed(
+                f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); free "
+                "some space, and the same command finishes the run"
+            )
         self.ledger.append("done", spent=spent, **self.totals())
         return True
 
@@ -89,6 +93,8 @@ class Job:
         """Writes down a change of mode, and seals before power is given up."""
         if directive.checkpoint is Save.NOW:
             self.save(urgent=True)
+        if directive.reason.startswith(SAFE):
+            self.progress.planned_from = {}  # what the plan did not foresee is no measure of the array
         if directive.mode != self.mode:
             self.mode = directive.mode
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
@@ -106,8 +112,10 @@ class Job:
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
-        self.governor.report(steps, seconds, directive.cap_w)
-        if "first_step" not in self.parts.seconds:
+        if "first_step" in self.parts.seconds:
+            self.governor.report(steps, seconds, directive.cap_w)
+            self.progress.slowness = self.governor.slowness
+        else:  # with the time of compilation in it
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
 
@@ -121,8 +129,10 @@ class Job:
     def spend(self, steps: float, directive: Directive) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
         spent = self.spacecraft.work(steps, directive.cap_w)
-        if pause_s := self.actuator.pause_s(spent.seconds, directive.cap_w):
-            self.spacecraft.pause(pause_s)
+        pause_s = self.actuator.pause_s(spent.seconds, directive.cap_w)
+        while pause_s > 0.0 and not self.notices.pending:
+            self.spacecraft.pause(min(pause_s, 1.0))
+            pause_s -= 1.0
 
     def validate(self, directive: Directive) -> None:
         """One piece of held-out text; the result when the last is done."""
@@ -192,22 +202,26 @@ class Job:
         """Starts a save; an urgent one returns when it is sealed, or has failed."""
         meta = {
             "corpus": self.corpus.content_hash,
-            "budget": self.config.budget.model_dump(),
+            "budget": self.config.budget.model_dump(mode="json"),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }
         started = self.store.save(self.progress.step, self.state, meta, urgent)
-        if started:
-            self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
-        return self.store.wait(None) if urgent else started
+        # Also after a failure: it is tried again at the next interval, not at every chunk.
+        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        return started and (not urgent or self.store.wait(None))
 
     def stop(self) -> None:
         """A notice came: seal and go."""
         assert self.notices.pending
-        self.display.say(f"{self.notices.pending.kind}: sealing step {self.progress.step:,}")
-        if not self.save(urgent=True) and self.store.newest_sealed is None:
-            raise RunFailed("nothing could be sealed before stopping; free some space and start again")
-        self.ledger.append("stopped", notice=self.notices.pending.kind, **self.totals())
+        self.display.say(f"{self.notices.pending}: sealing step {self.progress.step:,}")
+        if not self.save(urgent=True):
+            newest = self.store.newest_sealed
+            raise RunFailed(
+                f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; free "
+                "some space, and the same command goes on from there"
+            )
+        self.ledger.append("stopped", notice=self.notices.pending, **self.totals())
 
     # ================= telling =================
 

@@ -1,16 +1,16 @@
 """Launch: from a configuration to a finished run, or to a stopped one that the same call resumes."""
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import BadInput, Config, RunFailed
+from pipeline.config import BadInput, Config
 from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
 from pipeline.flight.display import Display
-from pipeline.flight.ledger import Ledger, last_of
+from pipeline.flight.ledger import Ledger, recall
 from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.parts import Parts
 from pipeline.flight.progress import Progress
@@ -29,7 +29,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
     """Trains, or resumes: the same call both times. Returns how it ended and the run's totals.
 
     Raises:
-        BadInput: something given is wrong; the run directory is as it was.
+        BadInput: something given is wrong; nothing of an earlier run is lost.
         RunFailed: the work cannot go on; what was sealed stays.
     """
     notices, display = Notices(), Display(quiet)
@@ -43,7 +43,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     parts = Parts()
     directory = open_directory(config)
-    device = choose_device(config, directory / "cache" / "xla")
+    device = choose_device(config.train.device, config.model.attention, directory / "cache" / "xla")
     import jax
 
     from pipeline.checkpoint import Store
@@ -69,13 +69,12 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     with ExitStack() as stack:
         ledger_path = directory / LEDGER
-        decided, last = last_of(ledger_path, "cooldown")
-        reached = last["step"] if last else 0
+        known, last = recall(ledger_path, "cooldown", "resume")
         store = Store(
             directory / "checkpoints",
             directory / "quarantine",
             config.checkpoint,
-            lambda event, fields: ledger.append(event, **fields),
+            lambda event, fields: _tell(event, fields, ledger, display),
         )
         ledger = Ledger(ledger_path)
         ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
@@ -84,7 +83,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
         fresh_state = partial(init_state, config, corpus.vocab_size)
         restored = store.restore(jax.eval_shape(fresh_state))
-        progress = _progress(config, corpus, restored, decided, reached)
+        progress = _progress(config, corpus, restored, known, last)
         state = restored.state if restored else jax.jit(fresh_state)()
         parts.done("restore")
 
@@ -94,8 +93,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         ledger.position = lambda: (spacecraft.clock.now(), progress.step)
         stack.callback(spacecraft.close)
         governor = Governor(config, spacecraft)
-        if progress.harvest != 1.0:
-            governor.correct(progress.harvest)
+        governor.correct(progress.harvest, progress.slowness)
+        if spacecraft.was_dark_since_saved:
+            progress.planned_from = {}  # an orbit spent dark says nothing of the array
         actuator = make_actuator(config.gpu)
         stack.callback(actuator.close)
         validation = Validation(config, corpus)
@@ -136,13 +136,26 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         try:
             outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
             return outcome, job.totals()
-        except RunFailed as failure:
-            ledger.append("failed", reason=str(failure))
+        except Exception as failure:
+            with suppress(OSError):  # the disk itself may be what failed
+                ledger.append("failed", reason=str(failure))
             raise
 
 
+def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) -> None:
+    """Writes down what happened to a checkpoint; what an operator must know is said aloud too."""
+    named = {"checkpoint" if name == "step" else name: value for name, value in fields.items()}
+    ledger.append(event, **named)
+    if event in ("save_failed", "quarantined"):
+        display.say(f"checkpoint {fields['step']} {event.replace('_', ' ')}: {fields['reason']}")
+
+
 def _progress(
-    config: Config, corpus: "Corpus", restored: "Restored | None", decided: dict[str, Any] | None, reached: int
+    config: Config,
+    corpus: "Corpus",
+    restored: "Restored | None",
+    known: dict[str, dict[str, Any]],
+    last: dict[str, Any] | None,
 ) -> Progress:
     """Where the checkpoint left off, and the cooldown if it was decided after that checkpoint."""
     from pipeline.lm.schedule import NEVER, Cooldown
@@ -153,12 +166,15 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
+    decided = known.get("cooldown")
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif restored and restored.meta["budget"] != config.budget.model_dump():
+    elif restored and restored.meta["budget"] != config.budget.model_dump(mode="json"):
         progress.planned_steps = 0  # to be forecast anew
-    progress.lost_steps += max(0, reached - progress.step)
+    # A launch that died before its first save had lost steps too, which only the ledger knows.
+    lost_before = known["resume"]["lost_steps"] if "resume" in known else 0
+    progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, (last["step"] if last else 0) - progress.step)
     return progress
 
 

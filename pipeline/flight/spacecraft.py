@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pipeline.config import Config
+from pipeline.config import BadInput, Config
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
 from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, Source, UdpSource
 from pipeline.plan import Mode, Scenario
@@ -59,11 +59,17 @@ class Spacecraft:
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
         now_s = self.clock.now()
+        if saved and now_s < saved["now_s"]:
+            raise BadInput(
+                f"mission.clock: this machine's clock says mission second {now_s:.0f}, the checkpoint {saved['now_s']:.0f}; "
+                "set the clock"
+            )
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
-        if self._until_s < now_s:
-            self._pass(Mode.OFF)  # the satellite was dark since then
+        self.was_dark_since_saved = self._until_s < now_s
+        if saved and self.was_dark_since_saved:
+            self._pass(Mode.OFF)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -135,6 +141,11 @@ class Spacecraft:
         self.train_s += spent.seconds
         self.train_wh += spent.wh
         return spent
+
+    def catch_up(self) -> None:
+        """On a real clock, time passes between pieces of work too: brings the plant to now under the present load."""
+        if not self.simulated:
+            self._pass(self.mode)
 
     def restart(self) -> Spent:
         """From power-on of GPU and host to the first step."""

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -74,8 +75,12 @@ class FileSource(_Newest):
 
     def newest(self) -> Reading | None:
         try:
+            status = self._path.stat()
+            if not S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
+                return super().newest()
             with self._path.open("rb") as feed:
-                status = self._path.stat()
+                if self._inode == -1:  # of a feed that was there before, its end is enough
+                    self._offset, self._inode = max(0, status.st_size - LONGEST_LINE), status.st_ino
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._offset, self._inode, self._rest = 0, status.st_ino, b""
                 feed.seek(self._offset)

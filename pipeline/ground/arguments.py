@@ -61,4 +61,4 @@ def set_up_jax() -> None:
     from pipeline.flight.device import choose_device
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    choose_device("auto", cache / "dayside" / "xla")
+    choose_device("auto", "xla", cache / "dayside" / "xla")

@@ -51,7 +51,7 @@ def summarise(events: Iterable[dict[str, Any]]) -> Summary:
         if kind == "validation":
             summary.validation = event
         elif kind == "sealed":
-            summary.sealed.add(event["step"])
+            summary.sealed.add(event["checkpoint"])
         elif kind == "quarantined":
             summary.quarantined += 1
     return summary

@@ -1,7 +1,10 @@
 import json
 from pathlib import Path
 
-from pipeline.flight.ledger import Ledger, last_of, read_ledger
+import pytest
+
+from pipeline.config import RunFailed
+from pipeline.flight.ledger import Ledger, read_ledger, recall
 
 
 def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
         assert events[:-1] == [
             json.loads(line)["event"] for line in whole[:length].decode().splitlines() if line[-1:] == "}"
         ]
-        last_of(path, "cooldown")
+        recall(path, "cooldown")
 
 
 def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
@@ -29,12 +32,35 @@ def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
     for step in range(5):
         ledger.position = lambda step=step: (step * 30.0, step)
         ledger.append("cooldown" if step in (1, 3) else "telemetry", start=step)
-    found, last = last_of(tmp_path / "ledger.jsonl", "cooldown")
-    assert found is not None
+    found, last = recall(tmp_path / "ledger.jsonl", "cooldown", "resume")
     assert last is not None
-    assert (found["start"], found["mission_s"], last["step"]) == (3, 90.0, 4)
+    assert (found["cooldown"]["start"], found["cooldown"]["mission_s"], last["step"]) == (3, 90.0, 4)
+    assert "resume" not in found
 
 
 def test_a_run_without_a_ledger_has_no_events(tmp_path: Path) -> None:
-    assert last_of(tmp_path / "none.jsonl", "cooldown") == (None, None)
+    assert recall(tmp_path / "none.jsonl", "cooldown") == ({}, None)
     assert list(read_ledger(tmp_path / "none.jsonl")) == []
+
+
+def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    ledger.append("cooldown", start=5, end=9)
+    ledger.append("telemetry", charge_wh=1.5)
+    whole = path.read_bytes()
+    decision = whole.index(b"\n")
+    for at in range(decision + 1, len(whole) - 1):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        found, _ = recall(path, "cooldown")
+        assert found["cooldown"]["end"] == 9
+    path.write_bytes(whole[: decision - 1] + b"~" + whole[decision:])
+    with pytest.raises(RunFailed, match="line 1"):
+        recall(path, "cooldown")
+
+
+def test_what_json_cannot_say_is_written_as_null(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("step", loss=float("nan"), grad_norm=float("inf"))
+    line = json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert (line["loss"], line["grad_norm"]) == (None, None)

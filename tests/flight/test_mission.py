@@ -1,6 +1,7 @@
 """The satellite beside the job: the flight does what the plan said, and the budget ends where it should."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from launching import ROOT, finish, ledger
 
 import train
+from pipeline.checkpoint import Store
 from pipeline.config import Config, load
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor, Save
@@ -154,6 +156,27 @@ def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path,
     for at, rate in rates.items():
         expected = min(at / 100, (cooldown["end"] - at + 1) / length, 1.0)
         assert rate == pytest.approx(expected, abs=1e-6), at
+
+
+def test_a_run_until_a_date_is_done_by_then(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    until = ["--budget.orbits", "null", "--budget.until", "2026-07-26T05:30Z", "--checkpoint.interval_s", "600"]
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), *until, "--json"]) == 0
+    track = mission()[1].scenario.timeline.track
+    (cooldown,), (done,) = ledger(run, "cooldown"), ledger(run, "done")
+    assert (cooldown["end"], done["spent"]) == (done["step"], "steps")
+    assert track.utc(done["mission_s"]) <= datetime(2026, 7, 26, 5, 30, tzinfo=UTC)
+
+
+def test_a_last_step_that_cannot_be_sealed_is_not_called_done(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Store, "_shortage", lambda store, size: "the disk is full")
+    arguments = ["--config", str(tiny), "--run_dir", str(tmp_path / "run"), "--budget.orbits", "0.3"]
+    assert train.main([*arguments, "--json"]) == 1
+    assert "could not be sealed" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert train.main([*arguments, "--json"]) == 0
 
 
 def test_on_a_real_clock_time_is_this_machines(tiny: Path, tmp_path: Path) -> None:

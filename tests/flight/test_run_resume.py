@@ -28,9 +28,7 @@ def in_phase(run: Path, phase: str) -> bool:
     if phase == "compilation":
         return bool(events) and events[-1] in ("launch", "resume", "mode")
     if phase == "saving":
-        return any(
-            path.name not in ("SEALED", "LOCK") and not path.name.isdigit() for path in (run / "checkpoints").glob("*")
-        )
+        return any(path.name.endswith(".saving") for path in (run / "checkpoints").glob("*"))
     if phase == "evaluation":
         steps = [event["at"] for event in ledger(run, "step")] if events else []
         return bool(steps) and steps[-1] % 100 == 0 and events[-1] != "validation"
@@ -103,7 +101,7 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     _, err = process.communicate(timeout=60)
     assert process.returncode == RESUMABLE, err
     stopped = ledger(run, "stopped")[-1]
-    assert ledger(run, "sealed")[-1]["step"] == stopped["step"] > 0
+    assert ledger(run, "sealed")[-1]["checkpoint"] == stopped["step"] > 0
     code, _, err = finish("run", "--config", tiny, "--run_dir", run)
     assert code == DONE, err
     assert ledger(run, "resume")[-1]["step"] == stopped["step"]

@@ -195,8 +195,9 @@ def test_the_watchdog_is_released_by_a_margin_not_at_the_limit() -> None:
 
 def aboard(tmp_path: Path) -> tuple[Path, Spacecraft, Governor]:
     feed = tmp_path / "eps.jsonl"
-    overrides = ["--telemetry.source", "file", "--telemetry.path", str(feed)]
-    config = load(["--config", str(ROOT / "configs" / "demo.yaml"), *overrides])
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml")])
+    measured = Telemetry(source="file", path=feed)
+    config = config.model_copy(update={"telemetry": measured})  # validated, it would ask for a real clock
     craft = Spacecraft(config, scenario(config.orbit, config.satellite, config.gpu, config.mission, 1e9), {})
     return feed, craft, Governor(config, craft)
 
