@@ -11,6 +11,7 @@ DONE, FAILED, BAD_INPUT, RESUMABLE, INTERRUPTED = 0, 1, 2, 75, 130
 
 VERBS = {
     "run": ("train", "train, or resume: the same line both times"),
+    "plan": ("pipeline.ground.plan", "what an orbit buys before launch: forecast, policies, bound"),
     "evaluate": ("pipeline.ground.evaluate", "loss, bits per byte and perplexity on held-out text"),
     "sample": ("pipeline.ground.sample", "text from the trained model"),
     "verify": ("pipeline.ground.verify", "check every seal of a run"),

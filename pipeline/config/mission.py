@@ -124,7 +124,7 @@ class Gpu(Section):
     )
     actuator: Literal["simulated", "nvml", "duty-cycle"] = Field(
         "simulated",
-        description="How a power cap is kept on a real clock: not at all, by NVML, or by pauses between chunks",
+        description="How a power cap is kept on a real clock: not, by NVML, or by pauses between chunks",
     )
     sm_mhz: int | None = Field(None, ge=100, le=5000, description="SM clock to lock (actuator nvml) [MHz]; null: none")
     provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")
@@ -154,6 +154,10 @@ class Mission(Section):
 
     clock: Literal["simulated", "real"] = Field(
         "simulated", description="simulated: by the modelled time of each piece of work; real: by this machine's clock"
+    )
+    policy: Literal["optimal", "full-power"] = Field(
+        "full-power",
+        description="optimal: the dynamic programme's table, which chooses power too; full-power: all or nothing",
     )
     step_flops: float | None = Field(
         None,

@@ -12,7 +12,14 @@ from pipeline.flight.ledger import recall
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
     *("name", "run_dir", "corpus.path", "corpus.cache_dir", "checkpoint", "orbit", "satellite", "gpu", "telemetry"),
-    *("mission.step_flops", "mission.harvest_error", "mission.restart_s", "train.chunk_steps", "train.device"),
+    *(
+        "mission.policy",
+        "mission.step_flops",
+        "mission.harvest_error",
+        "mission.restart_s",
+        "train.chunk_steps",
+        "train.device",
+    ),
     *("train.log_every", "train.max_skipped", "train.eval_every", "train.eval_batches"),
 )
 CONFIG, LEDGER = "config.yaml", "ledger.jsonl"

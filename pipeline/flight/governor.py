@@ -5,12 +5,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from pipeline.config import BadInput, Config
-from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.spacecraft import Spacecraft, Telemetry
 from pipeline.flight.watchdog import Watchdog
-from pipeline.plan import Greedy, Mode, Scenario
+from pipeline.plan import Greedy, Mode, Planner, Scenario
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import POLL_S
 
+HOT_K = 5.0  # a plate so far below its limit is what the GPU waits for, whatever the charge
 SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
 
 
@@ -39,9 +40,11 @@ class Governor:
             BadInput: one step takes longer than the rule may go unasked.
         """
         scenario = spacecraft.scenario
-        self.rule = Greedy(scenario)
+        self._make_rule = Planner if config.mission.policy == "optimal" else Greedy
+        self.rule: Greedy | Planner = self._make_rule(scenario)
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
+        self._limit_c = config.satellite.radiator.limit_c
         self.slowness = 1.0  # measured over modelled time of a step
         self._harvest = 1.0  # measured over modelled harvest
         # The compiled program has room for this many. Measured step times move the count, never the room.
@@ -72,9 +75,13 @@ class Governor:
         if cap_w > 0.0:
             mode = Mode.TRAIN if on else Mode.RESTART
             return Directive(mode, cap_w, self._fitting(cap_w), deadline_s, Save.NONE, "charge allows")
-        waiting = self.rule.why_off(seen.mission_s, seen.heat_j, seen.sunlit > 0.5)
-        reason = f"{SAFE}: {unsafe}" if unsafe else waiting
+        reason = f"{SAFE}: {unsafe}" if unsafe else self._waiting_for(seen)
         return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if on else Save.NONE, reason)
+
+    def _waiting_for(self, seen: Telemetry) -> str:
+        if seen.plate_c > self._limit_c - HOT_K:
+            return "cooling down"
+        return "recharging" if seen.sunlit > 0.5 else "umbra reserve"
 
     def report(self, steps: float, seconds: float, cap_w: float) -> None:
         """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time."""
@@ -85,7 +92,7 @@ class Governor:
     def correct(self, harvest: float, slowness: float) -> None:
         """Plans from now on with `harvest` times the modelled array and steps `slowness` times as long."""
         self._harvest, self.slowness = harvest, slowness
-        self.rule = Greedy(self.corrected)
+        self.rule = self._make_rule(self.corrected)
 
     @property
     def corrected(self) -> Scenario:

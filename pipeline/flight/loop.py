@@ -83,8 +83,8 @@ class Job:
                 self.save()
         if not self.save(urgent=True):
             raise RunFailed(
-                f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); free "
-                "some space, and the same command finishes the run"
+                f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); "
+                "free some space, and the same command finishes the run"
             )
         self.ledger.append("done", spent=spent, **self.totals())
         return True
@@ -218,8 +218,8 @@ class Job:
         if not self.save(urgent=True):
             newest = self.store.newest_sealed
             raise RunFailed(
-                f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; free "
-                "some space, and the same command goes on from there"
+                f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; "
+                "free some space, and the same command goes on from there"
             )
         self.ledger.append("stopped", notice=self.notices.pending, **self.totals())
 

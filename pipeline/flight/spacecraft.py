@@ -61,8 +61,8 @@ class Spacecraft:
         now_s = self.clock.now()
         if saved and now_s < saved["now_s"]:
             raise BadInput(
-                f"mission.clock: this machine's clock says mission second {now_s:.0f}, the checkpoint {saved['now_s']:.0f}; "
-                "set the clock"
+                f"mission.clock: this machine's clock says mission second {now_s:.0f}, the checkpoint "
+                f"{saved['now_s']:.0f}; set the clock"
             )
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", now_s)

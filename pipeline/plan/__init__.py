@@ -1,7 +1,27 @@
-"""How to spend what the satellite has: the greedy rule, and what it will have done by when."""
+"""How to spend what there is: the optimal plan, what no plan can pass, and what will have been done by when."""
 
+from pipeline.plan.baselines import policies
+from pipeline.plan.bound import Bound, bound
 from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
+from pipeline.plan.montecarlo import Chances, Outcomes, outcomes
+from pipeline.plan.planner import Planner
 from pipeline.plan.scenario import Mode, Scenario, scenario
 
-__all__ = ["Forecast", "Greedy", "Mode", "Policy", "Scenario", "decide", "forecast", "scenario"]
+__all__ = [
+    "Bound",
+    "Chances",
+    "Forecast",
+    "Greedy",
+    "Mode",
+    "Outcomes",
+    "Planner",
+    "Policy",
+    "Scenario",
+    "bound",
+    "decide",
+    "forecast",
+    "outcomes",
+    "policies",
+    "scenario",
+]

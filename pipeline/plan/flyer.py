@@ -53,6 +53,7 @@ class Slot(NamedTuple):
     train_s: Series
     train_wh: Series
     harvest_wh: Series
+    discharge_wh: Series  # drawn from the battery's cells
 
 
 @partial(jax.jit, static_argnames="act")
@@ -94,7 +95,7 @@ def fly(
             carry.train_wh + plant.payload_w(Command(cap_w, machine.host_w)) * training_s / HOUR_S,
         )
         mode = on * (1.0 + (training_s > 0.0))
-        totals = after.steps, after.train_s, after.train_wh, state.harvest_wh
+        totals = after.steps, after.train_s, after.train_wh, state.harvest_wh, state.discharge_wh
         return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), mode, cap_w, *totals)
 
     return jax.lax.scan(one, carry, (ambient, rows))

@@ -79,7 +79,7 @@ def forecast(
         carry = Carry(State(*map(np.float64, state)), np.bool_(mode != Mode.OFF), *map(np.float64, (left_s, 0, 0, 0)))
         while time_s < last_s:
             begin_s = time_s + SLOT_S * np.arange(PIECE_SLOTS)
-            sky = _sampled(scenario, begin_s + 0.5 * SLOT_S)
+            sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
             parameters, rows = policy.piece(begin_s)
             carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
             pieces.append(np.stack(piece))
@@ -129,6 +129,8 @@ def _summary(
 
 def _reached(ends_s: Float[np.ndarray, " slot"], total: Float[np.ndarray, " slot"], limit: float) -> float:
     """When a running total reaches its limit [s]; infinite where it does not."""
+    if limit <= 0.0:
+        return float(ends_s[0] - SLOT_S)
     slot = int(np.searchsorted(total, limit))
     if slot == len(total):
         return np.inf
@@ -136,7 +138,7 @@ def _reached(ends_s: Float[np.ndarray, " slot"], total: Float[np.ndarray, " slot
     return float(ends_s[slot] - SLOT_S * (total[slot] - limit) / (total[slot] - before))
 
 
-def _sampled(scenario: Scenario, time_s: Float[np.ndarray, " slot"]) -> Ambient:
+def sampled(scenario: Scenario, time_s: Float[np.ndarray, " slot"]) -> Ambient:
     """The environment at each of evenly spaced moments."""
     timeline = scenario.timeline
     first, last = timeline.number(time_s[0]), timeline.number(time_s[-1])

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.config.errors import BadInput
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
+from pipeline.power import OFF
 from pipeline.power.plant import Scalar
 
-MARGIN = 0.0  # harvest may be so much smaller, load so much larger, than modelled
+MARGIN = 0.05  # harvest may be so much smaller, load so much larger, than modelled
 POLL_S = 30.0  # longest time that the flight loop works between two polls
 DWELL_S = 300.0  # training begins only where a restart and this much training fit: restarts cost energy
 
@@ -46,22 +48,23 @@ class Greedy:
         """`cap_w`: power while training, full power if null.
 
         Raises:
-            BadInput: when the battery cannot carry the bus alone through an umbra.
+            BadInput: when the battery cannot carry the bus alone through an umbra, or the array not from day to day.
         """
         self.scenario = scenario
         self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
         self._day = lru_cache(maxsize=8)(self._limits)
         self._day(0)
+        highest_wh = stored_wh(scenario.plant, scenario.timeline.span(0.0, 2.0 * DAY_S), OFF, MARGIN)
+        first, second = np.array_split(highest_wh, 2)
+        if second.max() < first.max():
+            raise BadInput(
+                f"satellite.array: the bus alone drains the battery by {first.max() - second.max():.0f} Wh a day in "
+                "this orbit; enlarge area_m2"
+            )
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""
         return self.cap_w if decide(charge_wh, heat_j, training, self._now(time_s)) else 0.0
-
-    def why_off(self, time_s: float, heat_j: float, sunlit: bool) -> str:
-        """What `poll` is waiting for, in words."""
-        if heat_j > self._now(time_s).start_j:
-            return "cooling down"
-        return "recharging" if sunlit else "umbra reserve"
 
     def piece(self, time_s: Series) -> tuple[float, Limits]:
         """The power, and the limits at each of `time_s`, as the forecast scans them."""
@@ -84,10 +87,15 @@ class Greedy:
         command = self.scenario.command(Mode.TRAIN, self.cap_w)
         reserve, stored = reserve_wh(plant, sky, MARGIN), stored_wh(plant, sky, command, MARGIN)
         poll = 1 + int(np.ceil(POLL_S / timeline.step_s))
-        dwell = poll + int(np.ceil((self.scenario.restart_s + DWELL_S) / timeline.step_s))
-        stop_wh = reserve_after_wh(reserve, stored, poll)
-        # Where even a full battery does not hold a dwell, a full battery is enough to begin.
-        start_wh = np.maximum(stop_wh, np.minimum(reserve_after_wh(reserve, stored, dwell), 0.98 * plant.capacity_wh))
+        restart = int(np.ceil(self.scenario.restart_s / timeline.step_s))
+        dwell = poll + restart + int(np.ceil(DWELL_S / timeline.step_s))
+        served = np.where(overdrawn(plant, sky, command, MARGIN), np.inf, reserve)
+        stop_wh = reserve_after_wh(served, stored, poll)
+        # Where even a full battery does not hold a dwell, it is enough that the restart ends where training may go on:
+        # a restart is not interrupted.
+        waiting = stored_wh(plant, sky, self.scenario.command(Mode.RESTART), MARGIN)
+        least_wh = reserve_after_wh(stop_wh, waiting, restart)
+        start_wh = np.maximum(least_wh, np.minimum(reserve_after_wh(reserve, stored, dwell), 0.98 * plant.capacity_wh))
         start_j, stop_j = self._heat_limits(poll * timeline.step_s, dwell * timeline.step_s)
         return Limits(start_wh, stop_wh, start_j, stop_j)
 

@@ -1,7 +1,7 @@
 """The least charge from which the satellite survives."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.ndimage import maximum_filter1d
 
 from pipeline.config.errors import BadInput
@@ -18,14 +18,23 @@ def stored_wh(plant: Plant, sky: Environment, command: Command, margin: float) -
 
     Harvest is taken `margin` lower and load `margin` higher than modelled.
     """
-    ambient = Ambient(sky.time_s, *columns(sky))
-    load_w = plant.bus_load_w(ambient) + plant.payload_w(command)
-    surplus_w = plant.array_w(ambient) * (1.0 - margin) - load_w * (1.0 + margin)
+    surplus_w = _surplus_w(plant, sky, command, margin)
     charged_w = np.clip(surplus_w, 0.0, plant.charge_max_w) * plant.charge_efficiency
     rate_w = charged_w + np.minimum(surplus_w, 0.0) / plant.discharge_efficiency
     rate_w = rate_w - plant.self_discharge_per_s * plant.capacity_wh * HOUR_S
-    # Rectangles that end at the sample: what the slot before a sample stored is known when it begins.
-    return np.concatenate([[0.0], np.cumsum(rate_w[:-1]) * sky.step_s / HOUR_S])
+    # Trapezium rule: the plant sees the middle of a slot, where light is the mean of both samples.
+    return np.concatenate([[0.0], np.cumsum(0.5 * (rate_w[1:] + rate_w[:-1]))]) * sky.step_s / HOUR_S
+
+
+def overdrawn(plant: Plant, sky: Environment, command: Command, margin: float) -> Bool[np.ndarray, " time"]:
+    """Where a command asks more of the cells than their C-rate allows, so that part of it would not be served."""
+    return -_surplus_w(plant, sky, command, margin) > plant.discharge_max_w
+
+
+def _surplus_w(plant: Plant, sky: Environment, command: Command, margin: float) -> Series:
+    ambient = Ambient(sky.time_s, *columns(sky))
+    load_w = plant.bus_load_w(ambient) + plant.payload_w(command)
+    return plant.array_w(ambient) * (1.0 - margin) - load_w * (1.0 + margin)
 
 
 def reserve_wh(plant: Plant, sky: Environment, margin: float) -> Series:
@@ -35,8 +44,13 @@ def reserve_wh(plant: Plant, sky: Environment, margin: float) -> Series:
     deficit of all that lies ahead, it holds as well for eclipses that follow each other faster than the array refills.
 
     Raises:
-        BadInput: when a full battery does not last.
+        BadInput: when a full battery does not last, or gives less power than the bus needs.
     """
+    if overdrawn(plant, sky, Command(0.0, 0.0), margin).any():
+        raise BadInput(
+            f"satellite.battery.discharge_c_rate: the battery gives {plant.discharge_max_w:.0f} W, less than bus and "
+            "heater draw in shadow; enlarge it or capacity_wh"
+        )
     stored = stored_wh(plant, sky, Command(0.0, 0.0), margin)
     needed = plant.floor_wh + stored - np.minimum.accumulate(stored[::-1])[::-1]
     if needed.max() > plant.capacity_wh:

@@ -30,15 +30,15 @@ def event(kind: str, wall: float, step: int, **fields: Any) -> dict[str, Any]:
 FIRST = [
     event("launch", 100.0, 0, unigram_loss=3.35, lost_steps=0),
     event("validation", 130.0, 500, **(VALIDATION | {"loss": 2.5})),
-    event("sealed", 140.0, 800),
+    event("sealed", 140.0, 900, checkpoint=800),
     event("step", 150.0, 900, loss=2.1),
 ]
 SECOND = [
     event("resume", 3750.0, 800, unigram_loss=3.35, lost_steps=100),
-    event("sealed", 3780.0, 1000),
+    event("sealed", 3780.0, 1000, checkpoint=1000),
     event("validation", 3790.0, 1000, **VALIDATION),
     event("quarantined", 3791.0, 1000),
-    event("sealed", 3800.0, 1000),
+    event("sealed", 3800.0, 1000, checkpoint=1000),
     event("done", 3800.0, 1000, **TOTALS, lost_steps=100),
 ]
 

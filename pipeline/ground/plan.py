@@ -1,0 +1,149 @@
+"""What an orbit buys, before launch: the optimal plan beside simple rules and the bound. All of it is modelled."""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from pipeline.config import BadInput, Config, load
+from pipeline.ground.arguments import within
+from pipeline.lm.flops import token_flops
+from pipeline.orbit import Environment, eclipses
+from pipeline.orbit.timeline import DAY_S
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario
+from pipeline.power import fresh
+
+LONGEST_DAYS = 60.0
+BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
+CHAR_VOCABULARY = 128  # of a corpus not read yet
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message.removeprefix('argument ')}; `train.py plan --config FILE --days 7 --out plan.png`")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`train.py plan --config FILE [--KEY VALUE] [--json] [--out FILE.png] [--days N]`.
+
+    Raises:
+        BadInput: an argument or a key is wrong, the satellite cannot live in its orbit, or no picture can be drawn.
+    """
+    parser = _Parser(prog="train.py plan", allow_abbrev=False, add_help=False)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
+    own, rest = parser.parse_known_args(list(arguments))
+    config = load(rest, prog="train.py plan [--json] [--out FILE.png] [--days N]")
+    if own.out:
+        from pipeline.ground.plan_picture import check
+
+        check(own.out)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning needs no GPU, and must not wait for one
+    made = launch(config)
+    answer, best = plan(config, made, duration_s(config, made, own.days))
+    if own.out:
+        from pipeline.ground.plan_picture import draw
+
+        draw(made, best, f"{config.name}: {config.satellite.name} on {config.orbit.name}", own.out)
+    if own.json:
+        print(json.dumps(answer))
+    else:
+        from pipeline.ground.plan_table import show
+
+        show(config, answer)
+        if own.out:
+            print(f"picture: {own.out}")
+    return 0
+
+
+def launch(config: Config) -> Scenario:
+    """The scenario of a run whose corpus has not been read."""
+    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
+    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
+    return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
+
+
+def duration_s(config: Config, made: Scenario, days: float | None) -> float:
+    """How long to plan for [s], in whole slots: `days`, else the budget's orbits, else a day.
+
+    Raises:
+        BadInput: longer than `LONGEST_DAYS`.
+    """
+    if days is not None:
+        wanted_s = days * DAY_S
+    elif config.budget.orbits:
+        wanted_s = config.budget.orbits * made.timeline.track.period_s
+    else:
+        wanted_s = DAY_S
+    if wanted_s > LONGEST_DAYS * DAY_S:
+        raise BadInput(
+            f"budget.orbits: {config.budget.orbits:g}: longer than the {LONGEST_DAYS:.0f} days of a plan; "
+            "give --days 60 to plan their beginning"
+        )
+    slot_s = _bound_slot_s(wanted_s)
+    return max(slot_s, slot_s * round(wanted_s / slot_s))
+
+
+def plan(config: Config, made: Scenario, seconds: float) -> tuple[dict[str, Any], Forecast]:
+    """The answer, as `--json` prints it, and the flight of the optimal plan."""
+    begun = fresh(config.satellite)
+    optimum = bound(made, begun, 0.0, seconds, _bound_slot_s(seconds))
+    rules = policies(made, seconds)
+    flights = {name: forecast(made, rule, begun, horizon_s=seconds) for name, rule in rules.items()}
+    drawn = outcomes(made, rules["dp"], begun, 0.0, seconds)
+    totals = {
+        "steps": drawn.steps,
+        "tokens": drawn.steps * config.tokens_per_step,
+        "train_wh": drawn.train_wh,
+        "harvest_wh": drawn.harvest_wh,
+    }
+    answer = {
+        "provenance": "modelled",
+        "duration_s": seconds,
+        "orbit": _orbit(made.timeline.span(0.0, seconds), made.timeline.track.period_s),
+        "forecast": {
+            name: {f"p{percent}": float(np.percentile(values, percent)) for percent in (5, 50, 95)}
+            for name, values in totals.items()
+        },
+        "policies": {name: _summary(made, flight, optimum) for name, flight in flights.items()},
+        "bound": {"upper_steps": optimum.upper_steps, "feasible_steps": optimum.feasible_steps},
+    }
+    return answer, flights["dp"]
+
+
+def _bound_slot_s(seconds: float) -> float:
+    return 60.0 * max(1.0, np.ceil(seconds / 60.0 / BOUND_SLOTS))
+
+
+def _orbit(sky: Environment, period_s: float) -> dict[str, Any]:
+    """Minutes of eclipse a revolution, penumbra weighted by illumination: mean over whole ones, and most of any."""
+    shadow_s = np.concatenate([[0.0], np.cumsum(1.0 - sky.illumination[1:]) * sky.step_s])
+    revolutions = max(1, int((len(shadow_s) - 1) * sky.step_s / period_s))
+    whole, window = (min(round(n * period_s / sky.step_s), len(shadow_s) - 1) for n in (revolutions, 1))
+    return {
+        "period_min": period_s / 60.0,
+        "sunlit_fraction": sky.sunlit_fraction,
+        "eclipse_min_mean": float(shadow_s[whole]) / 60.0 / revolutions,
+        "eclipse_min_max": float(np.max(shadow_s[window:] - shadow_s[:-window])) / 60.0,
+        "eclipses": [{"start_s": start_s, "end_s": end_s} for start_s, end_s in eclipses(sky)],
+    }
+
+
+def _summary(made: Scenario, flight: Forecast, optimum: Bound) -> dict[str, float]:
+    """One policy in figures. A violation is a slot of the forecast that ends below the floor or above the limit."""
+    trace, plant = flight.trace, made.plant
+    return {
+        "steps": flight.steps,
+        "percent_of_bound": 100.0 * flight.steps / optimum.upper_steps if optimum.upper_steps else 0.0,
+        "restarts": flight.restarts,
+        "floor_violations": int(np.sum(trace.charge_wh < plant.floor_wh)),
+        "temperature_violations": int(np.sum(trace.plate_c > plant.limit_at(trace.cap_w))),
+        "min_charge_wh": float(np.min(trace.charge_wh)),
+        "max_temperature_c": float(np.max(trace.plate_c)),
+        "discharge_wh": float(trace.discharge_wh[-1]),
+    }

@@ -1,0 +1,79 @@
+"""The plan as tables in a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config
+
+NAMES = {
+    "dp": "optimal plan",
+    "full_power": "full power",
+    "efficient_point": "efficient",
+    "sunlight_only": "sunlight only",
+    "constant": "constant",
+}
+
+
+def show(config: Config, answer: Mapping[str, Any]) -> None:
+    """Prints the answer of `train.py plan`."""
+    orbit, drawn, limits = answer["orbit"], answer["forecast"], config.satellite.battery
+    console = Console(highlight=False)
+    days, where = (
+        answer["duration_s"] / 86400.0,
+        f"{config.satellite.name} with {config.gpu.name} on {config.orbit.name}",
+    )
+    console.print(f"[bold]{config.name}[/]: {where}, {days:.2f} days")
+    console.print(
+        f"orbit {orbit['period_min']:.1f} min, {100 * orbit['sunlit_fraction']:.1f} % sunlit, eclipse "
+        f"{orbit['eclipse_min_mean']:.1f} min an orbit (longest {orbit['eclipse_min_max']:.1f})"
+    )
+    console.print(_forecast(drawn))
+    console.print(_policies(answer["policies"]))
+    floor_wh = limits.capacity_wh * (1.0 - limits.depth_of_discharge)
+    console.print(
+        f"no policy can make more than {answer['bound']['upper_steps']:,.0f} steps (certified); floor of the battery "
+        f"{floor_wh:.0f} Wh, limit of the plate {config.satellite.radiator.limit_c:.0f} °C\n"
+        "every figure is modelled; the spread is of assumed errors of harvest, array and outages",
+        style="dim",
+    )
+
+
+def _forecast(drawn: Mapping[str, Mapping[str, float]]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, title="optimal plan under errors", title_justify="left", title_style="bold")
+    for heading in ("", "5 %", "median", "95 %"):
+        made.add_column(heading, justify="right" if heading else "left")
+    units = {"steps": "steps", "tokens": "tokens", "train_wh": "training [Wh]", "harvest_wh": "harvest [Wh]"}
+    for name, label in units.items():
+        made.add_row(label, *(f"{drawn[name][percent]:,.0f}" for percent in ("p5", "p50", "p95")))
+    return made
+
+
+def _policies(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="policies, without errors",
+        title_justify="left",
+        title_style="bold",
+    )
+    headings = ("", "steps", "% bound", "starts", "min Wh", "max °C", "cycled Wh", "safe")
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for name, row in rows.items():
+        broken = row["floor_violations"] + row["temperature_violations"]
+        made.add_row(
+            NAMES[name],
+            f"{row['steps']:,.0f}",
+            f"{row['percent_of_bound']:.2f}",
+            f"{row['restarts']:.0f}",
+            f"{row['min_charge_wh']:.0f}",
+            f"{row['max_temperature_c']:.1f}",
+            f"{row['discharge_wh']:,.0f}",
+            f"{broken:.0f} over" if broken else "yes",
+            style="bold" if name == "dp" else None,
+        )
+    return made

@@ -1,0 +1,52 @@
+"""What the optimal plan must beat: simple rules, all of which keep the umbra's reserve."""
+
+import numpy as np
+
+from pipeline.orbit.timeline import DAY_S
+from pipeline.plan.forecast import Policy
+from pipeline.plan.greedy import Greedy, Limits
+from pipeline.plan.levels import levels
+from pipeline.plan.planner import Planner
+from pipeline.plan.scenario import Scenario
+from pipeline.power import Ambient
+from pipeline.power.simulator import columns
+
+
+def policies(scenario: Scenario, end_s: float) -> dict[str, Policy]:
+    """The optimal rule and the baselines by name, for a mission that ends at `end_s`.
+
+    Raises:
+        BadInput: when the battery cannot carry the bus alone through an umbra.
+    """
+    on = levels(scenario)
+    ambient = _first_day(scenario)
+    surplus_w = scenario.plant.array_w(ambient) - scenario.plant.bus_load_w(ambient)
+    sunlit_w = float(np.mean(surplus_w[ambient.illumination >= 1.0]))
+    return {
+        "dp": Planner(scenario, end_s),
+        "full_power": Greedy(scenario),
+        "efficient_point": Greedy(scenario, float(on.cap_w[on.efficient])),
+        "sunlight_only": SunlightOnly(scenario, _cap_w(scenario, sunlit_w)),
+        "constant": Greedy(scenario, _cap_w(scenario, float(np.mean(surplus_w)))),
+    }
+
+
+class SunlightOnly(Greedy):
+    """The greedy rule, off from the first moment of penumbra to the last."""
+
+    def _limits(self, day: int) -> Limits:
+        limits = super()._limits(day)
+        sky = self.scenario.timeline.span(day * DAY_S, 2.0 * DAY_S)
+        start_wh, stop_wh = (np.where(sky.illumination < 1.0, np.inf, wh) for wh in (limits.start_wh, limits.stop_wh))
+        return limits._replace(start_wh=start_wh, stop_wh=stop_wh)
+
+
+def _first_day(scenario: Scenario) -> Ambient:
+    day = scenario.timeline.day(0)
+    return Ambient(day.time_s, *columns(day))
+
+
+def _cap_w(scenario: Scenario, payload_w: float) -> float:
+    """The GPU power that draws `payload_w` at the regulator's input, as near as the worthwhile powers allow [W]."""
+    on = levels(scenario).worthwhile
+    return float(np.interp(payload_w, on.payload_w, on.cap_w))

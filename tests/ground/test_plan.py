@@ -1,0 +1,77 @@
+"""`train.py plan` answers in figures, in a table and in a picture, and refuses what it cannot plan in one line."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import BadInput
+from pipeline.ground.plan import main
+
+CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
+SHORT = ["--config", str(CONFIG), "--days", "0.25", "--satellite", str(CONFIG.parent / "satellites" / "rich.yaml")]
+
+
+def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SHORT, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    orbit = answer["orbit"]
+    assert {"period_min", "sunlit_fraction", "eclipse_min_mean", "eclipse_min_max", "eclipses"} <= set(orbit)
+    assert orbit["period_min"] == pytest.approx(94.6, abs=0.1)
+    assert 20.0 < orbit["eclipse_min_mean"] <= orbit["eclipse_min_max"] < 40.0
+    assert all(eclipse["start_s"] < eclipse["end_s"] for eclipse in orbit["eclipses"])
+    assert set(answer["forecast"]) == {"steps", "tokens", "train_wh", "harvest_wh"}
+    for spread in answer["forecast"].values():
+        assert 0.0 < spread["p5"] <= spread["p50"] <= spread["p95"]
+    assert set(answer["policies"]) == {"dp", "full_power", "efficient_point", "sunlight_only", "constant"}
+    upper = answer["bound"]["upper_steps"]
+    assert 0.0 < answer["bound"]["feasible_steps"] <= upper
+    for row in answer["policies"].values():
+        assert row["percent_of_bound"] == pytest.approx(100.0 * row["steps"] / upper)
+        assert row["floor_violations"] == row["temperature_violations"] == 0
+        assert {"restarts", "min_charge_wh", "max_temperature_c", "discharge_wh"} <= set(row)
+        assert row["steps"] <= answer["policies"]["dp"]["steps"]
+    assert answer["provenance"] == "modelled"
+
+
+def test_a_larger_array_on_the_same_line_buys_more(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = []
+    for area_m2 in ("1.2", "2.4"):
+        main([*SHORT, "--json", "--satellite.array.area_m2", area_m2])
+        steps.append(json.loads(capsys.readouterr().out)["policies"]["dp"]["steps"])
+    assert steps[1] > 1.1 * steps[0]
+
+
+def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "plan.png"
+    assert main([*SHORT, "--out", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert "optimal plan" in printed
+    assert "modelled" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--days", "0"], "--days: '0'"),
+        (["--days", "1000"], "at most 60"),
+        (["--out", "plan.jpg"], "plan.jpg"),
+        (["--out", "no/such/folder/plan.png"], "no/such/folder"),
+        (["--satellite.battery.capacity_wh", "60"], "satellite.battery"),
+        (["--dayz", "3"], "dayz"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(words: list[str], named: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        main(["--config", str(CONFIG), *words])
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BadInput, match="notebooks"):
+        main([*SHORT, "--out", "plan.png"])

@@ -1,0 +1,82 @@
+"""Scenarios that the planner's tests share: the stand-in curve, a restart of 90 s, and random satellites."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import shipped
+
+from pipeline.config.mission import Gpu, Mission, Orbit, Satellite
+from pipeline.plan import Forecast, Policy, Scenario, forecast, scenario
+from pipeline.power import State, fresh
+
+DAY_S = 86400.0
+STEP_FLOPS = 1e15
+# r = f; P = 120 + 150 f + 430 f³ [W]
+STAND_IN = shipped.gpu("h100-sxm")
+
+
+@dataclass(frozen=True)
+class World:
+    satellite: Satellite
+    scenario: Scenario
+
+    @property
+    def begun(self) -> State:
+        return fresh(self.satellite)
+
+    def flown(self, policy: Policy, horizon_s: float = DAY_S) -> Forecast:
+        return forecast(self.scenario, policy, self.begun, horizon_s=horizon_s)
+
+    def violations(self, flight: Forecast) -> tuple[int, int]:
+        """Slots that end below the floor, and above the limit of the power drawn."""
+        plant, trace = self.scenario.plant, flight.trace
+        hot = trace.plate_c > plant.limit_at(trace.cap_w)
+        return int(np.sum(trace.charge_wh < plant.floor_wh)), int(np.sum(hot))
+
+
+def world(orbit: Orbit, satellite: Satellite, gpu: Gpu = STAND_IN, restart_s: float = 90.0) -> World:
+    return World(satellite, scenario(orbit, satellite, gpu, Mission(restart_s=restart_s), STEP_FLOPS))
+
+
+def season(orbit: Orbit, start: str) -> Orbit:
+    return Orbit(**{**orbit.model_dump(), "start": start})
+
+
+def named(name: str) -> World:
+    starcloud, dawn_dusk = shipped.orbit("starcloud-1"), shipped.orbit("sso-550-dawn-dusk")
+    starved, rich = shipped.satellite("starved"), shipped.satellite("rich")
+    return {
+        "starved": lambda: world(starcloud, starved),
+        "rich": lambda: world(starcloud, rich),
+        "june": lambda: world(season(dawn_dusk, "2026-06-21T00:00:00Z"), starved),
+        "december": lambda: world(season(dawn_dusk, "2026-12-21T00:00:00Z"), starved),
+        "heat-limited": lambda: world(starcloud, shipped.satellite("heat-limited")),
+        "starcloud-1": lambda: world(starcloud, shipped.satellite("starcloud-1")),
+    }[name]()
+
+
+def random_world(seed: int) -> World:
+    """Any orbit, array, battery, radiator and restart. Some cannot live there: BadInput when planned."""
+    random = np.random.default_rng(seed)
+    altitude_km = random.uniform(400.0, 900.0)
+    if seed % 2:
+        start = f"2026-{random.integers(1, 13):02d}-15T00:00:00Z"
+        orbit = Orbit(kind="sso", altitude_km=altitude_km, ltan_h=random.uniform(0.0, 23.9), start=start)
+    else:
+        inclination_deg, raan_deg = random.uniform(0.0, 98.0), random.uniform(0.0, 359.0)
+        where = {"inclination_deg": inclination_deg, "raan_deg": raan_deg, "start": "2026-07-26T00:00:00Z"}
+        orbit = Orbit(kind="circular", altitude_km=altitude_km, **where)
+    satellite = shipped.changed(
+        shipped.satellite("starved"),
+        array={"area_m2": random.uniform(0.9, 4.0)},
+        battery={"capacity_wh": random.uniform(450.0, 3000.0), "depth_of_discharge": random.uniform(0.2, 0.6)},
+        radiator={
+            "area_m2": random.uniform(0.4, 2.5),
+            "latent_j": float(random.choice([0.0, 3e5, 1e6])),
+            "melting_c": random.uniform(25.0, 50.0),
+            "limit_c": random.uniform(51.0, 65.0),
+            "heat_capacity_j_k": random.uniform(5e3, 4e4),
+        },
+    )
+    gpu = shipped.gpu(str(random.choice(["h100-sxm", "h100-pcie", "h200"])))
+    return world(orbit, satellite, gpu, float(random.choice([0.0, 10.0, 60.0, 90.0, 180.0, 400.0])))

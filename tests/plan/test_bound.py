@@ -1,0 +1,78 @@
+"""The bound is above everything that flies, and not far above."""
+
+from dataclasses import replace
+
+import numpy as np
+import planned
+import pytest
+import shipped
+
+from pipeline.config import RunFailed
+from pipeline.plan import bound, policies
+from pipeline.plan.bound import _above, _below, _emitted_w
+from pipeline.plan.levels import hull
+
+DAY_S = planned.DAY_S
+
+
+@pytest.mark.parametrize("name", ["starved", "heat-limited"])
+def test_no_policy_passes_the_bound(name: str) -> None:
+    world = planned.named(name)
+    limit = bound(world.scenario, world.begun, 0.0, DAY_S)
+    for rule in policies(world.scenario, DAY_S).values():
+        assert world.flown(rule).steps <= limit.upper_steps
+
+
+@pytest.mark.parametrize(("name", "width"), [("starved", 0.001), ("december", 0.001), ("heat-limited", 0.02)])
+def test_the_sandwich_is_narrow(name: str, width: float) -> None:
+    world = planned.named(name)
+    limit = bound(world.scenario, world.begun, 0.0, DAY_S)
+    assert limit.feasible_steps <= limit.upper_steps <= limit.feasible_steps / (1.0 - width)
+
+
+def test_longer_slots_never_lower_the_bound_by_more_than_rounding() -> None:
+    world = planned.named("starved")
+    short, long = (bound(world.scenario, world.begun, 0.0, DAY_S, slot_s).upper_steps for slot_s in (60.0, 300.0))
+    assert long >= short * (1.0 - 1e-4)
+
+
+def test_with_energy_and_cold_to_spare_the_bound_is_full_power_all_day() -> None:
+    lavish = shipped.changed(
+        shipped.satellite("rich"), array={"area_m2": 50.0}, battery={"capacity_wh": 20000.0}, radiator={"area_m2": 20.0}
+    )
+    world = planned.world(shipped.orbit("starcloud-1"), lavish)
+    limit = bound(world.scenario, world.begun, 0.0, DAY_S)
+    assert limit.upper_steps == pytest.approx(DAY_S / world.scenario.step_seconds(), rel=1e-4)
+
+
+def test_where_the_time_beside_the_arithmetic_rules_the_bound_still_holds_and_is_near() -> None:
+    world = planned.world(shipped.orbit("starcloud-1"), shipped.satellite("rich"))
+    tiny = planned.World(world.satellite, replace(world.scenario, step_flops=1e9))
+    limit = bound(tiny.scenario, tiny.begun, 0.0, DAY_S)
+    best = max(tiny.flown(rule).steps for rule in policies(tiny.scenario, DAY_S).values())
+    assert 0.9 * limit.upper_steps <= best <= limit.upper_steps
+
+
+def test_a_state_from_which_the_floor_cannot_hold_is_refused() -> None:
+    world = planned.named("starved")
+    low = world.begun._replace(charge_wh=world.scenario.plant.floor_wh - 50.0)
+    with pytest.raises(RunFailed, match="floor"):
+        bound(world.scenario, low, 0.0, DAY_S)
+
+
+def test_the_lines_stand_on_their_sides_of_the_emitted_heat() -> None:
+    scenario = planned.named("heat-limited").scenario
+    low_j, top_j = -5e5, 7e5
+    heat_j = np.linspace(low_j, top_j, 999)
+    emitted_w = _emitted_w(scenario, heat_j)
+    for intercept, slope in _above(scenario, low_j, top_j):
+        assert np.all(intercept + slope * heat_j >= emitted_w - 1e-6)
+    intercept, slope = _below(scenario, low_j, top_j)
+    assert np.all(intercept + slope * heat_j <= emitted_w + 1e-6)
+
+
+def test_the_hull_is_concave_and_covers_its_points() -> None:
+    points = np.array([[0.0, 0.0], [1.0, 0.2], [2.0, 2.0], [3.0, 1.5], [4.0, 2.1]])
+    corners = hull(points)
+    assert np.all(np.interp(points[:, 0], *corners.T) >= points[:, 1])
+    assert np.all(np.diff(np.diff(corners[:, 1]) / np.diff(corners[:, 0])) < 0.0)

@@ -1,0 +1,134 @@
+"""The forecast is the flight, flown ahead of time: it ends where it must and counts what was done."""
+
+import time
+
+import numpy as np
+import pytest
+import shipped
+
+from pipeline.config.errors import BadInput
+from pipeline.config.mission import Mission
+from pipeline.plan import Greedy, Mode, Scenario, forecast, scenario
+from pipeline.plan.forecast import SLOT_S
+from pipeline.power import Simulator, fresh
+
+DAY_S = 86400.0
+STARVED = shipped.satellite("starved")
+
+
+@pytest.fixture(scope="module")
+def world() -> Scenario:
+    return scenario(shipped.orbit("starcloud-1"), STARVED, shipped.gpu("h100-pcie"), Mission(), 2e15)
+
+
+@pytest.fixture(scope="module")
+def rule(world: Scenario) -> Greedy:
+    return Greedy(world)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 40_000.0, -DAY_S])
+def test_the_forecast_is_the_flight_polled_every_slot(world: Scenario, rule: Greedy, start_s: float) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), start_s, horizon_s=DAY_S)
+    craft, state, mode, restarting_s = Simulator(STARVED, world.timeline), fresh(STARVED), Mode.OFF, 0.0
+    charge_wh, plate_c, modes, train_s, restarts = [], [], [], 0.0, 0
+    for now_s in start_s + SLOT_S * np.arange(8640):
+        cap_w = rule.poll(now_s, state.charge_wh, state.heat_j, mode != Mode.OFF)
+        if cap_w > 0.0 and mode == Mode.OFF:
+            restarting_s, restarts = world.restart_s, restarts + 1
+        mode = Mode.OFF if cap_w == 0.0 else Mode.RESTART if restarting_s > 0.0 else Mode.TRAIN
+        state = craft.advance(state, world.command(mode, cap_w), float(now_s), SLOT_S)
+        restarting_s = max(restarting_s - SLOT_S, 0.0)
+        train_s += SLOT_S * (mode == Mode.TRAIN)
+        charge_wh.append(state.charge_wh)
+        plate_c.append(float(world.plant.plate_c(state.heat_j)))
+        modes.append(int(mode))
+    np.testing.assert_array_equal(ahead.trace.mode, modes)
+    np.testing.assert_allclose(ahead.trace.charge_wh, charge_wh, rtol=1e-9)
+    np.testing.assert_allclose(ahead.trace.plate_c, plate_c, rtol=1e-9)
+    assert ahead.train_s == pytest.approx(train_s)
+    assert ahead.restarts == restarts > 3
+    assert ahead.steps == pytest.approx(train_s / world.step_seconds(), rel=1e-9)
+    assert ahead.train_wh == pytest.approx(420.0 / 0.93 * train_s / 3600.0)
+    assert ahead.harvest_wh == pytest.approx(state.harvest_wh, rel=1e-9)
+
+
+@pytest.mark.parametrize("steps", [0.5, 1000.0, 5000.0])
+def test_steps_end_it_where_the_last_one_is_taken(world: Scenario, rule: Greedy, steps: float) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), steps=steps)
+    assert (ahead.ended_by, ahead.steps) == ("steps", pytest.approx(steps, rel=1e-9))
+    assert ahead.time_s[-1] - SLOT_S < ahead.end_s <= ahead.time_s[-1]
+
+
+def test_watt_hours_end_it_where_they_are_spent(world: Scenario, rule: Greedy) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), wh=700.0)
+    assert (ahead.ended_by, ahead.train_wh) == ("wh", pytest.approx(700.0, rel=1e-9))
+
+
+def test_orbits_end_it_at_a_revolution_counted_from_mission_second_0(world: Scenario, rule: Greedy) -> None:
+    period_s = world.timeline.track.period_s
+    ahead = forecast(world, rule, fresh(STARVED), orbits=2.5)
+    assert (ahead.ended_by, ahead.end_s) == ("orbits", pytest.approx(2.5 * period_s))
+    later = forecast(world, rule, fresh(STARVED), start_s=2.0 * period_s, orbits=2.5)
+    assert later.end_s == pytest.approx(2.5 * period_s)
+    assert later.train_s <= 0.5 * period_s
+
+
+def test_the_horizon_ends_what_nothing_else_does(world: Scenario, rule: Greedy) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), start_s=5000.0, horizon_s=1.5 * DAY_S)
+    assert (ahead.ended_by, ahead.end_s) == ("horizon", 5000.0 + 1.5 * DAY_S)
+    assert len(ahead.time_s) == 1.5 * 8640
+
+
+def test_the_first_limit_reached_ends_it(world: Scenario, rule: Greedy) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), steps=500.0, wh=1e5, orbits=100.0)
+    assert ahead.ended_by == "steps"
+    assert forecast(world, rule, fresh(STARVED), steps=1e9, wh=1.0, orbits=100.0).ended_by == "wh"
+
+
+@pytest.mark.parametrize("limits", [{"steps": 0.0}, {"wh": 0.0}, {"wh": -3.0}, {"orbits": 0.0}, {"horizon_s": 0.0}])
+def test_what_is_spent_already_ends_it_at_once(world: Scenario, rule: Greedy, limits: dict[str, float]) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), **limits)
+    assert (ahead.steps, ahead.train_wh, ahead.end_s, ahead.restarts) == (0.0, 0.0, 0.0, 0)
+
+
+def test_a_restart_is_paid_in_time_and_energy(rule: Greedy, world: Scenario) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), horizon_s=600.0)
+    assert ahead.restarts == 1
+    assert ahead.train_s == pytest.approx(600.0 - world.restart_s)
+    assert list(ahead.trace.mode[:7]) == [Mode.RESTART] * 6 + [Mode.TRAIN]
+    running = forecast(world, rule, fresh(STARVED), mode=Mode.TRAIN, horizon_s=600.0)
+    assert (running.restarts, running.train_s) == (0, 600.0)
+    again = forecast(world, rule, fresh(STARVED), mode=Mode.RESTART, horizon_s=600.0)
+    assert (again.restarts, again.train_s) == (0, 600.0 - world.restart_s)
+
+
+def test_a_longer_restart_buys_fewer_steps(world: Scenario) -> None:
+    steps = []
+    for restart_s in (0.0, 95.0, 300.0):
+        slow = scenario(
+            shipped.orbit("starcloud-1"), STARVED, shipped.gpu("h100-pcie"), Mission(restart_s=restart_s), 2e15
+        )
+        steps.append(forecast(slow, Greedy(slow), fresh(STARVED), horizon_s=DAY_S).steps)
+    assert steps[0] > steps[1] > steps[2] > 0.5 * steps[0]
+
+
+def test_stops_and_eclipses_lie_inside_the_forecast(world: Scenario, rule: Greedy) -> None:
+    ahead = forecast(world, rule, fresh(STARVED), orbits=5.0)
+    assert len(ahead.eclipses) in (5, 6)
+    assert all(0.0 <= moment <= ahead.end_s for moment in ahead.stops_s)
+    assert abs(len(ahead.stops_s) - ahead.restarts) <= 1
+
+
+def test_elements_that_decay_inside_the_forecast_are_refused(world: Scenario) -> None:
+    late = shipped.orbit("starcloud-1").model_copy(update={"start": None})
+    beyond = scenario(late, STARVED, shipped.gpu("h100-pcie"), Mission(), 2e15)
+    with pytest.raises(BadInput, match=r"orbit\.start"):
+        forecast(beyond, Greedy(beyond), fresh(STARVED), start_s=34.0 * 365.0 * DAY_S)
+
+
+def test_thirty_orbits_are_forecast_while_one_waits(world: Scenario, rule: Greedy) -> None:
+    forecast(world, rule, fresh(STARVED), orbits=30.0)
+    began = time.perf_counter()
+    ahead = forecast(world, rule, fresh(STARVED), orbits=30.0)
+    assert time.perf_counter() - began < 3.0
+    assert isinstance(ahead.trace.charge_wh, np.ndarray)
