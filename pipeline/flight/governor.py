@@ -51,7 +51,8 @@ class Governor:
         self.capacity = config.train.chunk_steps
         if spacecraft.simulated:
             self.capacity = self._fitting(scenario.curve.full_w)
-            if (longest_s := scenario.step_seconds()) > POLL_S:
+            slowest_w = self.rule.levels.cap_w.min() if isinstance(self.rule, Planner) else None
+            if (longest_s := scenario.step_seconds(slowest_w)) > POLL_S:
                 raise BadInput(
                     f"mission.step_flops: {scenario.step_flops:g}: a step takes {longest_s:.0f} s, but charge must be "
                     f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"

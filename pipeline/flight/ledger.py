@@ -51,8 +51,8 @@ def recall(path: Path, *events: str) -> tuple[dict[str, dict[str, Any]], dict[st
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             tail.append(line)
-            if not line.endswith("\n"):
-                continue  # torn by a power cut: it was not acted on, for that waits until the line is written
+            if not line.rstrip("\n").endswith("}"):
+                continue  # torn by a power cut: it was not acted on, for that waits until the line is on the disk
             for event in events:
                 if event in line[:EVENT_CHARACTERS]:
                     if (parsed := _parse(line)) is None:

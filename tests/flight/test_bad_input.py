@@ -33,7 +33,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--mission.step_flops", "1e20"], "mission.step_flops"),
         (["--model.attention", "cudnn", "--train.precision", "bf16"], "model.attention"),
         (["--budget.until", "2020-01-01T00:00Z"], "budget.until"),
-        (["--satellite.battery.capacity_wh", "10"], "satellite.battery.capacity_wh"),
+        (["--satellite.battery.capacity_wh", "100"], "satellite.battery.capacity_wh"),
+        (["--satellite.battery.capacity_wh", "10"], "satellite.battery.discharge_c_rate"),
         (["fly"], "fly"),
     ],
 )

@@ -54,7 +54,7 @@ def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         found, _ = recall(path, "cooldown")
         assert found["cooldown"]["end"] == 9
-    path.write_bytes(whole[: decision - 1] + b"~" + whole[decision:])
+    path.write_bytes(whole[: decision - 3] + b"~" + whole[decision - 2 :])
     with pytest.raises(RunFailed, match="line 1"):
         recall(path, "cooldown")
 

@@ -63,6 +63,23 @@ def test_the_flight_takes_the_steps_that_were_forecast_and_keeps_the_floor(orbit
     assert craft.state.unserved_wh == 0.0
 
 
+@pytest.mark.parametrize("satellite", ["starcloud-1", "starved"])
+def test_the_optimal_policy_makes_more_steps_than_full_power_and_is_as_safe(satellite: str) -> None:
+    steps = {}
+    for policy in ("full-power", "optimal"):
+        config, craft, governor = mission(
+            "--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml", "--mission.policy", policy
+        )
+        ahead = forecast(craft.scenario, governor.rule, craft.state, orbits=4)
+        steps[policy], _ = fly(craft, governor, 4)
+        assert steps[policy] == pytest.approx(ahead.steps, rel=0.02)
+        battery = config.satellite.battery
+        assert craft.state.charge_wh >= battery.capacity_wh * (1 - battery.depth_of_discharge)
+        assert craft.telemetry().plate_c <= config.satellite.radiator.limit_c
+        assert craft.state.unserved_wh == 0.0
+    assert steps["optimal"] > 1.05 * steps["full-power"]
+
+
 def test_power_given_up_is_sealed_first_and_only_once() -> None:
     _, craft, governor = mission("--satellite", f"{ROOT}/configs/satellites/starved.yaml")
     seen = []
