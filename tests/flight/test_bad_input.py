@@ -112,27 +112,16 @@ def test_a_directory_that_cannot_be_written_is_named(
     assert "run_dir" in refused(capsys, "--config", tiny, "--run_dir", tmp_path / "file" / "run")
 
 
-def mounted(kind: str, options: str, where: Path) -> bool:
-    where.mkdir()
-    return subprocess.run(["mount", "-t", kind, "-o", options, "none", where], capture_output=True).returncode == 0
-
-
-def test_a_full_disk_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("options", "names"), [("size=4m", "free"), ("size=4m,ro", "Read-only")])
+def test_a_full_disk_and_a_read_only_one_are_named(
+    options: str, names: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     disk = tmp_path / "disk"
-    if not mounted("tmpfs", "size=4m", disk):
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", disk], capture_output=True).returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        assert "free" in refused(capsys, "--config", tiny, "--run_dir", disk / "run")
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
-
-
-def test_a_read_only_disk_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    disk = tmp_path / "disk"
-    if not mounted("tmpfs", "size=4m,ro", disk):
-        pytest.skip("needs the right to mount a small file system")
-    try:
-        assert "Read-only" in refused(capsys, "--config", tiny, "--run_dir", disk / "run")
+        assert names in refused(capsys, "--config", tiny, "--run_dir", disk / "run")
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 

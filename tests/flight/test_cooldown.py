@@ -4,12 +4,11 @@ import random
 
 import pytest
 from launching import ROOT
-from test_mission import mission
+from test_mission import mission, obey
 
 from pipeline.flight.budget import Budget
 from pipeline.flight.progress import Progress
 from pipeline.lm.schedule import NEVER
-from pipeline.plan import Mode
 
 
 def completes(error: float, satellite: str, orbits: float, learns: bool = True) -> tuple[bool, float]:
@@ -30,14 +29,7 @@ def completes(error: float, satellite: str, orbits: float, learns: bool = True) 
             budget.replan(progress)
             if progress.step >= budget.cooldown_start(progress.planned_steps):
                 progress.cooldown = budget.decide(progress)
-        directive = governor.poll()
-        if directive.mode == Mode.OFF:
-            craft.hold(directive.deadline_s - craft.clock.now())
-        elif directive.mode == Mode.RESTART:
-            craft.restart()
-        else:
-            craft.work(directive.chunk_steps, directive.cap_w)
-            progress.step += directive.chunk_steps
+        progress.step += obey(craft, governor.poll())
     return progress.step >= progress.cooldown.end, craft.orbits
 
 

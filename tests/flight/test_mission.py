@@ -14,7 +14,7 @@ import train
 from pipeline.checkpoint import Store
 from pipeline.config import Config, load
 from pipeline.flight.budget import Budget
-from pipeline.flight.governor import Governor, Save
+from pipeline.flight.governor import Directive, Governor, Save
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm import step
@@ -29,19 +29,25 @@ def mission(*overrides: str) -> tuple[Config, Spacecraft, Governor]:
     return config, craft, Governor(config, craft)
 
 
+def obey(craft: Spacecraft, directive: Directive) -> int:
+    """The loop's own calls, without the learning; returns steps taken."""
+    if directive.mode == Mode.OFF:
+        craft.hold(directive.deadline_s - craft.clock.now())
+    elif directive.mode == Mode.RESTART:
+        craft.restart()
+    else:
+        craft.work(directive.chunk_steps, directive.cap_w)
+        return directive.chunk_steps
+    return 0
+
+
 def fly(craft: Spacecraft, governor: Governor, orbits: float) -> tuple[int, float]:
-    """The loop's own calls, without the learning: steps, and the mean charge [Wh]."""
+    """Steps taken, and the mean charge [Wh]."""
     steps, moments = 0, []
     while craft.orbits < orbits:
         moments.append((craft.clock.now(), craft.state.charge_wh))
         directive = governor.poll()
-        if directive.mode == Mode.OFF:
-            craft.hold(directive.deadline_s - craft.clock.now())
-        elif directive.mode == Mode.RESTART:
-            craft.restart()
-        else:
-            craft.work(directive.chunk_steps, directive.cap_w)
-            steps += directive.chunk_steps
+        steps += obey(craft, directive)
     time_s, charge_wh = np.array(moments).T
     return steps, float(np.trapezoid(charge_wh, time_s) / (time_s[-1] - time_s[0]))
 
@@ -86,12 +92,7 @@ def test_power_given_up_is_sealed_first_and_only_once() -> None:
     while craft.orbits < 2:
         directive = governor.poll()
         seen.append((directive.mode, directive.checkpoint))
-        if directive.mode == Mode.OFF:
-            craft.hold(10.0)
-        elif directive.mode == Mode.RESTART:
-            craft.restart()
-        else:
-            craft.work(directive.chunk_steps, directive.cap_w)
+        obey(craft, directive)
     stops = [i for i in range(1, len(seen)) if seen[i][0] == Mode.OFF and seen[i - 1][0] != Mode.OFF]
     assert stops
     assert [i for i, (_, save) in enumerate(seen) if save is Save.NOW] == stops
