@@ -86,7 +86,7 @@ def scan(segments: list[Segment], vocab_size: int, copy_to: Path | None, tick: T
                 if (largest := int(block.max())) >= vocab_size:
                     raise BadInput(
                         f"corpus.vocab_size: {vocab_size}, but {segment.path} holds token {largest} at position "
-                        f"{start + int(block.argmax())}; set corpus.vocab_size to that of its tokenizer"
+                        f"{start + int(np.argmax(block))}; set corpus.vocab_size to that of its tokenizer"
                     )
                 sink.add(block)
                 advance(block.nbytes)

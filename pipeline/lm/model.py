@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.config.learning import Model
@@ -33,7 +34,7 @@ class Transformer(nnx.Module):
 
     @staticmethod
     def apply(
-        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: jnp.dtype
+        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: DTypeLike
     ) -> Float[Array, "batch seq width"]:
         """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used."""
         x = params["embedding"].astype(dtype)[tokens]

@@ -38,7 +38,7 @@ def passes(track: Track, station: Station, start_s: float, duration_s: float, st
     for first, last in zip(rises, sets, strict=True):
         edges = (first - 1, first), (last, last + 1)
         start, end = (_crossing(time_s, above, int(a), int(b)) for a, b in edges)
-        found.append(Pass(start, end, float(above[first : last + 1].max()) + station.mask_deg))
+        found.append(Pass(start, end, float(np.max(above[first : last + 1])) + station.mask_deg))
     return found
 
 

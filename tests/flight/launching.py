@@ -28,7 +28,9 @@ def finish(*arguments: object) -> tuple[int, str, str]:
 
 
 def ledger(run: Path, event: str | None = None) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines() if line]
+    # The last line may be half written: the process is at work.
+    whole = [line for line in (run / "ledger.jsonl").read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    lines = [json.loads(line) for line in whole]
     return [line for line in lines if event in (None, line["event"])]
 
 
