@@ -151,15 +151,6 @@ def backward(
     return table
 
 
-def _between(value: Value, at: Float[Array, " point"]) -> Value:
-    """Rows of `value` linearly interpolated at fractional indices, held at the ends."""
-    last = len(value) - 1
-    at = jnp.clip(at, 0.0, last)
-    low = jnp.minimum(at.astype(int), last - 1)
-    weight = (at - low)[:, None]
-    return value[low] * (1.0 - weight) + value[low + 1] * weight
-
-
 def _hats(at: Float[Array, " point"], points: int) -> Float[Array, "point grid"]:
     """Weights of the grid's points in linear interpolation at fractional indices, held at the ends.
 
