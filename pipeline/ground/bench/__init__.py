@@ -1,0 +1,24 @@
+"""`train.py bench NAME`: measures one promise of Dayside on this machine, and prints the figures that it rests on."""
+
+import importlib
+from collections.abc import Sequence
+
+from pipeline.config import BadInput
+
+# Each module has `main(arguments) -> exit code`, and prints JSON under --json.
+BENCHES: dict[str, tuple[str, str]] = {}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the bench that the first argument names.
+
+    Raises:
+        BadInput: there is no such bench, or one of its arguments is wrong.
+    """
+    about = "\n".join(f"  {name:<20}{what}" for name, (_, what) in BENCHES.items())
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{__doc__}\n\n{about}")
+        return 0
+    if arguments[0] not in BENCHES:
+        raise BadInput(f"bench: {arguments[0]}: not known; one of {', '.join(BENCHES)}")
+    return importlib.import_module(BENCHES[arguments[0]][0]).main(arguments[1:])
