@@ -37,6 +37,9 @@ class Checkpoint(Section):
     interval_s: float = Field(
         600.0, gt=0, description="Longest time between saves, on the mission's clock and on the wall's [s]"
     )
+    notice_s: float = Field(
+        20.0, gt=0, description="Power lasts so long after SIGTERM or SIGPWR; a launch that seals slower is refused [s]"
+    )
     keep: int = Field(3, ge=2, description="Newest sealed checkpoints kept")
     min_free_mb: float = Field(200.0, ge=0, description="Free space left on the disk after a save [MB]")
 

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 
 from pipeline.checkpoint import Store
-from pipeline.config import Config, RunFailed
+from pipeline.config import BadInput, Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.ledger import Ledger
+from pipeline.flight.meter import Meter
 from pipeline.flight.notices import Notices
+from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
 from pipeline.flight.progress import Progress
 from pipeline.flight.scalars import Scalars
@@ -23,8 +25,23 @@ from pipeline.flight.validation import Validation
 from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import TrainChunk, TrainState
 from pipeline.plan import Mode
+from pipeline.plan.payload import ROUNDING
+from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
+
+
+def require_notice(config: Config, seal_s: float | None) -> None:
+    """
+    Raises:
+        BadInput: sealing takes longer than power lasts after a notice.
+    """
+    shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
+    if seal_s is not None and seal_s > shortest_s:
+        raise BadInput(
+            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
+            f"sealing a checkpoint takes {seal_s:.1f} s here (measured); use a faster disk, or a smaller model"
+        )
 
 
 @dataclass
@@ -37,7 +54,9 @@ class Job:
     progress: Progress
     spacecraft: Spacecraft
     governor: Governor
+    outlook: Outlook
     actuator: Actuator
+    meter: Meter
     budget: Budget
     train_chunk: TrainChunk
     validation: Validation
@@ -49,8 +68,6 @@ class Job:
     parts: Parts
 
     def __post_init__(self) -> None:
-        if not self.progress.planned_steps:
-            self.budget.replan(self.progress)
         self.mode = Mode.OFF
         self.loss: float | None = None
         self.tokens_per_s = 0.0
@@ -61,23 +78,22 @@ class Job:
 
     def fly(self) -> bool:
         """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
+        if self.store.newest_sealed is None and self.save(urgent=True):
+            # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
+            require_notice(self.config, self.store.time_to_seal_s)
         while not (spent := self.budget.spent(self.progress)) or self.validation_due():
             if self.notices.pending:
                 self.stop()
                 return False
             self.store.poll()
-            if self.budget.replan_due(self.progress):
-                self.budget.replan(self.progress)
-            directive = self.governor.poll()
-            self.follow(directive)
-            if directive.mode == Mode.OFF:
-                self.spacecraft.hold(max(0.0, directive.deadline_s - self.spacecraft.clock.now()))
-            elif directive.mode == Mode.RESTART:
-                self.spacecraft.restart()
+            if why := self.outlook.due():
+                self.plan(why)
+            if self.spacecraft.granted + ROUNDING < self.next_work():
+                self.follow(self.governor.poll())
             elif self.validation_due():
-                self.validate(directive)
+                self.validate()
             else:
-                self.train(directive)
+                self.train()
             self.look_around()
             if self.save_due():
                 self.save()
@@ -90,54 +106,81 @@ class Job:
         return True
 
     def follow(self, directive: Directive) -> None:
-        """Writes down a change of mode, and seals before power is given up."""
+        """Writes down a change of mode, seals before power is given up, and lets the satellite do as it is told."""
         if directive.checkpoint is Save.NOW:
-            self.save(urgent=True)
+            began = time.perf_counter()
+            sealed = self.save(urgent=True)
+            assert directive.notice is not None
+            kind, seconds_left = directive.notice
+            took_s = round(time.perf_counter() - began, 3)
+            self.ledger.append("notice", kind=kind, seconds_left=seconds_left, sealed=sealed, seconds=took_s)
         if directive.reason.startswith(SAFE):
-            self.progress.planned_from = {}  # what the plan did not foresee is no measure of the array
+            self.outlook.forget()
         if directive.mode != self.mode:
             self.mode = directive.mode
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
+        self.spacecraft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
+
+    def plan(self, why: str) -> None:
+        """Looks ahead anew, and writes down what is expected."""
+        self.outlook.look()
+        self.budget.replan(self.progress)
+        stop, steps = self.outlook.next_stop(), self.progress.planned_steps
+        self.ledger.append(
+            "plan",
+            why=why,
+            planned_steps=steps if steps < NEVER else None,
+            harvest=round(self.progress.harvest, 4),
+            slowness=round(self.governor.slowness, 4),
+            next_stop_s=stop.time_s if stop else None,
+            next_stop=stop.kind.name if stop else None,
+        )
 
     # ================= work =================
 
-    def train(self, directive: Directive) -> None:
+    def next_work(self) -> float:
+        """What the next piece of work costs, in training steps."""
+        return self.validation.piece_steps if self.validation_due() else 1.0
+
+    def train(self) -> None:
         """Up to a chunk of steps: never across a validation, the start of the cooldown or the end of the budget."""
-        progress, config = self.progress, self.config
+        progress, config, cap_w = self.progress, self.config, self.spacecraft.cap_w
         self.decide_cooldown()
-        steps = min(directive.chunk_steps, self.next_boundary() - progress.step)
+        granted = int(self.spacecraft.granted + ROUNDING)
+        steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step)
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
-        self.actuator.apply(directive.cap_w)
+        self.actuator.apply(cap_w)
+        self.meter.joules()  # what was drawn before is not this chunk's
         began = time.perf_counter()
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
         if "first_step" in self.parts.seconds:
-            self.governor.report(steps, seconds, directive.cap_w)
-            self.progress.slowness = self.governor.slowness
+            self.governor.report(steps, seconds, cap_w, self.meter.joules())
+            progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
         else:  # with the time of compilation in it
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
 
-        self.spend(steps, directive)
+        self.spend(steps)
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
 
-    def spend(self, steps: float, directive: Directive) -> None:
+    def spend(self, steps: float) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
-        spent = self.spacecraft.work(steps, directive.cap_w)
-        pause_s = self.actuator.pause_s(spent.seconds, directive.cap_w)
+        seconds = self.spacecraft.worked(steps)
+        pause_s = self.actuator.pause_s(seconds, self.spacecraft.cap_w)
         while pause_s > 0.0 and not self.notices.pending:
             self.spacecraft.pause(min(pause_s, 1.0))
             pause_s -= 1.0
 
-    def validate(self, directive: Directive) -> None:
+    def validate(self) -> None:
         """One piece of held-out text; the result when the last is done."""
         result = self.validation.advance(self.state.params, self.progress.validated_pieces)
-        self.spend(self.validation.piece_steps, directive)
+        self.spend(self.validation.piece_steps)
         self.progress.validated_pieces += 1
         if result is None:
             return
@@ -213,15 +256,20 @@ class Job:
 
     def stop(self) -> None:
         """A notice came: seal and go."""
-        assert self.notices.pending
-        self.display.say(f"{self.notices.pending}: sealing step {self.progress.step:,}")
+        notice = self.notices.pending
+        assert notice is not None
+        self.display.say(f"{notice.kind}: sealing step {self.progress.step:,}")
+        began = time.perf_counter()
         if not self.save(urgent=True):
             newest = self.store.newest_sealed
             raise RunFailed(
                 f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; "
                 "free some space, and the same command goes on from there"
             )
-        self.ledger.append("stopped", notice=self.notices.pending, **self.totals())
+        took_s = round(time.perf_counter() - began, 3)
+        seconds_left = round(notice.seconds_left, 3)
+        self.ledger.append("notice", kind=notice.kind, seconds_left=seconds_left, sealed=True, seconds=took_s)
+        self.ledger.append("stopped", notice=notice.kind, **self.totals())
 
     # ================= telling =================
 

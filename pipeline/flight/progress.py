@@ -21,6 +21,7 @@ class Progress:
     planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
     harvest: float = 1.0  # harvest over that modelled, as measured
     slowness: float = 1.0  # time of a step over that modelled, as measured
+    draw: float = 1.0  # power of the GPU over that commanded, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
 
     def as_json(self) -> dict[str, Any]:

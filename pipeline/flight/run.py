@@ -1,6 +1,7 @@
 """Launch: from a configuration to a finished run, or to a stopped one that the same call resumes."""
 
 import json
+import math
 from contextlib import ExitStack, suppress
 from enum import Enum
 from functools import partial
@@ -32,7 +33,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         BadInput: something given is wrong; nothing of an earlier run is lost.
         RunFailed: the work cannot go on; what was sealed stays.
     """
-    notices, display = Notices(), Display(quiet)
+    notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
         return _launch(config, notices, display)
     finally:
@@ -51,7 +52,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
-    from pipeline.flight.loop import Job
+    from pipeline.flight.loop import Job, require_notice
+    from pipeline.flight.meter import make_meter
+    from pipeline.flight.outlook import Outlook
     from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
@@ -69,7 +72,8 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     with ExitStack() as stack:
         ledger_path = directory / LEDGER
-        known, last = recall(ledger_path, "cooldown", "resume")
+        known, last = recall(ledger_path, "cooldown", "resume", "sealed")
+        require_notice(config, known["sealed"]["seconds"] if "sealed" in known else None)
         store = Store(
             directory / "checkpoints",
             directory / "quarantine",
@@ -93,11 +97,14 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         ledger.position = lambda: (spacecraft.clock.now(), progress.step)
         stack.callback(spacecraft.close)
         governor = Governor(config, spacecraft)
-        governor.correct(progress.harvest, progress.slowness)
-        if spacecraft.was_dark_since_saved:
-            progress.planned_from = {}  # an orbit spent dark says nothing of the array
+        governor.correct(progress.harvest, progress.slowness, progress.draw)
+        if spacecraft.was_dark_since_saved:  # an orbit spent dark says nothing of the array
+            progress.planned_from, progress.replan_s = {}, -math.inf
+        outlook = Outlook(spacecraft, governor, progress)
         actuator = make_actuator(config.gpu)
         stack.callback(actuator.close)
+        meter = make_meter(jax.default_backend())
+        stack.callback(meter.close)
         validation = Validation(config, corpus)
         budget = Budget(config, spacecraft, governor, validation.steps)
         if not (directory / "plan.json").exists():
@@ -122,7 +129,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             progress=progress,
             spacecraft=spacecraft,
             governor=governor,
+            outlook=outlook,
             actuator=actuator,
+            meter=meter,
             budget=budget,
             train_chunk=make_train_chunk(config),
             validation=validation,

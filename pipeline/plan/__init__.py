@@ -5,8 +5,10 @@ from pipeline.plan.bound import Bound, bound
 from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
 from pipeline.plan.montecarlo import Chances, Outcomes, outcomes
+from pipeline.plan.payload import Payload
 from pipeline.plan.planner import Planner
 from pipeline.plan.scenario import Mode, Scenario, scenario
+from pipeline.plan.stops import Stop, StopKind, stop_kind, stops
 
 __all__ = [
     "Bound",
@@ -15,13 +17,18 @@ __all__ = [
     "Greedy",
     "Mode",
     "Outcomes",
+    "Payload",
     "Planner",
     "Policy",
     "Scenario",
+    "Stop",
+    "StopKind",
     "bound",
     "decide",
     "forecast",
     "outcomes",
     "policies",
     "scenario",
+    "stop_kind",
+    "stops",
 ]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.plan.flyer import Act, Carry, Machine, fly
+from pipeline.plan.flyer import Act, Carry, Machine, begin, fly
 from pipeline.plan.forecast import PIECE_SLOTS, SLOT_S, Policy, sampled
 from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient, Plant, State
@@ -65,8 +65,7 @@ def outcomes(
     hazard = scenario.timeline.span(start_s, duration_s).hazard[:count]
     down = _outages(random, chances, hazard, samples)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        begun = Carry(State(*map(np.float64, state)), np.bool_(False), *np.zeros(4))
-        carry = jax.tree.map(lambda value: np.full(samples, value), begun)
+        carry = jax.tree.map(lambda value: np.full(samples, value), begin(state))
         lowest = np.full(samples, np.inf)
         for first in range(0, count, PIECE_SLOTS):
             piece = slice(first, min(first + PIECE_SLOTS, count))
