@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pipeline.config import BadInput
 
 # Each module has `main(arguments) -> exit code`, and prints JSON under --json.
-BENCHES: dict[str, tuple[str, str]] = {}
+BENCHES: dict[str, tuple[str, str]] = {
+    "sample": ("pipeline.ground.bench.sample", "tokens/s of sampling, beside nanoGPT's, and how soon text appears"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
