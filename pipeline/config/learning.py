@@ -19,9 +19,11 @@ class Corpus(Section):
     path: str | None = Field(None, description="File, folder or glob (sources text, tokens, tiny-shakespeare)")
     field: str = Field("text", description="Name of the field that holds the text in .jsonl files")
     limit_mb: float | None = Field(None, gt=0, description="Take at most this much text [MB]; null: all of it")
-    tokenizer: Literal["byte", "char", "bpe"] = Field("bpe", description="How text becomes tokens")
+    tokenizer: Literal["byte", "char", "bpe", "given"] = Field(
+        "bpe", description="How text becomes tokens; given: by the tokenizer of init_from"
+    )
     vocab_size: int = Field(
-        4096, ge=257, le=262144, description="Vocabulary of a trained BPE, or of `tokens` files [tokens]"
+        4096, ge=1, le=262144, description="Vocabulary of a trained BPE, of `tokens` files, or of init_from [tokens]"
     )
     held_out: float = Field(0.1, gt=0, le=0.5, description="Share of the text kept for validation")
     split: Literal["tail", "documents"] = Field(
@@ -33,6 +35,12 @@ class Corpus(Section):
     def _path_given(self) -> "Corpus":
         if self.source in ("text", "tokens") and not self.path:
             raise ValueError(f"corpus.path: null, but corpus.source is {self.source}; name a file, a folder or a glob")
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_holds_bytes(self) -> "Corpus":
+        if self.tokenizer == "bpe" and self.source != "tokens" and self.vocab_size < 257:
+            raise ValueError(f"corpus.vocab_size: {self.vocab_size}, but a BPE begins with 256 bytes; give 257 or more")
         return self
 
 

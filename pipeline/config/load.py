@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 from pydantic import BaseModel, ValidationError
 
@@ -46,11 +46,22 @@ def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
     made = parser(prog)
     try:
         values = vars(made.instantiate(made.parse_args(list(arguments))))
-        return Config(**{key: values[key] for key in Config.model_fields})
+        config = Config(**{key: values[key] for key in Config.model_fields})
+        return _as_given(config, made.parse_args(list(arguments), defaults=False)) if config.init_from else config
     except ValidationError as error:
         raise BadInput(_invalid(error)) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"config: not UTF-8 text at byte {error.start}; give a YAML file") from error
+
+
+def _as_given(config: Config, given: Namespace) -> Config:
+    """The same configuration, but `model_fields_set` of model and corpus tells what was given from what is default."""
+    sections = {"model": config.model, "corpus": config.corpus}
+    marked = {
+        name: type(section)(**{key: getattr(section, key) for key in vars(given.get(name, Namespace()))})
+        for name, section in sections.items()
+    }
+    return config.model_copy(update=marked)
 
 
 def _sections(model: type[BaseModel], path: str = "") -> dict[str, str]:

@@ -48,6 +48,14 @@ class Config(Section):
     name: str = Field("run", pattern=r"^[A-Za-z0-9._-]+$", description="Label; the run goes to runs/NAME")
     run_dir: Path | None = Field(None, description="Where the run lives; null: runs/NAME")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of parameters and data order")
+    init_from: Path | None = Field(
+        None,
+        description="Folder of a Qwen3-shaped model (config.json, safetensors, tokenizer.json) to start from, which "
+        "brings model shape and tokenizer; null: fresh parameters",
+    )
+    init_sha256: str | None = Field(
+        None, description="SHA-256 over the files of init_from; null: written to config.yaml when the run begins"
+    )
     corpus: Corpus = Field(Corpus(), description="Text")
     model: Model = Field(Model(), description="Network")
     optimizer: Optimizer = Field(Optimizer(), description="Optimizer and learning-rate schedule")
@@ -76,6 +84,12 @@ class Config(Section):
             )
         if self.gpu.actuator != "simulated" and self.mission.clock == "simulated":
             raise ValueError(f"gpu.actuator: {self.gpu.actuator} needs mission.clock real; simulated time caps nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _tokenizer_is_given(self) -> "Config":
+        if self.corpus.tokenizer == "given" and self.init_from is None:
+            raise ValueError("corpus.tokenizer: given, but init_from is null; name the folder that brings it")
         return self
 
     @model_validator(mode="after")

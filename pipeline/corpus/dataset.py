@@ -58,7 +58,8 @@ def open_corpus(
         context: tokens in one training sequence.
         seed: of the order of training sequences.
         tick: called every few MB of work; what it raises stops the work and leaves nothing half done.
-        tokenizer: used as it is, in place of the one that `config` describes (to evaluate on another text).
+        tokenizer: used as it is, in place of the one that `config` describes: the one that weights to start from came
+            with, or a run's own, to evaluate it on another text.
 
     Raises:
         BadInput: in one line that names the key, the value and the fix.
@@ -90,6 +91,9 @@ def _open_text(
         }
     )
 
+    if config.tokenizer == "given" and given is None:
+        raise BadInput("corpus.tokenizer: given: the tokenizer of the run is needed; copy its tokenizer.json there")
+
     def build(folder: Path) -> dict[str, Any]:
         made, train, held_out, held_out_bytes = tokenise(config, inputs, given, folder, tick)
         made.save(str(folder / "tokenizer.json"))
@@ -103,7 +107,8 @@ def _open_text(
     train, held_out = (_map(entry / name, dtype) for name in ("train.bin", "held_out.bin"))
     return Corpus(
         tokenizer=given or Tokenizer.from_file(str(entry / "tokenizer.json")),
-        vocab_size=meta["vocab_size"],
+        # An embedding may have rows to spare: open weights round them up.
+        vocab_size=config.vocab_size if config.tokenizer == "given" else meta["vocab_size"],
         train=train,
         held_out=held_out,
         held_out_bytes=meta["held_out_bytes"],

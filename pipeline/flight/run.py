@@ -15,6 +15,7 @@ from pipeline.flight.ledger import Ledger, recall
 from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.parts import Parts
 from pipeline.flight.progress import Progress
+from pipeline.flight.start_from import first_params, settle, tokenizer
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
@@ -43,6 +44,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     parts = Parts()
+    config = settle(config)
     directory = open_directory(config)
     device = choose_device(config.train.device, config.model.attention, directory / "cache" / "xla")
     import jax
@@ -64,7 +66,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     parts.done("import")
     try:
-        corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check)
+        corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(config))
     except Interrupted as interrupted:
         display.say(f"{interrupted}: stopped before the first step; the same command starts again")
         return Outcome.STOPPED, {}
@@ -88,7 +90,14 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         fresh_state = partial(init_state, config, corpus.vocab_size)
         restored = store.restore(jax.eval_shape(fresh_state))
         progress = _progress(config, corpus, restored, known, last)
-        state = restored.state if restored else jax.jit(fresh_state)()
+        if restored:
+            state = restored.state
+        elif config.init_from:
+            params, sha256 = first_params(config)
+            state = jax.jit(fresh_state)(params)
+            config = config.model_copy(update={"init_sha256": sha256})
+        else:
+            state = jax.jit(fresh_state)()
         parts.done("restore")
 
         flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
@@ -142,6 +151,8 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             display=display,
             parts=parts,
         )
+        if config.init_from and not restored:
+            job.save(urgent=True)  # from here on the folder may go
         try:
             outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
             return outcome, job.totals()

@@ -115,7 +115,7 @@ def _corpus(run: RunDirectory, weights: Weights, path: str | None) -> Any:
         source = "tokens" if config.source == "tokens" else "text"
         other = {"source": source, "path": path, "held_out": 0.5, "split": "tail", "limit_mb": None}
         return open_corpus(config.model_copy(update=other), context, seed, tokenizer=tokenizer)
-    corpus = open_corpus(config, context, seed)
+    corpus = open_corpus(config, context, seed, tokenizer=tokenizer if config.tokenizer == "given" else None)
     if corpus.content_hash != weights.meta["corpus"] and tokenizer:  # a BPE may come out otherwise under other software
         corpus = open_corpus(config, context, seed, tokenizer=tokenizer)
     if corpus.content_hash != weights.meta["corpus"]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground import qwen3
 from pipeline.ground.arguments import Parser, say_passed_over
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
+from pipeline.lm import qwen3
 
 MANIFEST = "export.json"  # what the folder is of, and the hash of each file: it also tells an export from other folders
 _FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", MANIFEST}

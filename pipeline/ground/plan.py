@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pipeline.config import BadInput, Config, load
+from pipeline.flight.start_from import settle
 from pipeline.ground.arguments import within
 from pipeline.lm.flops import token_flops
 from pipeline.orbit import Environment, eclipses
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
-    config = load(rest, prog="train.py plan [--json] [--out FILE.png] [--days N]")
+    config = settle(load(rest, prog="train.py plan [--json] [--out FILE.png] [--days N]"))
     if own.out:
         from pipeline.ground.plan_picture import check
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def launch(config: Config) -> Scenario:
     """The scenario of a run whose corpus has not been read."""
-    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
+    vocabulary = {"byte": 256, "char": CHAR_VOCABULARY}.get(config.corpus.tokenizer, config.corpus.vocab_size)
     flops = token_flops(config.model, vocabulary) * config.tokens_per_step
     return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
 

@@ -55,8 +55,8 @@ class RunDirectory:
             BadInput: missing, unreadable or of another vocabulary.
         """
         path = self.path / "tokenizer.json"
-        from_token_files = self.config.corpus.source == "tokens"
-        if from_token_files and not self.has_tokenizer:
+        corpus = self.config.corpus
+        if corpus.source == "tokens" and not self.has_tokenizer:
             return None
         try:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -65,8 +65,9 @@ class RunDirectory:
         except Exception as error:  # tokenizers raises bare Exception
             raise BadInput(f"{path}: not a tokenizer ({error}); copy it from where the run was made") from error
         known = tokenizer.get_vocab_size()
-        # Whoever makes token files may round the vocabulary up, as nanoGPT does.
-        if vocab_size and (known > vocab_size or (known < vocab_size and not from_token_files)):
+        # Whoever makes token files may round the vocabulary up, as nanoGPT does, and so do open weights.
+        rounded_up = corpus.source == "tokens" or corpus.tokenizer == "given"
+        if vocab_size and (known > vocab_size or (known < vocab_size and not rounded_up)):
             raise BadInput(
                 f"{path}: {known} tokens, but the model has {vocab_size}; copy it from where the run was made"
             )

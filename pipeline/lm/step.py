@@ -47,9 +47,9 @@ Tokens = Array | np.ndarray
 TrainChunk = Callable[[TrainState, Tokens, int, Cooldown], tuple[TrainState, Metrics]]
 
 
-def init_state(config: Config, vocab_size: int) -> TrainState:
-    """The state before step 0, from the seed alone."""
-    params = init_params(config.model, vocab_size, config.seed)
+def init_state(config: Config, vocab_size: int, params: Params | None = None) -> TrainState:
+    """The state before step 0, from the seed alone, or from weights given."""
+    params = init_params(config.model, vocab_size, config.seed) if params is None else params
     # Three buffers, not one three times: a donated buffer can be given away only once.
     counts = (jnp.zeros((), jnp.int32) for _ in range(3))
     return TrainState(params, make_optimizer(config.optimizer).init(params), *counts)

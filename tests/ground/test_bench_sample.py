@@ -20,5 +20,5 @@ def test_it_times_both_shapes_and_a_start_by_parts(run_dir: Path, capsys: pytest
 
 def test_a_folder_without_a_model_is_no_peer(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    with pytest.raises(BadInput, match="--peer-path: .*holds no model.py"):
+    with pytest.raises(BadInput, match=r"--peer-path: .*holds no model\.py"):
         main(["sample", "--peer-path", str(tmp_path)])

@@ -1,0 +1,127 @@
+"""A run that starts from the weights of another model: what it takes from their folder, and that it does so once."""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from folders import ROWS, SHAPE, noisy_params, write_folder
+from launching import ROOT, final_bits, finish, ledger, start
+
+from pipeline.config import BadInput, Config, load
+from pipeline.flight.start_from import first_params, settle
+from pipeline.ground.evaluate import evaluate
+from pipeline.ground.run_directory import open_run
+
+DONE, BAD_INPUT = 0, 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "open")
+
+
+@pytest.fixture
+def fine_tune(folder: Path, tmp_path: Path) -> Path:
+    """A configuration file: 60 steps from the weights in `folder`."""
+    words = ["sun", "orbit", "battery", "shadow", "model"]
+    (tmp_path / "text.txt").write_text(" ".join(words[(i * i + i // 7) % 5] for i in range(5_000)))
+    (tmp_path / "tuned.yaml").write_text(
+        f"""
+init_from: {folder}
+corpus: {{source: text, path: {tmp_path}/text.txt, cache_dir: {tmp_path}/cache}}
+model: {{context: 32}}
+train: {{batch: 4, precision: fp32, device: cpu, eval_every: 100, eval_batches: 20}}
+budget: {{orbits: 0.3}}
+checkpoint: {{interval_s: 300}}
+orbit: {ROOT}/configs/orbits/starcloud-1.yaml
+satellite: {ROOT}/configs/satellites/starcloud-1.yaml
+gpu: {ROOT}/configs/gpus/h100-pcie.yaml
+mission: {{step_flops: 1.3e15}}
+"""
+    )
+    return tmp_path / "tuned.yaml"
+
+
+def settled(*arguments: str) -> Config:
+    return settle(load(list(arguments)))
+
+
+def test_shape_and_vocabulary_come_from_the_folder_and_the_rest_from_the_configuration(folder: Path) -> None:
+    config = settled("--init_from", str(folder), "--model.remat", "block")
+    assert config.model == SHAPE.model_copy(update={"remat": "block"}), "64 tokens: no longer than the weights allow"
+    assert (config.corpus.tokenizer, config.corpus.vocab_size) == ("given", ROWS)
+    assert settled("--init_from", str(folder), "--model.context", "32").model.context == 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.depth", "4"], "model.depth 4 (there 2)"),
+        (["--model.width", "128", "--model.norm_eps", "1e-6"], "model.width 128 (there 40), model.norm_eps 1e-06"),
+        (["--model.context", "65"], "model.context: 65, but init_from"),
+        (["--corpus.tokenizer", "bpe"], "corpus.tokenizer bpe (there given)"),
+        (["--corpus.vocab_size", "4096"], f"corpus.vocab_size 4096 (there {ROWS})"),
+    ],
+    ids=str,
+)
+def test_a_key_that_conflicts_is_named_even_when_it_gives_the_default(
+    arguments: list[str], message: str, folder: Path
+) -> None:
+    with pytest.raises(BadInput) as refusal:
+        settled("--init_from", str(folder), *arguments)
+    assert str(refusal.value).startswith(message)
+    assert str(folder) in str(refusal.value)
+
+
+def test_a_shape_that_this_network_cannot_have_is_named(tmp_path: Path) -> None:
+    odd = write_folder(tmp_path / "odd", {"hidden_size": 44})
+    with pytest.raises(BadInput, match=r"init_from: .*width: 44"):
+        settled("--init_from", str(odd))
+
+
+def test_a_folder_that_is_not_the_one_meant_is_refused(folder: Path) -> None:
+    config = settled("--init_from", str(folder), "--init_sha256", "0" * 64)
+    with pytest.raises(BadInput, match="init_sha256: 0000"):
+        first_params(config)
+
+
+def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
+    fine_tune: Path, folder: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", whole)
+    assert code == DONE, err
+    process = start("run", "--config", fine_tune, "--run_dir", killed)
+    while process.poll() is None and not (killed / "checkpoints" / "0").exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not ledger(killed, "done")
+    before = open_run(killed).weights(0).params
+    np.testing.assert_array_equal(before["blocks"]["q"], noisy_params()["blocks"]["q"])
+    untuned = evaluate(killed, step=0)["loss"]
+    saved = yaml.safe_load((killed / "config.yaml").read_text())
+    assert saved["init_sha256"] == first_params(settled("--config", str(fine_tune)))[1]
+
+    shutil.rmtree(folder)
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", killed)
+    assert code == DONE, err
+    assert final_bits(killed) == final_bits(whole)
+    assert evaluate(killed)["loss"] < untuned
+    # The control: from other weights the end is another.
+    other = write_folder(folder, extra={"model.norm.weight": np.ones(40, np.float32)})
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", tmp_path / "other", "--init_from", other)
+    assert code == DONE, err
+    assert final_bits(tmp_path / "other") != final_bits(whole)
+
+
+def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder)
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", tmp_path / "run")
+    assert code == BAD_INPUT
+    assert err == f"train.py run: init_from: {folder}: no such folder; name one with config.json and safetensors\n"
+    assert not (tmp_path / "run").exists()
