@@ -35,8 +35,8 @@ init_from: {folder}
 corpus: {{source: text, path: {tmp_path}/text.txt, cache_dir: {tmp_path}/cache}}
 model: {{context: 32}}
 train: {{batch: 4, precision: fp32, device: cpu, eval_every: 100, eval_batches: 20}}
-budget: {{orbits: 0.3}}
-checkpoint: {{interval_s: 300}}
+budget: {{steps: 60}}
+checkpoint: {{interval_s: 60}}
 orbit: {ROOT}/configs/orbits/starcloud-1.yaml
 satellite: {ROOT}/configs/satellites/starcloud-1.yaml
 gpu: {ROOT}/configs/gpus/h100-pcie.yaml
@@ -92,11 +92,9 @@ def test_a_folder_that_is_not_the_one_meant_is_refused(folder: Path) -> None:
 def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
     fine_tune: Path, folder: Path, tmp_path: Path
 ) -> None:
-    whole, killed, other = (tmp_path / name for name in ("whole", "killed", "other"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, _, err = finish("run", "--config", fine_tune, "--run_dir", whole)
     assert code == DONE, err
-    for run in (killed, other):
-        shutil.copytree(whole / "cache", run / "cache")  # nothing is compiled twice
     process = start("run", "--config", fine_tune, "--run_dir", killed)
     while process.poll() is None and not (killed / "checkpoints" / "0").exists():
         time.sleep(0.002)
@@ -114,11 +112,6 @@ def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
     assert code == DONE, err
     assert final_bits(killed) == final_bits(whole)
     assert evaluate(killed)["loss"] < untuned
-    # The control: from other weights the end is another.
-    write_folder(folder, extra={"model.norm.weight": np.ones(40, np.float32)})
-    code, _, err = finish("run", "--config", fine_tune, "--run_dir", other)
-    assert code == DONE, err
-    assert final_bits(other) != final_bits(whole)
 
 
 def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, folder: Path, tmp_path: Path) -> None:
