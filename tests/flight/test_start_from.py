@@ -34,6 +34,7 @@ def fine_tune(folder: Path, tmp_path: Path) -> Path:
 init_from: {folder}
 corpus: {{source: text, path: {tmp_path}/text.txt, cache_dir: {tmp_path}/cache}}
 model: {{context: 32}}
+optimizer: {{name: adamw}}
 train: {{batch: 4, precision: fp32, device: cpu, eval_every: 100, eval_batches: 20}}
 budget: {{steps: 60}}
 checkpoint: {{interval_s: 60}}
