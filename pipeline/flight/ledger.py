@@ -21,6 +21,7 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.position: Callable[[], tuple[float, int]] = lambda: (0.0, 0)  # mission time [s] and step
+        self.listener: Callable[[dict[str, Any]], None] = lambda line: None  # is told every line
         self._file = path.open("a", buffering=1, encoding="utf-8")
         if not _ends_in_newline(path):
             self._file.write("\n")  # what a power cut left of the last line must not swallow the next one
@@ -32,6 +33,7 @@ class Ledger:
         self._file.write(json.dumps(line) + "\n")
         if event in DURABLE:
             os.fsync(self._file.fileno())
+        self.listener(line)
 
     def close(self) -> None:
         self._file.close()

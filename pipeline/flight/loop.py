@@ -17,7 +17,6 @@ from pipeline.flight.ledger import Ledger
 from pipeline.flight.notices import Notices
 from pipeline.flight.parts import Parts
 from pipeline.flight.progress import Progress
-from pipeline.flight.scalars import Scalars
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.validation import Validation
 from pipeline.lm.schedule import NEVER
@@ -43,7 +42,6 @@ class Job:
     validation: Validation
     store: Store
     ledger: Ledger
-    scalars: Scalars
     notices: Notices
     display: Display
     parts: Parts
@@ -143,8 +141,6 @@ class Job:
             return
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
         self.ledger.append("validation", **result)
-        names = ("loss", "bits_per_byte")
-        self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
         bits = f", {result['bits_per_byte']:.3f} bits/byte" if result["bits_per_byte"] else ""
         self.display.say(
             f"step {self.progress.step:,}  validation loss {result['loss']:.4f} ± {result['standard_error']:.4f}{bits}"
@@ -233,7 +229,6 @@ class Job:
             if (first + i + 1) % self.config.train.log_every == 0:
                 values = {name: float(column[i]) for name, column in columns.items()}
                 self.ledger.append("step", at=first + i + 1, tokens_per_s=round(self.tokens_per_s, 1), **values)
-                self.scalars.add(first + i + 1, {f"train/{name}": value for name, value in values.items()})
 
     def look_around(self) -> None:
         """Telemetry for the ledger and the person who watches."""
@@ -241,7 +236,6 @@ class Job:
         if seen.mission_s - self.said_s >= TELEMETRY_EVERY_S:
             self.said_s = seen.mission_s
             self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
-            self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
         left_s = (self.progress.planned_steps - self.progress.step) / steps_per_s if steps_per_s else None
         self.display.show(
@@ -267,6 +261,7 @@ class Job:
             "temperature_c": round(seen.plate_c, 2),
             "sunlit": round(seen.sunlit, 3),
             "orbit": seen.orbit,
+            "train_wh": round(self.spacecraft.train_wh, 3),
         }
 
     def totals(self) -> dict[str, Any]:

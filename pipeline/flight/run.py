@@ -14,6 +14,7 @@ from pipeline.flight.ledger import Ledger, recall
 from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.parts import Parts
 from pipeline.flight.progress import Progress
+from pipeline.flight.tracker import check, make_tracker
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
@@ -43,6 +44,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     parts = Parts()
     directory = open_directory(config)
+    check(config)
     device = choose_device(config.train.device, config.model.attention, directory / "cache" / "xla")
     import jax
 
@@ -52,7 +54,6 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
     from pipeline.flight.loop import Job
-    from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
     from pipeline.lm.flops import token_flops
@@ -107,14 +108,15 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
         parts.done("mission")
 
+        tracker = make_tracker(config, progress.step)
+        stack.callback(tracker.close)
+        ledger.listener = tracker.hear
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
         about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
         ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
         display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 
-        scalars = Scalars(directory / "tensorboard", progress.step)
-        stack.callback(scalars.close)
         job = Job(
             config=config,
             corpus=corpus,
@@ -128,7 +130,6 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             validation=validation,
             store=store,
             ledger=ledger,
-            scalars=scalars,
             notices=notices,
             display=display,
             parts=parts,
