@@ -12,6 +12,7 @@ from pipeline.ground.summary import Summary
 from pipeline.ground.tail import number
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
+SAFE = "SAFE"  # how the reason of a mode begins that the watchdog gave
 
 
 class Table:
@@ -63,7 +64,7 @@ class Mode(NamedTuple):
     """What GPU and host do from `start_s` on."""
 
     start_s: float
-    name: str  # TRAIN, RESTART or OFF
+    name: str  # TRAIN, RESTART, OFF, or DOWN: nobody was there to write it down
     reason: str
 
 
@@ -72,10 +73,11 @@ class Note(NamedTuple):
 
     at: Moment
     event: dict[str, Any]
+    gap: Gap | None = None  # what came before a launch that was not the first
 
 
 # Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
-_ROWS = {"step", "telemetry", "sealed", "deleted", "restored", "first_step", "validation"}
+_ROWS = {"step", "telemetry", "mode", "sealed", "deleted", "restored", "first_step", "validation", "plan"}
 
 
 class History:
@@ -87,6 +89,7 @@ class History:
         self.telemetry = Table("mission_s", "charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
         self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
         self.seals = Table("order", "mission_s", "wall", "checkpoint", "bytes", "seconds", "blocking_s")
+        self.plans = Table("mission_s", "planned_steps")
         self.modes: list[Mode] = []
         self.gaps: list[Gap] = []
         self.deleted: set[int] = set()
@@ -107,6 +110,7 @@ class History:
         now = Moment(event["mission_s"], event["wall"], event["step"])
         if kind in ("launch", "resume"):
             self._launch(now)
+            self._note(Note(now, event, self.gaps[-1] if self.last else None))
         elif kind == "step":
             curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
             self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
@@ -122,12 +126,17 @@ class History:
             self.cooldown = int(event["start"])
         elif kind == "quarantined":
             self.quarantined.add(event.get("checkpoint", -1))
+        elif kind == "plan":
+            self.plans.append(now.mission_s, number(event.get("planned_steps")))
         elif kind == "mode":
-            self.modes.append(Mode(now.mission_s, str(event.get("mode")), str(event.get("reason", ""))))
+            reason = str(event.get("reason", ""))
+            self.modes.append(Mode(now.mission_s, str(event.get("mode")), reason))
+            if reason.startswith(SAFE):
+                self._note(Note(now, event))
         if kind in ("telemetry", "mode"):
             names = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
             self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in names))
-        if kind not in _ROWS:
+        if kind not in _ROWS and kind not in ("launch", "resume"):
             self._note(Note(now, event))
         self.summary.add(event)
         self.last = now
@@ -139,17 +148,26 @@ class History:
             return np.full(len(mission_s), np.nan)
         return np.interp(mission_s, self.telemetry["mission_s"][known], self.telemetry["train_wh"][known])
 
+    def spans(self) -> list[tuple[float, float, Mode]]:
+        """(start, end, mode) of each stretch of one mode [mission s]; those that took no time are left out."""
+        end_s = self.last.mission_s if self.last else 0.0
+        ends = [mode.start_s for mode in self.modes[1:]] + [end_s]
+        return [(mode.start_s, end, mode) for mode, end in zip(self.modes, ends, strict=True) if end > mode.start_s]
+
     def _launch(self, now: Moment) -> None:
         """What the launch before did after the checkpoint that this one begins from is done again."""
-        if self.last is None:
-            return
-        self.gaps.append(Gap(self.last, now, self.summary.ending))
-        self.steps.cut(now.step)
-        self.validations.cut(now.step)
-        # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
-        self.telemetry.cut(now.mission_s)
-        while self.modes and self.modes[-1].start_s > now.mission_s:
-            self.modes.pop()
+        if self.last:
+            self.gaps.append(Gap(self.last, now, self.summary.ending))
+            self.steps.cut(now.step)
+            self.validations.cut(now.step)
+            # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
+            for table in (self.telemetry, self.plans):
+                table.cut(now.mission_s)
+            while self.modes and self.modes[-1].start_s >= now.mission_s:
+                self.modes.pop()
+            if now.mission_s > self.last.mission_s:
+                self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
+        self.modes.append(Mode(now.mission_s, "OFF", "launch"))
 
     def _note(self, note: Note) -> None:
         self.notes.append(note)

@@ -27,9 +27,12 @@ class Tail:
         return self._damaged + self.torn
 
     @property
-    def grown(self) -> bool:
-        """Whether there is more to read."""
-        return self._size() > self._at
+    def state(self) -> str:
+        """Another text whenever the file has changed."""
+        if not self.path.exists():
+            return ""
+        about = self.path.stat()
+        return f"{about.st_size}-{about.st_mtime_ns}"
 
     @property
     def replaced(self) -> bool:
