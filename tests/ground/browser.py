@@ -1,4 +1,4 @@
-"""Headless Chromium, as a person's browser: what it drew, what it said in its console, what it asked the network for."""
+"""Headless Chromium as a person's browser: what it drew, what its console says, what it asked the network for."""
 
 import json
 import shutil

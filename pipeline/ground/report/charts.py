@@ -4,6 +4,7 @@ Text, axes and grids take their colours from the page (Bokeh reads `--bk-...` ar
 dark; the colours of data are of middling lightness and stand out on both.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,10 +87,22 @@ def learning(history: History, unit: Time, unigram_loss: float | None) -> Any:
     points = source(step, validated_s, loss=held_out, error=error, low=held_out - spread, high=held_out + spread)
     plot.segment("x", "low", "x", "high", source=points, line_color=ORANGE, line_width=2)
     plot.line("x", "loss", source=points, line_color=ORANGE, line_width=1.5)
-    dots = plot.scatter("x", "loss", source=points, color=ORANGE, size=7)
+    dots = plot.scatter("x", "loss", source=points, color=ORANGE, size=7 if len(step) <= 40 else 4)
+    values = np.concatenate([loss, held_out])
+    values = values[np.isfinite(values)]
+    if len(values):
+        high = ceiling(loss) if len(at) else float(values.max())
+        room = 0.05 * max(high - float(values.min()), 1e-3)
+        plot.y_range = Range1d(float(values.min()) - room, high + room)
     tips = [("step", "@step{0,0}"), ("validation loss", "@loss{0.0000}"), ("standard error", "@error{0.0000}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     return plot
+
+
+def ceiling(loss: Column) -> float:
+    """The highest loss that the chart shows: all, or on a long run all but what the first steps begin with."""
+    rest = loss[len(loss) // 20 :] if len(loss) > 400 else loss
+    return float(np.nanmax(rest)) if np.isfinite(rest).any() else math.nan
 
 
 def mission(history: History, unit: Time, config: Config | None) -> Any:

@@ -87,6 +87,8 @@ def gather(material: Material) -> dict[str, Any]:
         "unigram_loss": _finite(history.summary.unigram_loss),
         "charts": {name: chart for name, chart in made.items() if chart},
         "axes": axes,
+        # A month at once is a block of colour: it begins with its last day, and the rest is one button away.
+        "first_span": DAY_S / unit.seconds if unit.seconds == DAY_S else None,
         "stretches": [(span, label) for span, label, seconds in spans if seconds < end_s],
         "validations": _validations(history),
         "days": _days(history, unit),
@@ -186,7 +188,7 @@ def _lost(history: History) -> Tile:
     if stops:
         lines.append(f"{count(stops, 'stop')} on notice or after a failure")
     if lost:
-        lines.append(f"{100 * lost / done:.1f} % of all steps computed")
+        lines.append(f"{_share(lost / done)} of all steps computed")
     return Tile("Steps lost, computed again", f"{lost:,}", lines, "warning" if lost else "")
 
 
@@ -198,10 +200,8 @@ def _use(history: History) -> Tile:
     if not total:
         return Tile("Time spent training", "unknown", [])
     said = {"RESTART": "starting", "OFF": "off, recharging or cooling", "DOWN": "not running"}
-    lines = [
-        f"{100 * seconds / total:.0f} % {said.get(name, name)}" for name, seconds in spent.items() if name != "TRAIN"
-    ]
-    return Tile("Time spent training", f"{100 * spent.get('TRAIN', 0.0) / total:.0f} %", lines)
+    lines = [f"{_share(seconds / total)} {said.get(name, name)}" for name, seconds in spent.items() if name != "TRAIN"]
+    return Tile("Time spent training", _share(spent.get("TRAIN", 0.0) / total), lines)
 
 
 def _margins(material: Material) -> list[Tile]:
@@ -452,6 +452,10 @@ def _finite(value: Any) -> float | None:
 
 def _first(values: np.ndarray) -> float:
     return float(values[np.isfinite(values)][0])
+
+
+def _share(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.1 or not part else f"{100 * part:.1f} %"
 
 
 def _figure(value: float, digits: int) -> str:

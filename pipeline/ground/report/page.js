@@ -68,13 +68,15 @@
     whole = { start: range.start, end: range.end };
     const unit = document.getElementById("chart-mission").dataset.unit;
     const tell = () => {
-      document.getElementById("shown").textContent = `${unit} ${range.start.toFixed(2)} to ${range.end.toFixed(2)}`;
-      const all = range.start <= whole.start && range.end >= whole.end;
-      kept("zoom", all ? null : [range.start, range.end]);
+      const { start, end } = range, at_end = end >= whole.end;
+      document.getElementById("shown").textContent = `${unit} ${start.toFixed(2)} to ${end.toFixed(2)}`;
+      // Who looks at the end of a live run goes on with it.
+      kept("zoom", at_end ? { last: start <= whole.start ? null : end - start } : { start, end });
     };
     range.change.connect(tell);
-    const zoom = kept("zoom");
-    if (zoom) show(...zoom);
+    const zoom = kept("zoom") ?? { last: Number(document.getElementById("zoom").dataset.first) };
+    if (zoom.end) show(zoom.start, zoom.end);
+    else if (zoom.last) show(whole.end - zoom.last, whole.end);
     tell();
   }
   document.getElementById("zoom")?.addEventListener("click", (event) => {
