@@ -92,7 +92,7 @@ class History:
         self.modes: list[Mode] = []
         self.gaps: list[Gap] = []
         self.deleted: set[int] = set()
-        self.quarantined: set[Any] = set()
+        self.quarantined: set[int] = set()
         self.cooldown: int | None = None  # the step at which the learning rate began to fall
         self.notes: list[Note] = []
         self.notes_left_out = 0
@@ -124,7 +124,8 @@ class History:
         elif kind == "cooldown":
             self.cooldown = int(event["start"])
         elif kind == "quarantined":
-            self.quarantined.add(event.get("checkpoint", -1))
+            if isinstance(event.get("checkpoint"), int):
+                self.quarantined.add(event["checkpoint"])
         elif kind == "plan":
             self.plans.append(now.mission_s, number(event.get("planned_steps")))
         elif kind == "mode":
@@ -149,8 +150,9 @@ class History:
 
     def spans(self) -> list[tuple[float, float, Mode]]:
         """(start, end, mode) of each stretch of one mode [mission s]; those that took no time are left out."""
-        end_s = self.last.mission_s if self.last else 0.0
-        ends = [mode.start_s for mode in self.modes[1:]] + [end_s]
+        if not self.modes or not self.last:
+            return []
+        ends = [*(mode.start_s for mode in self.modes[1:]), self.last.mission_s]
         return [(mode.start_s, end, mode) for mode, end in zip(self.modes, ends, strict=True) if end > mode.start_s]
 
     def _launch(self, now: Moment) -> None:

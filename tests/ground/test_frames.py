@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ledger_lines import BEFORE, event, step, telemetry
 
 import pipeline
 from pipeline.ground import evaluate
 from pipeline.ground.run_directory import open_run
-from tests.ground.test_history import BEFORE, event, step, telemetry
 
 AGAIN = [
     event("resume", 11.0, 10),

@@ -85,7 +85,7 @@ def gather(material: Material) -> dict[str, Any]:
         "tiles": _tiles(material),
         "unit": unit,
         "unigram_loss": _finite(history.summary.unigram_loss),
-        "charts": {name: chart for name, chart in made.items() if chart},
+        "charts": made,
         "axes": axes,
         # A month at once is a block of colour: it begins with its last day, and the rest is one button away.
         "first_span": DAY_S / unit.seconds if unit.seconds == DAY_S else None,
@@ -164,7 +164,7 @@ def _tiles(material: Material) -> list[Tile]:
     tiles.append(Tile("Mission time", duration(_length_s(history)), lines))
     tiles.append(_lost(history))
     tiles.append(_use(history))
-    sealed, quarantined = len(summary.sealed), len(history.quarantined)
+    sealed, quarantined = len(summary.sealed), summary.quarantined
     failed = sum(note.event["event"] == "save_failed" for note in history.notes)
     lines = [
         text

@@ -28,7 +28,7 @@ def render(material: Material, live: str | None = None) -> str:
         "mission": charts.mission(material.history, content["unit"], material.config),
         "plan": charts.plan(material.history, content["unit"], material.expected),
     }
-    items = {name: json_item(model, f"chart-{name}") for name, model in drawn.items() if name in content["charts"]}
+    items = {name: json_item(model, f"chart-{name}") for name, model in drawn.items() if content["charts"][name]}
     scripts = {"bokeh_js": _bokeh(), "page_js": _file("page.js")}
     return _template().render(
         **content,
