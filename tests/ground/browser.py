@@ -51,6 +51,12 @@ class Browser:
         self.driver.get(address)
         self.drawn()
 
+    def leave(self) -> None:
+        """Goes to an empty page, and forgets what was said and asked for until now."""
+        self.driver.get("about:blank")
+        self.console()
+        self.requests()
+
     def drawn(self) -> None:
         from selenium.webdriver.support.ui import WebDriverWait
 

@@ -64,7 +64,6 @@ def follow(directory: Path, port: int) -> int:
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
-    protocol_version = "HTTP/1.1"
     timeout = 30
 
     def do_GET(self) -> None:
