@@ -101,8 +101,8 @@ def read(path: Path) -> Mapping[str, Any]:
         raise BadInput(f"{where}: {' '.join(str(error).split())}; give {WRITTEN}") from error
     if len(satellites) != 1:
         names = ", ".join(str(each.get("OBJECT_NAME") or each.get("NORAD_CAT_ID")) for each in satellites[:3])
-        many = f"{len(satellites)} satellites ({names}{', …' * (len(satellites) > 3)})" if satellites else "no satellite"
-        raise BadInput(f"{where}: holds {many}; give a file of one")
+        held = f"{len(satellites)} satellites, first {names}" if satellites else "no satellite"
+        raise BadInput(f"{where}: holds {held}; give a file of one")
     return satellites[0]
 
 

@@ -117,7 +117,7 @@ def test_a_path_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
     direct = load(["--config", str(tmp_path / "inline.yaml")]).orbit
     assert named.omm == direct.omm == Orbit(kind="omm", omm=WHOLE).omm
     assert named.omm is not None
-    assert named.omm.EPOCH == datetime(2026, 7, 26, 3, 50, 49, 227072)
+    assert datetime(2026, 7, 26, 3, 50, 49, 227072) == named.omm.EPOCH
 
 
 def test_both_forms_stand_on_the_command_line_and_a_saved_run_names_no_file(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ ENTITIES = '<?xml version="1.0"?><!DOCTYPE ndm [<!ENTITY a "15.2"><!ENTITY b "&a
         (as_json(WHOLE | {"CENTER_NAME": "MOON"}), ["orbit.omm.CENTER_NAME: 'MOON'", "'EARTH'"]),
         (as_json(WHOLE | {"TIME_SYSTEM": "GPS"}), ["orbit.omm.TIME_SYSTEM: 'GPS'", "'UTC'"]),
         (as_json(WHOLE | {"EPHEMERIS_TYPE": 4}), ["orbit.omm.EPHEMERIS_TYPE: 4", "0 or 2"]),
-        *[(form(WHOLE, WHOLE), ["2 satellites (STARCLOUD-1, STARCLOUD-1)"]) for form in FORMS.values()],
+        *[(form(WHOLE, WHOLE), ["2 satellites, first STARCLOUD-1, STARCLOUD-1"]) for form in FORMS.values()],
         (as_kvn(WHOLE) + as_kvn(WHOLE).partition("hand")[2], ["keyword twice"]),
         ("[]", ["no satellite"]),
         ("<ndm></ndm>", ["no satellite"]),
