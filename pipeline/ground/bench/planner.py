@@ -5,11 +5,13 @@
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any, NoReturn
 
 import numpy as np
@@ -76,10 +78,10 @@ def orbit() -> dict[str, float]:
     }
 
 
-def percent_of_bound() -> dict[str, Any]:
+def percent_of_bound(names: Sequence[str] = tuple(NAMED)) -> dict[str, Any]:
     """A day of each policy in each reference scenario, against what no policy can pass."""
     answer = {}
-    for name in NAMED:
+    for name in names:
         here = named(name)
         limit = bound(here.scenario, here.begun, 0.0, DAY_S)
         rows = {policy: _row(here, rule, limit.upper_steps) for policy, rule in policies(here.scenario, DAY_S).items()}
@@ -99,10 +101,10 @@ def _row(here: World, rule: Any, upper_steps: float) -> dict[str, float]:
     }
 
 
-def solar_error(error: float = 0.05) -> dict[str, Any]:
+def solar_error(names: Sequence[str] = tuple(GOALS), error: float = 0.05) -> dict[str, Any]:
     """The plan flown on an array that gives all day other than was planned, against the bound of that array."""
     answer = {}
-    for name in GOALS:
+    for name in names:
         here = named(name)
         rule = Planner(here.scenario, DAY_S)
         percent = {}
@@ -199,29 +201,33 @@ def _flight() -> dict[str, Any]:
     }
 
 
-def noise(days: float, samples: int = 16) -> dict[str, Any]:
+def noise(
+    days: float,
+    samples: int = 16,
+    orbits: Sequence[str] = tuple(shipped.ORBITS),
+    satellites: Sequence[str] = tuple(shipped.SATELLITES),
+) -> dict[str, Any]:
     """Every shipped satellite in every shipped orbit under a harvest within ±10 % of the planned.
 
     Half of the samples are off by a constant, the first by the whole -10 %; half are drawn anew for each orbit.
     """
     answer: dict[str, Any] = {}
-    for orbit_name in shipped.ORBITS:
-        for satellite in shipped.SATELLITES:
-            here = world(shipped.orbit(orbit_name), shipped.satellite(satellite))
-            rules = policies(here.scenario, float("inf"))
-            for name in ("dp", "full_power"):
-                drawn = outcomes(here.scenario, rules[name], here.begun, 0.0, days * DAY_S, samples, Noise(), seed=7)
-                above_wh = drawn.lowest_wh - here.scenario.plant.floor_wh
-                answer[f"{orbit_name} {satellite} {name}"] = {
-                    "samples": samples,
-                    "steps": float(drawn.steps.mean()),
-                    "floor_violations": int(np.sum(above_wh < 0.0)),
-                    "temperature_violations": int(np.sum(drawn.over_k > 0.0)),
-                    "brown_outs": int(np.sum(drawn.unserved_wh > 0.0)),
-                    "least_above_floor_wh": float(above_wh.min()),
-                    "most_over_limit_k": float(drawn.over_k.max()),
-                    "unserved_wh": float(drawn.unserved_wh.max()),
-                }
+    for orbit_name, satellite in product(orbits, satellites):
+        here = world(shipped.orbit(orbit_name), shipped.satellite(satellite))
+        rules = policies(here.scenario, math.inf)
+        for name in ("dp", "full_power"):
+            drawn = outcomes(here.scenario, rules[name], here.begun, 0.0, days * DAY_S, samples, Noise(), seed=7)
+            above_wh = drawn.lowest_wh - here.scenario.plant.floor_wh
+            answer[f"{orbit_name} {satellite} {name}"] = {
+                "samples": samples,
+                "steps": float(drawn.steps.mean()),
+                "floor_violations": int(np.sum(above_wh < 0.0)),
+                "temperature_violations": int(np.sum(drawn.over_k > 0.0)),
+                "brown_outs": int(np.sum(drawn.unserved_wh > 0.0)),
+                "least_above_floor_wh": float(above_wh.min()),
+                "most_over_limit_k": float(drawn.over_k.max()),
+                "unserved_wh": float(drawn.unserved_wh.max()),
+            }
     return answer
 
 
