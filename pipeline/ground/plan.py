@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, load
 from pipeline.ground.arguments import within
-from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, limits, spending
+from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.lm.flops import token_flops
 from pipeline.orbit import Environment, eclipses
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario
@@ -97,11 +97,13 @@ def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dic
         name: {f"p{percent}": float(np.percentile(values, percent)) for percent in (5, 50, 95)}
         for name, values in totals.items()
     }
+    done_s = finish_s(limit, spent, seconds)
     answer = {
         "provenance": "modelled",
         "duration_s": seconds,
+        "samples": {"drawn": len(drawn.steps), "unfinished": int(np.sum(np.isinf(done_s)))},
         "orbit": _orbit(made.timeline.span(0.0, seconds), made.timeline.track.period_s),
-        "forecast": spread | finish(made, limit, spent, seconds),
+        "forecast": spread | finish(made, done_s),
         "policies": rows,
         "bound": {"upper_steps": optimum.upper_steps, "feasible_steps": optimum.feasible_steps},
     }

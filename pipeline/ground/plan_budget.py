@@ -73,15 +73,18 @@ def duration_s(limit: Limits, spent: Outcomes | None, days: float | None) -> flo
     return limit.end_s if limit.end_s < math.inf else DAY_S
 
 
-def finish(made: Scenario, limit: Limits, spent: Outcomes | None, planned_s: float) -> dict[str, Any]:
-    """When the budget is spent, as UTC and as mission seconds; without a budget, when the plan ends.
+def finish_s(limit: Limits, spent: Outcomes | None, planned_s: float) -> Float[np.ndarray, " sample"]:
+    """Mission second at which each sample has spent the budget; infinite where not within `LONGEST_DAYS`.
 
-    A percentile is null where it lies among the samples that are not done within `LONGEST_DAYS`.
+    Without a budget, that is when the plan ends.
     """
     if spent is None:
-        end_s = np.array([limit.end_s if limit.end_s < math.inf else planned_s])
-    else:
-        end_s = np.where(spent.spent | (spent.end_s >= limit.end_s), spent.end_s, np.inf)
+        return np.array([limit.end_s if limit.end_s < math.inf else planned_s])
+    return np.where(spent.spent | (spent.end_s >= limit.end_s), spent.end_s, np.inf)
+
+
+def finish(made: Scenario, end_s: Float[np.ndarray, " sample"]) -> dict[str, Any]:
+    """Percentiles of when the budget is spent, as UTC and as mission seconds; null: later than `LONGEST_DAYS`."""
     moments = {f"p{percent}": _percentile(end_s, percent) for percent in (5, 50, 95)}
     utc = made.timeline.track.utc
     return {

@@ -43,6 +43,11 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
         "every figure is modelled; the spread is of assumed errors of harvest, array and outages",
         style="dim",
     )
+    if unfinished := answer["samples"]["unfinished"]:
+        console.print(
+            f"{unfinished} of {answer['samples']['drawn']} flights under errors do not spend the budget within "
+            f"{LONGEST_DAYS:.0f} days"
+        )
     if config.mission.policy != "optimal":
         console.print(
             f"the run will fly mission.policy {config.mission.policy}; the forecast is of the optimal plan", style="dim"

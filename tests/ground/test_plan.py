@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import BadInput
+from pipeline.ground import plan_budget
 from pipeline.ground.plan import main
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
@@ -37,6 +38,7 @@ def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
         assert {"restarts", "min_charge_wh", "max_temperature_c", "discharge_wh"} <= set(row)
         assert row["steps"] <= answer["policies"]["dp"]["steps"]
     assert answer["provenance"] == "modelled"
+    assert answer["samples"] == {"drawn": 64, "unfinished": 0}
 
 
 def test_a_larger_array_on_the_same_line_buys_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +57,14 @@ def test_without_days_it_plans_until_a_counted_budget_is_spent(capsys: pytest.Ca
     assert drawn["finish_s"]["p5"] < drawn["finish_s"]["p95"]
     assert answer["duration_s"] == pytest.approx(drawn["finish_s"]["p50"], abs=60.0)
     assert answer["policies"]["dp"]["steps"] == pytest.approx(1500.0, rel=0.02)
+
+
+def test_a_budget_that_is_not_spent_in_time_is_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan_budget, "LONGEST_DAYS", 0.25)
+    main(["--config", str(CONFIG), "--budget.orbits", "null", "--budget.steps", "100000"])
+    assert "64 of 64 flights under errors do not spend the budget" in capsys.readouterr().out
 
 
 def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

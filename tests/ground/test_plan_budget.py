@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import BadInput, Config, load
 from pipeline.ground import plan_budget
 from pipeline.ground.plan import launch
-from pipeline.ground.plan_budget import duration_s, finish, limits, spending
+from pipeline.ground.plan_budget import duration_s, finish, finish_s, limits, spending
 from pipeline.plan import Outcomes, Scenario
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -28,7 +28,7 @@ def answered(*overrides: str) -> tuple[dict[str, Any], Outcomes | None, float]:
     limit = limits(config, made)
     spent = spending(config, made, limit) if limit.counted else None
     seconds = duration_s(limit, spent, None)
-    return finish(made, limit, spent, seconds), spent, seconds
+    return finish(made, finish_s(limit, spent, seconds)), spent, seconds
 
 
 @pytest.mark.parametrize(
