@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Config
+from pipeline.ground.plan_budget import LONGEST_DAYS
 
 NAMES = {
     "dp": "optimal plan",
@@ -16,6 +17,8 @@ NAMES = {
     "sunlight_only": "sunlight only",
     "constant": "constant",
 }
+
+LATER = f"after {LONGEST_DAYS:.0f} days"
 
 
 def show(config: Config, answer: Mapping[str, Any]) -> None:
@@ -40,15 +43,26 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
         "every figure is modelled; the spread is of assumed errors of harvest, array and outages",
         style="dim",
     )
+    if unfinished := answer["samples"]["unfinished"]:
+        console.print(
+            f"{unfinished} of {answer['samples']['drawn']} flights under errors do not spend the budget within "
+            f"{LONGEST_DAYS:.0f} days"
+        )
+    if config.mission.policy != "optimal":
+        console.print(
+            f"the run will fly mission.policy {config.mission.policy}; the forecast is of the optimal plan", style="dim"
+        )
 
 
-def _forecast(drawn: Mapping[str, Mapping[str, float]]) -> Table:
+def _forecast(drawn: Mapping[str, Mapping[str, Any]]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, title="optimal plan under errors", title_justify="left", title_style="bold")
     for heading in ("", "5 %", "median", "95 %"):
         made.add_column(heading, justify="right" if heading else "left")
     units = {"steps": "steps", "tokens": "tokens", "train_wh": "training [Wh]", "harvest_wh": "harvest [Wh]"}
     for name, label in units.items():
         made.add_row(label, *(f"{drawn[name][percent]:,.0f}" for percent in ("p5", "p50", "p95")))
+    dates = (drawn["finish"][percent] for percent in ("p5", "p50", "p95"))
+    made.add_row("budget spent [UTC]", *(date[:16].replace("T", " ") if date else LATER for date in dates))
     return made
 
 

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pipeline.config import BadInput
 
 # Each module has `main(arguments) -> exit code`, and prints JSON under --json.
-BENCHES: dict[str, tuple[str, str]] = {}
+BENCHES: dict[str, tuple[str, str]] = {
+    "planner": (
+        "pipeline.ground.bench.planner",
+        "orbit, optimal plan and scheduler: speed, percent of the bound, safety",
+    ),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
