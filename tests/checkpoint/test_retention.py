@@ -42,7 +42,7 @@ def test_deletion_that_fails_leaves_the_new_step_sealed_and_says_so(open_store, 
     def refuse(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pipeline.checkpoint.durable.remove", refuse)
+    monkeypatch.setattr("pipeline.checkpoint.layout.take_out", refuse)
     seal_steps(store, 3)
     assert store.newest_sealed == 3
     assert events.of("delete_failed")[0]["step"] == 1
