@@ -140,6 +140,7 @@ class Store:
         if found is None:
             return None
         restored, place = found
+        self._size = arrays.nbytes(like)
         self._reached = restored.step
         self._recall(place.tag(restored.step))
         if uncopied := [step for step in self._sealed if step > max(copied, default=-1)]:
