@@ -67,7 +67,7 @@ def test_credit_neither_grows_backwards_nor_beyond_the_burst() -> None:
 
 def test_a_store_refuses_only_optional_saves_says_so_once_and_remembers_over_a_restart(open_store, events) -> None:
     size = nbytes(state_of(1, 8))
-    budget = {"write_budget_gb_day": 8 * size / GB}  # three hours each, and one at once
+    budget = {"write_budget_gb_day": 8 * size / GB}  # three hours and 12 minutes each
     store = open_store(**budget)
     assert store.affords(0.0)
     assert store.save(1, state_of(1, 8), {}, tag=Tag(mission_s=0.0))
@@ -80,6 +80,6 @@ def test_a_store_refuses_only_optional_saves_says_so_once_and_remembers_over_a_r
     store = open_store(**budget)
     store.restore(like(state_of(0, 8)))
     assert store.save(2, state_of(2, 8), {}, tag=Tag(mission_s=1800.0))  # sealed already: costs nothing
-    assert not store.affords(1.9 * DAY_S / 8)
-    assert store.affords(2.2 * DAY_S / 8)
+    assert not store.affords(2.5 * DAY_S / 8)
+    assert store.affords(2.8 * DAY_S / 8)
     assert open_store().affords(1800.0), "without a budget all are"
