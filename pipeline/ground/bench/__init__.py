@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pipeline.config import BadInput
 
 # Each module has `main(arguments) -> exit code`, and prints JSON under --json.
-BENCHES: dict[str, tuple[str, str]] = {}
+BENCHES: dict[str, tuple[str, str]] = {
+    "checkpoint-policy": ("pipeline.ground.bench.checkpoint_policy", "bytes, goodput and lost work of save policies"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
