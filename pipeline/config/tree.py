@@ -84,6 +84,11 @@ class Config(Section):
         return self.run_dir or Path("runs") / self.name
 
     @property
+    def mirror(self) -> Path | None:
+        """The run's directory on the second device."""
+        return self.checkpoint.mirror_dir and self.checkpoint.mirror_dir / self.directory.absolute().name
+
+    @property
     def tokens_per_step(self) -> int:
         return self.train.batch * self.model.context
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
+from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, recall
 from pipeline.flight.notices import Interrupted, Notices
@@ -18,6 +18,12 @@ from pipeline.flight.progress import Progress
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
     from pipeline.corpus import Corpus
+
+# What becomes of checkpoints that an operator must know at once.
+SAID = {
+    *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
+    *("mirror_failed", "scrub_failed", "keeper_failed"),
+}
 
 
 class Outcome(Enum):
@@ -105,6 +111,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         record_config(config)
         if corpus.tokenizer and not (directory / "tokenizer.json").exists():
             write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
+        share(config)
         parts.done("mission")
 
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -146,8 +153,11 @@ def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) 
     """Writes down what happened to a checkpoint; what an operator must know is said aloud too."""
     named = {"checkpoint" if name == "step" else name: value for name, value in fields.items()}
     ledger.append(event, **named)
-    if event in ("save_failed", "quarantined"):
-        display.say(f"checkpoint {fields['step']} {event.replace('_', ' ')}: {fields['reason']}")
+    if event in SAID:
+        which = f"checkpoint {fields['step']} " if "step" in fields else ""
+        where = " on the second device" if "place" in fields else ""
+        reason = f": {fields['reason']}" if "reason" in fields else ""
+        display.say(f"{which}{event.replace('_', ' ')}{where}{reason}")
 
 
 def _progress(

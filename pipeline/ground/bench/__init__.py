@@ -7,6 +7,7 @@ from pipeline.config import BadInput
 
 # Each module has `main(arguments) -> exit code`, and prints JSON under --json.
 BENCHES: dict[str, tuple[str, str]] = {
+    "checkpoint": ("pipeline.ground.bench.checkpoint", "what saving costs, beside plain Orbax; verify and restore"),
     "checkpoint-policy": ("pipeline.ground.bench.checkpoint_policy", "bytes, goodput and lost work of save policies"),
 }
 
