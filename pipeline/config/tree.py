@@ -49,10 +49,10 @@ class Checkpoint(Section):
     )
     min_free_mb: float = Field(200.0, ge=0, description="Free space left on the disk after a save [MB]")
     write_budget_gb_day: float | None = Field(
-        None,
+        200.0,
         gt=0,
-        description="Bytes a day of mission time that saves may write [GB]; when spent, only the saves before a stop "
-        "go on. null: no limit",
+        description="What saves may write in a day of mission time [GB]: flash wears out. When it is spent, only the "
+        "saves before stops go on. null: no limit",
     )
     mirror_dir: Path | None = Field(
         None, description="Directory on a second device; sealed checkpoints are copied to NAME/ in it. null: none"
