@@ -46,7 +46,7 @@ class Keeper:
         self._job: Future[list[Event]] | None = None
         self._stop = threading.Event()
         self._wanted: int | None = None  # step to be copied
-        self._uncopied = 0  # sealed since the last that was copied
+        self._uncopied = self._copying = 0  # sealed since the last that was copied, and when that copy began
         self._read_s: dict[tuple[str, int], float] = {}  # when each copy of each step was last read
         self._scrubbed_s = time.monotonic()
 
@@ -65,8 +65,8 @@ class Keeper:
             done, self._opening = self._opening + done, []
         if self._job is None:
             if self._wanted is not None:
-                step, self._wanted = self._wanted, None
-                self._job = self._worker.submit(self._copy, step, self._uncopied)
+                step, self._wanted, self._copying = self._wanted, None, self._uncopied
+                self._job = self._worker.submit(self._copy, step)
             elif time.monotonic() - self._scrubbed_s >= self._config.scrub_every_s:
                 self._scrubbed_s = time.monotonic()
                 self._job = self._worker.submit(self._scrub)
@@ -120,15 +120,17 @@ class Keeper:
     def _collect(self) -> list[Event]:
         assert self._job
         try:
-            return self._job.result()
+            events = self._job.result()
         except Exception as error:  # whatever it was, training goes on and says so
-            return [("keeper_failed", {"reason": f"{type(error).__name__}: {error}"})]
-        finally:
-            self._job = None
+            events = [("keeper_failed", {"reason": f"{type(error).__name__}: {error}"})]
+        if events and events[0][0] == "mirrored":
+            self._uncopied -= self._copying
+        self._job = None
+        return events
 
     # ---- in a thread of its own ----
 
-    def _copy(self, step: int, count: int) -> list[Event]:
+    def _copy(self, step: int) -> list[Event]:
         begun_s = time.perf_counter()
         try:
             mirror = self._opened()
@@ -147,7 +149,6 @@ class Keeper:
         except (Lost, OSError) as error:
             return self._lost(error)
         self._said_lost = False
-        self._uncopied -= count
         seconds = time.perf_counter() - begun_s
         thinned = mirror.thin_out(self._config.keep, self._config.keep_orbits_s)
         return [("mirrored", {"step": step, "seconds": seconds}), *thinned]
