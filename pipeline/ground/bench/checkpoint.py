@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from pipeline.config.learning import Model, Optimizer, Train
 from pipeline.config.tree import Checkpoint
 from pipeline.ground.arguments import set_up_jax, within
 from pipeline.ground.bench.parser import BenchParser
+
+if TYPE_CHECKING:
+    from pipeline.checkpoint import Store
 
 INTERVAL_S = 15.0
 GOALS = {"blocked_share": 0.005, "restore_s": 5.0}
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = BenchParser("checkpoint", __doc__)
     parser.add_argument("--pairs", type=within(int, 1), default=8, help="of 15 s with a save and 15 s without (8)")
     parser.add_argument("--saves", type=within(int, 1), default=12, help="of each kind, beside plain Orbax (12)")
-    parser.add_argument("--restores", type=within(int, 1), default=5, help="of 500 MB (5)")
+    parser.add_argument("--restores", type=within(int, 1), default=5, help="from the disk (5)")
+    parser.add_argument("--restore_mb", type=within(int, 1), default=500, help="of state restored (500)")
     parser.add_argument("--dir", type=Path, default=Path(), help="a directory on the disk to be measured (.)")
     own = parser.parse_args(list(arguments))
     set_up_jax()
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
             "provenance": f"measured on {os.cpu_count()} cores, JAX on {job.backend}",
             "overhead": overhead(job, Path(folder), own.pairs),
             "plain_orbax": beside_orbax(job, Path(folder), own.saves),
-            "restore": restoring(Path(folder), own.restores),
+            "restore": restoring(Path(folder), own.restores, own.restore_mb),
         }
     print(json.dumps(answer) if own.json else table(answer))
     return 0
@@ -111,6 +115,7 @@ def overhead(job: _Job, folder: Path, pairs: int) -> dict[str, Any]:
             order = (True, False) if pair % 2 else (False, True)
             found = {saves: segment(saves) for saves in order}
             rows.append((found[True][0] / found[False][0] - 1.0, found[True][1], found[False][1]))
+        alone = [_processor_s(store, job) for _ in range(5)]
     longer, blocked, polling = zip(*rows, strict=True)
     return {
         "state_mb": sealed[-1]["bytes"] / 1e6,
@@ -118,9 +123,19 @@ def overhead(job: _Job, folder: Path, pairs: int) -> dict[str, Any]:
         "blocked_share": _spread(blocked),
         "polling_share": _spread(polling),
         "longer_steps": _spread(longer),
+        "processor_share": _spread([seconds / (INTERVAL_S * (os.cpu_count() or 1)) for seconds in alone]),
         "time_to_seal_s": _spread([one["seconds"] for one in sealed]),
         "holds": statistics.median(blocked) <= GOALS["blocked_share"],
     }
+
+
+def _processor_s(store: "Store", job: _Job) -> float:
+    """Processor time of one save, all threads, with nothing beside it [s]."""
+    job.step()
+    begun_s = time.process_time()
+    store.save(job.steps, job.state, {})
+    store.wait(None)
+    return time.process_time() - begun_s
 
 
 def beside_orbax(job: _Job, folder: Path, saves: int) -> dict[str, Any]:
@@ -165,7 +180,7 @@ def beside_orbax(job: _Job, folder: Path, saves: int) -> dict[str, Any]:
     return spreads | {"holds": spreads["blocks_s"]["median"] <= spreads["plain_blocks_s"]["median"]}
 
 
-def restoring(folder: Path, restores: int, megabytes: int = 500) -> dict[str, Any]:
+def restoring(folder: Path, restores: int, megabytes: int) -> dict[str, Any]:
     """A state on the disk and not in memory: its files checked against the SEAL, read, checked again, on the device."""
     import jax
 
@@ -216,7 +231,8 @@ def table(answer: dict[str, Any]) -> str:
     ]
     lines += [
         _line("the loop stands still", over["blocked_share"], _percent, "at most 0.5 % promised", over["holds"]),
-        _line("steps take longer by", over["longer_steps"], _percent, "with what the save computes beside them"),
+        _line("steps take longer by", over["longer_steps"], _percent, "all in all; noisy where others compute too"),
+        _line("processor time", over["processor_share"], _percent, "of all cores, for what runs beside the steps"),
         _line("sealed after", over["time_to_seal_s"], _seconds),
         "\nThe same state, by turns with plain Orbax, asynchronous:",
         _line("blocks", plain["blocks_s"], _milliseconds),
