@@ -57,6 +57,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
+    from pipeline.flight.gpu_health import gpu_health
     from pipeline.flight.loop import Job
     from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
@@ -104,6 +105,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             progress.planned_from = {}  # an orbit spent dark says nothing of the array
         actuator = make_actuator(config.gpu)
         stack.callback(actuator.close)
+        health = gpu_health(jax.default_backend())
+        if health:
+            stack.callback(health.close)
         validation = Validation(config, corpus)
         budget = Budget(config, spacecraft, governor, validation.steps)
         if not (directory / "plan.json").exists():
@@ -130,6 +134,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             spacecraft=spacecraft,
             governor=governor,
             actuator=actuator,
+            gpu_health=health,
             budget=budget,
             train_chunk=make_train_chunk(config),
             validation=validation,

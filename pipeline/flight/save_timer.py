@@ -16,9 +16,14 @@ FIRST_S = 60.0  # until a save has been measured: the first shows what one costs
 class Measured(Protocol):
     """What the store knows of its saves."""
 
-    blocking_s: float | None
-    time_to_seal_s: float | None
-    wants_save: bool
+    @property
+    def blocking_s(self) -> float | None: ...
+
+    @property
+    def time_to_seal_s(self) -> float | None: ...
+
+    @property
+    def wants_save(self) -> bool: ...
 
 
 class SaveTimer:
