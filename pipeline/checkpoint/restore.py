@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import arrays, layout, seal
+from pipeline.checkpoint import arrays, layout, place, seal
 from pipeline.config import BadInput, RunFailed
 
 META = "meta.json"
@@ -16,7 +16,7 @@ class Damage(Exception):
     """One checkpoint is not what was sealed; `reasons` has a line for each thing wrong."""
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__("; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""))
+        super().__init__(place.summary(reasons))
         self.reasons = reasons
 
 

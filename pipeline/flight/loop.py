@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.checkpoint import Store
+from pipeline.checkpoint import Store, Tag
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
+from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
 from pipeline.flight.notices import Notices
@@ -20,6 +21,8 @@ from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
+from pipeline.flight.risk import Risk
+from pipeline.flight.save_timer import SaveTimer
 from pipeline.flight.scalars import Scalars
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.validation import Validation
@@ -58,6 +61,7 @@ class Job:
     outlook: Outlook
     actuator: Actuator
     meter: Meter
+    gpu_health: GpuHealth | None
     budget: Budget
     train_chunk: TrainChunk
     validation: Validation
@@ -74,7 +78,8 @@ class Job:
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
-        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        risk = Risk(self.spacecraft.scenario.timeline)
+        self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
 
     # ================= the loop =================
 
@@ -148,6 +153,7 @@ class Job:
         """Up to a chunk of steps: never across a validation, the start of the cooldown or the end of the budget."""
         progress, config, cap_w = self.progress, self.config, self.spacecraft.cap_w
         self.decide_cooldown()
+        self.timer.work_begins()
         granted = int(self.spacecraft.granted + ROUNDING)
         steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step)
         self.parts.done("plan")
@@ -191,6 +197,7 @@ class Job:
         if result is None:
             return
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
+        self.progress.validated_loss = result["loss"]
         self.ledger.append("validation", **result)
         names = ("loss", "bits_per_byte")
         self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
@@ -240,12 +247,15 @@ class Job:
     # ================= saving =================
 
     def save_due(self) -> bool:
-        """By the mission's clock and by the wall's: a rehearsal must not lose an hour of this machine either."""
-        return self.next_save_s() <= 0.0 and not self.validation_due()
+        """Whether a periodic save pays now, and the day's bytes have room for it."""
+        if self.next_save_s() > 0.0 or self.validation_due():
+            return False
+        return self.store.affords(self.spacecraft.clock.now())
 
     def next_save_s(self) -> float:
-        since = max(self.spacecraft.clock.now() - self.saved_s, time.monotonic() - self.saved_wall_s)
-        return self.config.checkpoint.interval_s - since
+        """How long until the next periodic save [mission s]."""
+        stop = self.outlook.next_stop()
+        return self.timer.wait_s(stop.time_s if stop else None)
 
     def save(self, urgent: bool = False) -> bool:
         """Starts a save; an urgent one returns when it is sealed, or has failed."""
@@ -255,10 +265,11 @@ class Job:
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }
-        started = self.store.save(self.progress.step, self.state, meta, urgent)
+        seen = self.spacecraft.telemetry()
+        tag = Tag(seen.orbit, seen.mission_s, self.progress.validated_loss)
+        started = self.store.save(self.progress.step, self.state, meta, urgent, tag)
         self.programs.seal()
-        # Also after a failure: it is tried again at the next interval, not at every chunk.
-        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        self.timer.tried(started)
         return started and (not urgent or self.store.wait(None))
 
     def stop(self) -> None:
@@ -297,6 +308,8 @@ class Job:
             self.said_s = seen.mission_s
             self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
             self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
+        if self.gpu_health and (news := self.gpu_health.news()):
+            self.ledger.append("gpu_health", **news)
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
         left_s = (self.progress.planned_steps - self.progress.step) / steps_per_s if steps_per_s else None
         self.display.show(

@@ -15,6 +15,7 @@ class Progress:
     sequences: int = 0  # cursor of the data: sequences trained on
     lost_steps: int = 0  # computed, then lost to an outage and computed again
     validated_step: int = -1
+    validated_loss: float | None = None  # of the last validation [nats per token]
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
     replan_s: float = -math.inf  # mission time of the next look ahead

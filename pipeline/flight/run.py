@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
+from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices
@@ -20,6 +20,12 @@ from pipeline.flight.progress import Progress
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
     from pipeline.corpus import Corpus
+
+# What becomes of checkpoints that an operator must know at once.
+SAID = {
+    *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
+    *("mirror_failed", "scrub_failed", "keeper_failed"),
+}
 
 
 class Outcome(Enum):
@@ -54,6 +60,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
+    from pipeline.flight.gpu_health import gpu_health
     from pipeline.flight.loop import Job, require_notice
     from pipeline.flight.meter import make_meter
     from pipeline.flight.outlook import Outlook
@@ -110,6 +117,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         stack.callback(actuator.close)
         meter = make_meter(jax.default_backend())
         stack.callback(meter.close)
+        health = gpu_health(jax.default_backend())
+        if health:
+            stack.callback(health.close)
         validation = Validation(config, corpus)
         budget = Budget(config, spacecraft, governor, validation.steps)
         if not (directory / "plan.json").exists():
@@ -117,6 +127,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         record_config(config)
         if corpus.tokenizer and not (directory / "tokenizer.json").exists():
             write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
+        share(config)
         parts.done("mission")
 
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -138,6 +149,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             outlook=outlook,
             actuator=actuator,
             meter=meter,
+            gpu_health=health,
             budget=budget,
             train_chunk=make_train_chunk(config),
             validation=validation,
@@ -162,8 +174,11 @@ def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) 
     """Writes down what happened to a checkpoint; what an operator must know is said aloud too."""
     named = {"checkpoint" if name == "step" else name: value for name, value in fields.items()}
     ledger.append(event, **named)
-    if event in ("save_failed", "quarantined"):
-        display.say(f"checkpoint {fields['step']} {event.replace('_', ' ')}: {fields['reason']}")
+    if event in SAID:
+        which = f"checkpoint {fields['step']} " if "step" in fields else ""
+        where = " on the second device" if "place" in fields else ""
+        reason = f": {fields['reason']}" if "reason" in fields else ""
+        display.say(f"{which}{event.replace('_', ' ')}{where}{reason}")
 
 
 def _progress(

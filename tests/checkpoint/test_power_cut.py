@@ -25,14 +25,14 @@ def disk(tmp_path):
         yield made
 
 
-def cut_power(disk, dice, *arguments):
+def cut_power(disk, dice, *arguments, word="sealed"):
     """Runs a saver to a random instant after its first report, cuts, remounts; the last step that it acknowledged."""
     saver = Saver(*arguments)
     saver.until("ready")
-    told = int(saver.until("sealed")[1])
+    told = int(saver.until(word)[1])
     time.sleep(dice.uniform(0, 0.5))
     disk.cut()
-    told = max([told, *saver.kill()])
+    told = max([told, *saver.kill(word)])
     disk.remount()
     return told
 
@@ -68,6 +68,19 @@ def control_lost(disk, count, seed):
 def test_power_cut_loses_no_sealed_step_where_stock_orbax_loses_its_last(disk, open_store, events):
     cuts(disk, open_store, events, count=2, seed=1)
     assert control_lost(disk, count=2, seed=2) > 0
+
+
+def test_power_cut_of_the_second_device_loses_no_step_that_was_said_to_be_copied(disk, tmp_path, open_store):
+    """The first device is lost altogether: what the second was said to hold is all there is."""
+    dice = random.Random(5)
+    for attempt in range(2):
+        run = tmp_path / f"run{attempt}"
+        told = cut_power(disk, dice, "loop", run, 256, disk.at, word="mirrored")
+        shutil.rmtree(run)
+        with open_store(run, mirror_dir=disk.at, min_free_mb=0) as store:
+            restored = store.restore(like(state_of(0, 256)))
+        assert restored.step >= told
+        assert same(restored.state, state_of(restored.step, 256))
 
 
 @pytest.mark.slow

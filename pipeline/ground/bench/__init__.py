@@ -11,6 +11,8 @@ BENCHES: dict[str, tuple[str, str]] = {
         "pipeline.ground.bench.planner",
         "orbit, optimal plan and scheduler: speed, percent of the bound, safety",
     ),
+    "checkpoint": ("pipeline.ground.bench.checkpoint", "what saving costs, beside plain Orbax; verify and restore"),
+    "checkpoint-policy": ("pipeline.ground.bench.checkpoint_policy", "bytes, goodput and lost work of save policies"),
 }
 
 
