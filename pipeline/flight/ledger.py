@@ -13,7 +13,7 @@ from pipeline.config import RunFailed
 
 EVENT_CHARACTERS = 40  # a line begins with its event
 # Events after which the operator must be able to rely on the line, whatever happens to the power.
-DURABLE = {"launch", "resume", "cooldown", "sealed", "quarantined", "stopped", "done", "failed"}
+DURABLE = {"launch", "resume", "cooldown", "sealed", "quarantined", "corruption", "stopped", "done", "failed"}
 
 
 class Ledger:

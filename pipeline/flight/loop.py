@@ -1,9 +1,11 @@
 """The train loop: ask the governor, do a piece of work, write down what happened, save what must not be lost."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from pipeline.checkpoint import Store
@@ -11,6 +13,7 @@ from pipeline.config import Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
+from pipeline.flight.corruption import Corrupted, Guard, Suspicion
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.ledger import Ledger
@@ -25,6 +28,7 @@ from pipeline.lm.step import TrainChunk, TrainState
 from pipeline.plan import Mode
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
+ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
 @dataclass
@@ -34,12 +38,14 @@ class Job:
     config: Config
     corpus: Corpus
     state: TrainState
+    fresh_state: Callable[[], TrainState]
     progress: Progress
     spacecraft: Spacecraft
     governor: Governor
     actuator: Actuator
     budget: Budget
     train_chunk: TrainChunk
+    guard: Guard
     validation: Validation
     store: Store
     ledger: Ledger
@@ -55,32 +61,28 @@ class Job:
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
+        self.mended = 0  # batches
+        self.rollbacks = (-1, 0)  # sealed step, and how often in a row
+        self.guard.rest(self.state, self.progress.step)
         self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
 
     # ================= the loop =================
 
     def fly(self) -> bool:
         """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
+        while True:
+            try:
+                return self.work()
+            except Corrupted as found:
+                self.roll_back(found)
+
+    def work(self) -> bool:
+        """`fly`, as long as nothing is corrupted."""
         while not (spent := self.budget.spent(self.progress)) or self.validation_due():
             if self.notices.pending:
                 self.stop()
                 return False
-            self.store.poll()
-            if self.budget.replan_due(self.progress):
-                self.budget.replan(self.progress)
-            directive = self.governor.poll()
-            self.follow(directive)
-            if directive.mode == Mode.OFF:
-                self.spacecraft.hold(max(0.0, directive.deadline_s - self.spacecraft.clock.now()))
-            elif directive.mode == Mode.RESTART:
-                self.spacecraft.restart()
-            elif self.validation_due():
-                self.validate(directive)
-            else:
-                self.train(directive)
-            self.look_around()
-            if self.save_due():
-                self.save()
+            self.turn()
         if not self.save(urgent=True):
             raise RunFailed(
                 f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); "
@@ -89,12 +91,33 @@ class Job:
         self.ledger.append("done", spent=spent, **self.totals())
         return True
 
+    def turn(self) -> None:
+        """One decision, and the piece of work that follows from it."""
+        self.store.poll()
+        if self.budget.replan_due(self.progress):
+            self.budget.replan(self.progress)
+        directive = self.governor.poll()
+        self.follow(directive)
+        if directive.mode == Mode.OFF:
+            self.spacecraft.hold(max(0.0, directive.deadline_s - self.spacecraft.clock.now()))
+        elif directive.mode == Mode.RESTART:
+            self.spacecraft.restart()
+        elif self.validation_due():
+            self.validate(directive)
+        else:
+            self.train(directive)
+        self.look_around()
+        if self.save_due():
+            self.save()
+
     def follow(self, directive: Directive) -> None:
         """Writes down a change of mode, and seals before power is given up."""
         if directive.checkpoint is Save.NOW:
             self.save(urgent=True)
         if directive.reason.startswith(SAFE):
             self.progress.planned_from = {}  # what the plan did not foresee is no measure of the array
+        if directive.mode != Mode.TRAIN:
+            self.guard.rest(self.state, self.progress.step)
         if directive.mode != self.mode:
             self.mode = directive.mode
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
@@ -105,10 +128,15 @@ class Job:
         """Up to a chunk of steps: never across a validation, the start of the cooldown or the end of the budget."""
         progress, config = self.progress, self.config
         self.decide_cooldown()
-        steps = min(directive.chunk_steps, self.next_boundary() - progress.step)
+        most = self.guard.at_most(progress.step)
+        steps = min(directive.chunk_steps, self.next_boundary() - progress.step, most)
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
+        if (mended := self.corpus.batches.mended) > self.mended:
+            self.mended = mended
+            self.report_corruption("a batch changed in host memory; read again")
         self.actuator.apply(directive.cap_w)
         began = time.perf_counter()
+        self.guard.enter(self.state, progress)
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
@@ -123,8 +151,18 @@ class Job:
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
+        if suspicion := self.guard.leave(self.state, metrics, steps, progress):
+            self.replay(suspicion, directive)
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
+
+    def replay(self, suspicion: Suspicion, directive: Directive) -> None:
+        """The last steps once more: if the result is the same, what stood out is what the text does."""
+        self.spend(suspicion.steps, directive)
+        self.progress.replayed_steps += suspicion.steps
+        self.guard.replay(self.state, self.progress, suspicion)
+        if suspicion.stands_out:
+            self.ledger.append("spike", reason=suspicion.reason)
 
     def spend(self, steps: float, directive: Directive) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
@@ -136,6 +174,7 @@ class Job:
 
     def validate(self, directive: Directive) -> None:
         """One piece of held-out text; the result when the last is done."""
+        self.guard.rest(self.state, self.progress.step)
         result = self.validation.advance(self.state.params, self.progress.validated_pieces)
         self.spend(self.validation.piece_steps, directive)
         self.progress.validated_pieces += 1
@@ -199,8 +238,13 @@ class Job:
         return self.config.checkpoint.interval_s - since
 
     def save(self, urgent: bool = False) -> bool:
-        """Starts a save; an urgent one returns when it is sealed, or has failed."""
+        """Starts a save; an urgent one returns when it is sealed, or has failed.
+
+        Raises:
+            Corrupted: the state is not what training left; nothing is saved.
+        """
         meta = {
+            "fingerprint": self.guard.check(self.state, self.progress.step),
             "corpus": self.corpus.content_hash,
             "budget": self.config.budget.model_dump(mode="json"),
             "progress": self.progress.as_json(),
@@ -222,6 +266,39 @@ class Job:
                 "free some space, and the same command goes on from there"
             )
         self.ledger.append("stopped", notice=self.notices.pending, **self.totals())
+
+    # ================= corruption =================
+
+    def roll_back(self, found: Corrupted) -> None:
+        """From the last sealed step on once more. The satellite's time goes on.
+
+        Raises:
+            RunFailed: that has been done too often, or nothing that was sealed can be restored.
+        """
+        self.store.wait(None)
+        restored = self.store.restore(like(self.state))
+        saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
+        lost = self.progress.step - saved.step
+        self.progress.back_to(saved)
+        self.state = restored.state if restored else self.fresh_state()
+        self.guard.forget()
+        self.guard.rest(self.state, saved.step)
+        self.validation.forget()
+        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        self.report_corruption(f"{found}; back to step {saved.step}, {lost} steps lost")
+        before, times = self.rollbacks
+        self.rollbacks = saved.step, times + 1 if before == saved.step else 1
+        if self.rollbacks[1] > ROLLBACKS:
+            raise RunFailed(
+                f"step {saved.step}: {ROLLBACKS} rollbacks to it, and again {found}: this device computes or keeps "
+                "wrongly, or not twice the same; switch it off and on, and the same command goes on from there"
+            )
+
+    def report_corruption(self, reason: str) -> None:
+        self.progress.corruptions += 1
+        counts = {"corruptions": self.progress.corruptions, "lost_steps": self.progress.lost_steps}
+        self.ledger.append("corruption", reason=reason, **counts)
+        self.display.say(f"corruption: {reason}")
 
     # ================= telling =================
 
@@ -277,5 +354,12 @@ class Job:
             "train_wh": round(self.spacecraft.train_wh, 3),
             "train_s": round(self.spacecraft.train_s, 3),
             "lost_steps": self.progress.lost_steps,
+            "corruptions": self.progress.corruptions,
+            "replayed_steps": self.progress.replayed_steps,
             "skipped": int(self.state.skipped),
         }
+
+
+def like(state: TrainState) -> TrainState:
+    """Shapes and types, for a restore."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)

@@ -40,6 +40,7 @@ def fingerprint(tree: Any) -> UInt32[Array, "leaf 2"]:
     return jnp.stack([jnp.stack(_leaf(leaf)) for leaf in jax.tree.leaves(tree)])
 
 
+@jax.jit  # so that leaves of one shape are traced once
 def _leaf(leaf: Array) -> Sums:
     if leaf.dtype.itemsize != 4:
         raise TypeError(f"a leaf of {leaf.dtype}: only numbers of 4 bytes have a fingerprint")
