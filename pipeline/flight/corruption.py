@@ -2,17 +2,17 @@
 
 Two guards, for two kinds of fault:
 
-- At rest. Whenever training stops (pause, validation, save, and every `chunk_steps` steps) the state's fingerprint is
-  taken on the device, and compared when training goes on: nothing that happened in between passes.
+- At rest. Whenever training stops (pause, validation, save, and between chunks at least every `chunk_steps` steps) the
+  state's fingerprint is taken on the device, and compared when it goes on: nothing that happened in between passes.
 - At work. What a step computed can only be told by computing it again. One step in `replay_every` is, and besides
   whatever ends in a loss or gradient norm that stands out: from a copy of the state before it, and from data read
-  again. Another result is corruption; the same is what the text does.
+  again. Another result is corruption, and a third computation decides; the same is what the text does.
 
 A fault while steps run that neither stands out nor falls into a replayed step is not found.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from pipeline.config.learning import Train
 from pipeline.corpus.batches import Batches
 from pipeline.flight.progress import Progress
 from pipeline.lm.fingerprint import fingerprint
-from pipeline.lm.outlier import LOSS_LIMIT, NORM_LIMIT, outliers, remember
+from pipeline.lm.outlier import LOSS_LIMIT, NORM_LIMIT, RECENT, outliers, remember
 from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import Metrics, TrainChunk, TrainState
 
@@ -35,7 +35,12 @@ _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class Corrupted(Exception):
-    """The state, or what was computed from it, is not what it must be. The message says what was found."""
+    """The state, or what was computed from it, is not what it must be."""
+
+    def __init__(self, what: str, found_by: str) -> None:
+        """`found_by`: fingerprint, or replay."""
+        super().__init__(what)
+        self.found_by = found_by
 
 
 class Suspicion(NamedTuple):
@@ -44,6 +49,13 @@ class Suspicion(NamedTuple):
     reason: str
     steps: int  # what that is charged for
     stands_out: bool  # by loss or gradient norm; otherwise its turn has come
+
+
+class Verdict(NamedTuple):
+    """The state that the last steps lead to, and which result was wrong, if one was."""
+
+    state: TrainState
+    found: str | None
 
 
 class Spare(NamedTuple):
@@ -91,7 +103,7 @@ class Guard:
     def _compare(self, state: TrainState, left: Array, found: Array) -> None:
         if not np.array_equal(left, found):
             changed = differing(named(state, left), named(state, found))
-            raise Corrupted(f"{changed} changed at rest after step {self._left_step}")
+            raise Corrupted(f"{changed} changed at rest after step {self._left_step}", "fingerprint")
 
     # ---- at work ----
 
@@ -123,37 +135,69 @@ class Guard:
             assert self._found is not None
             self._compare(state, self._left, self._found)
         self._left = self._found = None
-        if progress.step - self._left_step >= self._config.chunk_steps:
+        if 2 * (progress.step - self._left_step) >= self._config.chunk_steps:
             self.rest(state, progress.step)
         if self._every is None:
             return None
-        if reason := self._standing_out(metrics, steps, progress):
-            # The longest that it may take. What it takes depends on when the process was started, and what is charged
-            # must not: it moves mission time.
-            return Suspicion(reason, SPARES * self._config.chunk_steps, True)
+        # The longest that a replay takes. How long one is depends on when the process was started, and what is charged
+        # must not: it moves mission time. What stands out again so soon is the same spike.
+        longest = SPARES * self._config.chunk_steps
+        new = progress.spiked_step is None or progress.step - progress.spiked_step >= longest
+        if (reason := self._standing_out(metrics, steps, progress)) and new:
+            return Suspicion(reason, longest, True)
         if self._its_turn(progress.step):
             return Suspicion(f"one step in {self._every}", 1, False)
         return None
 
-    def replay(self, state: TrainState, progress: Progress, suspicion: Suspicion) -> None:
-        """Computes the last steps again, and compares.
+    def replay(
+        self, state: TrainState, progress: Progress, suspicion: Suspicion, spend: Callable[[float], None]
+    ) -> Verdict:
+        """Computes the last steps again, and where the result is another, a third time: two of three are right.
+
+        Not back to the last sealed step: it may have been sealed after the fault.
+
+        Args:
+            spend: takes what each replay is charged for [steps].
 
         Raises:
-            Corrupted: with another result than `state`.
+            Corrupted: no two results are the same.
         """
+        spare = self._spares[0 if suspicion.stands_out else -1]
+        self._spares.clear()  # there is memory for two states beside the one that trains
         self.rest(state, progress.step)
-        spare = self._spares.popleft() if suspicion.stands_out else self._spares.pop()
-        step, sequences, again = spare
+        assert self._left is not None
+        first = named(state, self._left)
+
+        def once_more(start: TrainState) -> tuple[TrainState, dict[str, str]]:
+            spend(suspicion.steps)
+            progress.replayed_steps += suspicion.steps
+            after = self._from(spare._replace(state=start), progress)
+            return after, named(after, fingerprint(after))
+
+        again, second = once_more(_copy(spare.state))
+        changed = differing(first, second)
+        if changed is None:
+            progress.spiked_step = progress.step if suspicion.stands_out else progress.spiked_step
+            return Verdict(state, None)
+        what = f"{changed} differs at step {progress.step} when computed again from step {spare.step}"
+        _, third = once_more(spare.state)
+        if third == second:
+            self.forget()
+            self.rest(again, progress.step)
+            return Verdict(again, f"{what}, twice; taken from there")
+        if third == first:
+            return Verdict(state, f"{what}, and a third time not; kept")
+        raise Corrupted(f"{what}, and again a third time", "replay")
+
+    def _from(self, spare: Spare, progress: Progress) -> TrainState:
+        """From a spare, which is eaten, to where training stands, with data read again."""
+        step, sequences, state = spare
         while step < progress.step:
             steps = min(self._capacity, progress.step - step)
             tokens = self._batches.read(sequences, self._capacity, self._config.batch)
-            again, _ = self._train_chunk(again, tokens, steps, progress.cooldown)
+            state, _ = self._train_chunk(state, tokens, steps, progress.cooldown)
             step, sequences = step + steps, sequences + steps * self._config.batch
-        assert self._left is not None
-        first, second = named(state, self._left), named(state, fingerprint(again))
-        if changed := differing(first, second):
-            begin = f"computed again from step {spare.step}"
-            raise Corrupted(f"{changed} differs at step {progress.step} when {begin} ({suspicion.reason})")
+        return state
 
     def _its_turn(self, step: int) -> bool:
         """Whether the step that leads to `step` is computed twice."""
@@ -168,8 +212,9 @@ class Guard:
         ):
             before, values = np.array(recent), np.asarray(column)[:steps].astype(float)
             for i in np.flatnonzero(outliers(before, values, limit)):
-                step, usual = progress.step - steps + int(i) + 1, np.median(before) if len(before) else np.nan
-                found.append((step, f"{name} {values[i]:.4g} at step {step}, usually {usual:.4g}"))
+                step = progress.step - steps + int(i) + 1
+                usual = f"{np.median(before[-RECENT:]):.4g}" if len(before) else "not known yet"
+                found.append((step, f"{name} {values[i]:.4g} at step {step}, before it {usual}"))
             recent[:] = remember(before, values).tolist()
         return min(found)[1] if found else None
 

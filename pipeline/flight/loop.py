@@ -133,7 +133,7 @@ class Job:
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
         if (mended := self.corpus.batches.mended) > self.mended:
             self.mended = mended
-            self.report_corruption("a batch changed in host memory; read again")
+            self.report_corruption("a batch changed in host memory; read again", "checksum")
         self.actuator.apply(directive.cap_w)
         began = time.perf_counter()
         self.guard.enter(self.state, progress)
@@ -151,18 +151,22 @@ class Job:
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
-        if suspicion := self.guard.leave(self.state, metrics, steps, progress):
-            self.replay(suspicion, directive)
+        suspicion = self.guard.leave(self.state, metrics, steps, progress)
+        if suspicion and not self.confirmed(suspicion, directive):
+            return  # metrics of a step that was computed wrongly say nothing
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
 
-    def replay(self, suspicion: Suspicion, directive: Directive) -> None:
-        """The last steps once more: if the result is the same, what stood out is what the text does."""
-        self.spend(suspicion.steps, directive)
-        self.progress.replayed_steps += suspicion.steps
-        self.guard.replay(self.state, self.progress, suspicion)
-        if suspicion.stands_out:
+    def confirmed(self, suspicion: Suspicion, directive: Directive) -> bool:
+        """Whether the last steps give the same result once more; if not, goes on from the right one."""
+        verdict = self.guard.replay(self.state, self.progress, suspicion, lambda steps: self.spend(steps, directive))
+        if verdict.found:
+            self.state = verdict.state
+            self.report_corruption(verdict.found, "replay")
+            self.save(urgent=True)  # what was sealed in between may be wrong
+        elif suspicion.stands_out:
             self.ledger.append("spike", reason=suspicion.reason)
+        return verdict.found is None
 
     def spend(self, steps: float, directive: Directive) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
@@ -285,7 +289,7 @@ class Job:
         self.guard.rest(self.state, saved.step)
         self.validation.forget()
         self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
-        self.report_corruption(f"{found}; back to step {saved.step}, {lost} steps lost")
+        self.report_corruption(f"{found}; back to step {saved.step}, {lost} steps lost", found.found_by)
         before, times = self.rollbacks
         self.rollbacks = saved.step, times + 1 if before == saved.step else 1
         if self.rollbacks[1] > ROLLBACKS:
@@ -294,10 +298,10 @@ class Job:
                 "wrongly, or not twice the same; switch it off and on, and the same command goes on from there"
             )
 
-    def report_corruption(self, reason: str) -> None:
+    def report_corruption(self, reason: str, found_by: str) -> None:
         self.progress.corruptions += 1
         counts = {"corruptions": self.progress.corruptions, "lost_steps": self.progress.lost_steps}
-        self.ledger.append("corruption", reason=reason, **counts)
+        self.ledger.append("corruption", reason=reason, found_by=found_by, **counts)
         self.display.say(f"corruption: {reason}")
 
     # ================= telling =================

@@ -24,8 +24,9 @@ class Progress:
     cooldown: Cooldown = field(default_factory=Cooldown)
     corruptions: int = 0  # found
     replayed_steps: int = 0  # computed a second time, to compare
-    # What losses and gradient norms are measured against. Saved, because a replay takes mission time, and an
-    # interrupted run must take the same.
+    # What losses and gradient norms are measured against, and where they last stood out. Saved, because a replay takes
+    # mission time, and an interrupted run must take the same.
+    spiked_step: int | None = None
     recent_losses: list[float] = field(default_factory=list)
     recent_norms: list[float] = field(default_factory=list)
 
@@ -34,6 +35,7 @@ class Progress:
         self.lost_steps += self.step - saved.step
         self.step, self.sequences = saved.step, saved.sequences
         self.validated_step, self.validated_pieces = saved.validated_step, saved.validated_pieces
+        self.spiked_step = saved.spiked_step
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 
     def as_json(self) -> dict[str, Any]:
