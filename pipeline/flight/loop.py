@@ -62,6 +62,7 @@ class Job:
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
         self.mended = 0  # batches
+        self.found_by: str | None = None  # what found the last corruption
         self.rollbacks = (-1, 0)  # sealed step, and how often in a row
         self.guard.rest(self.state, self.progress.step)
         self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
@@ -300,6 +301,7 @@ class Job:
 
     def report_corruption(self, reason: str, found_by: str) -> None:
         self.progress.corruptions += 1
+        self.found_by = found_by
         counts = {"corruptions": self.progress.corruptions, "lost_steps": self.progress.lost_steps}
         self.ledger.append("corruption", reason=reason, found_by=found_by, **counts)
         self.display.say(f"corruption: {reason}")
