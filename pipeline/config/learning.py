@@ -121,6 +121,12 @@ class Train(Section):
         10, ge=1, description="Stop after this many updates in a row skipped for a non-finite loss or gradient"
     )
     log_every: int = Field(10, ge=1, description="Steps between metric lines in the ledger and TensorBoard")
+    replay_every: int | None = Field(
+        200,
+        ge=1,
+        description="One step in so many is computed twice and compared bit for bit, at that share of the time, and "
+        "besides what stands out by loss or gradient norm; keeps two more states in device memory. null: none is",
+    )
 
     @model_validator(mode="after")
     def _microbatch_divides(self) -> "Train":

@@ -22,6 +22,7 @@ class Budget:
         self._limits, self._cooldown = config.budget, config.optimizer.cooldown
         self._spacecraft, self._governor = spacecraft, governor
         self._validation_steps, self._every = validation_steps, config.train.eval_every
+        self._replay_every = config.train.replay_every or NEVER
         self._tokens_per_step = config.tokens_per_step
         steps = [self._limits.steps or NEVER]
         if self._limits.tokens:
@@ -58,18 +59,19 @@ class Budget:
             progress.planned_steps = min(self._counted, self._last_step(progress, ahead.steps * (1.0 - kept_back)))
 
     def _last_step(self, progress: Progress, work: float) -> int:
-        """The step at which `work`, in steps, is used up by training and validation together."""
+        """The step at which `work`, in steps, is used up by training, validation and replays together."""
         first, low, high = progress.step, progress.step, progress.step + int(work)
         while low < high:
             middle = (low + high + 1) // 2
-            fits = middle - first + self._validation_cost(first, middle) <= work
+            fits = middle - first + self._overhead(first, middle) <= work
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
-    def _validation_cost(self, first: int, last: int) -> float:
-        """Of the validations after step `first` up to and at `last`, in steps."""
+    def _overhead(self, first: int, last: int) -> float:
+        """Of validations and replays after step `first` up to and at `last`, in steps."""
         count = last // self._every - first // self._every + (last % self._every > 0)
-        return count * self._validation_steps
+        replays = last // self._replay_every - first // self._replay_every
+        return count * self._validation_steps + replays
 
     def expectation(self, progress: Progress) -> dict[str, Any]:
         """What the plan expects, from here to the end of the budget. Modelled."""
@@ -90,7 +92,7 @@ class Budget:
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft
         now_s = craft.telemetry().mission_s
-        left = self._counted - progress.step + self._validation_cost(progress.step, self._counted)
+        left = self._counted - progress.step + self._overhead(progress.step, self._counted)
         ahead = forecast(
             self._governor.corrected,
             self._governor.rule,

@@ -17,7 +17,7 @@ from pipeline.flight.appender import Appender
 
 EVENT_CHARACTERS = 40  # a line begins with its event
 # Events after which the operator must be able to rely on the line, whatever happens to the power.
-DURABLE = {"launch", "resume", "cooldown", "sealed", "quarantined", "stopped", "done", "failed"}
+DURABLE = {"launch", "resume", "cooldown", "sealed", "quarantined", "corruption", "stopped", "done", "failed"}
 # Decisions that every later launch must follow, and what tells such a line when its name is what was damaged.
 BINDING = {"cooldown": '"start": '}
 CRC = ', "crc": "'

@@ -1,9 +1,11 @@
 """The train loop: ask the governor, do a piece of work, write down what happened, save what must not be lost."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from pipeline.checkpoint import Store, Tag
@@ -11,6 +13,7 @@ from pipeline.config import BadInput, Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
+from pipeline.flight.corruption import Corrupted, Guard, Suspicion
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
@@ -33,6 +36,7 @@ from pipeline.plan.payload import ROUNDING
 from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
+ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
 def require_notice(config: Config, seal_s: float | None) -> None:
@@ -55,6 +59,7 @@ class Job:
     config: Config
     corpus: Corpus
     state: TrainState
+    fresh_state: Callable[[], TrainState]
     progress: Progress
     spacecraft: Spacecraft
     governor: Governor
@@ -64,6 +69,7 @@ class Job:
     gpu_health: GpuHealth | None
     budget: Budget
     train_chunk: TrainChunk
+    guard: Guard
     validation: Validation
     store: Store
     ledger: Ledger
@@ -80,6 +86,10 @@ class Job:
         self.said_s = -np.inf
         risk = Risk(self.spacecraft.scenario.timeline)
         self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
+        self.mended = 0  # batches
+        self.found_by: str | None = None  # what found the last corruption
+        self.rollbacks = (-1, 0)  # sealed step, and how often in a row
+        self.guard.rest(self.state, self.progress.step)
 
     # ================= the loop =================
 
@@ -88,22 +98,19 @@ class Job:
         if self.store.newest_sealed is None and self.save(urgent=True):
             # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
             require_notice(self.config, self.store.time_to_seal_s)
+        while True:
+            try:
+                return self.work()
+            except Corrupted as found:
+                self.roll_back(found)
+
+    def work(self) -> bool:
+        """`fly`, as long as nothing is corrupted."""
         while not (spent := self.budget.spent(self.progress)) or self.validation_due():
             if self.notices.pending:
                 self.stop()
                 return False
-            self.store.poll()
-            if why := self.outlook.due():
-                self.plan(why)
-            if self.spacecraft.granted + ROUNDING < self.next_work():
-                self.follow(self.governor.poll())
-            elif self.validation_due():
-                self.validate()
-            else:
-                self.train()
-            self.look_around()
-            if self.save_due():
-                self.save()
+            self.turn()
         if not self.save(urgent=True):
             raise RunFailed(
                 f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); "
@@ -111,6 +118,21 @@ class Job:
             )
         self.ledger.append("done", spent=spent, **self.totals())
         return True
+
+    def turn(self) -> None:
+        """One decision, and the piece of work that follows from it."""
+        self.store.poll()
+        if why := self.outlook.due():
+            self.plan(why)
+        if self.spacecraft.granted + ROUNDING < self.next_work():
+            self.follow(self.governor.poll())
+        elif self.validation_due():
+            self.validate()
+        else:
+            self.train()
+        self.look_around()
+        if self.save_due():
+            self.save()
 
     def follow(self, directive: Directive) -> None:
         """Writes down a change of mode, seals before power is given up, and lets the satellite do as it is told."""
@@ -123,6 +145,8 @@ class Job:
             self.ledger.append("notice", kind=kind, seconds_left=seconds_left, sealed=sealed, seconds=took_s)
         if directive.reason.startswith(SAFE):
             self.outlook.forget()
+        if directive.mode != Mode.TRAIN:
+            self.guard.rest(self.state, self.progress.step)
         if directive.mode != self.mode:
             self.mode = directive.mode
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
@@ -154,14 +178,18 @@ class Job:
         progress, config, cap_w = self.progress, self.config, self.spacecraft.cap_w
         self.decide_cooldown()
         self.timer.work_begins()
-        granted = int(self.spacecraft.granted + ROUNDING)
-        steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step)
+        granted, most = int(self.spacecraft.granted + ROUNDING), self.guard.at_most(progress.step)
+        steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step, most)
         self.parts.done("plan")
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
+        if (mended := self.corpus.batches.mended) > self.mended:
+            self.mended = mended
+            self.report_corruption("a batch changed in host memory; read again", "checksum")
         self.parts.done("data")
         self.actuator.apply(cap_w)
         self.meter.joules()  # what was drawn before is not this chunk's
         began = time.perf_counter()
+        self.guard.enter(self.state, progress)
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         self.parts.done("compile")
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
@@ -178,8 +206,22 @@ class Job:
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
+        suspicion = self.guard.leave(self.state, metrics, steps, progress)
+        if suspicion and not self.confirmed(suspicion):
+            return  # metrics of a step that was computed wrongly say nothing
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
+
+    def confirmed(self, suspicion: Suspicion) -> bool:
+        """Whether the last steps give the same result once more; if not, goes on from the right one."""
+        verdict = self.guard.replay(self.state, self.progress, suspicion, self.spend)
+        if verdict.found:
+            self.state = verdict.state
+            self.report_corruption(verdict.found, "replay")
+            self.save(urgent=True)  # what was sealed in between may be wrong
+        elif suspicion.stands_out:
+            self.ledger.append("spike", reason=suspicion.reason)
+        return verdict.found is None
 
     def spend(self, steps: float) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
@@ -191,6 +233,7 @@ class Job:
 
     def validate(self) -> None:
         """One piece of held-out text; the result when the last is done."""
+        self.guard.rest(self.state, self.progress.step)
         result = self.validation.advance(self.state.params, self.progress.validated_pieces)
         self.spend(self.validation.piece_steps)
         self.progress.validated_pieces += 1
@@ -258,8 +301,13 @@ class Job:
         return self.timer.wait_s(stop.time_s if stop else None)
 
     def save(self, urgent: bool = False) -> bool:
-        """Starts a save; an urgent one returns when it is sealed, or has failed."""
+        """Starts a save; an urgent one returns when it is sealed, or has failed.
+
+        Raises:
+            Corrupted: the state is not what training left; nothing is saved.
+        """
         meta = {
+            "fingerprint": self.guard.check(self.state, self.progress.step),
             "corpus": self.corpus.content_hash,
             "budget": self.config.budget.model_dump(mode="json"),
             "progress": self.progress.as_json(),
@@ -288,6 +336,40 @@ class Job:
         seconds_left = round(notice.seconds_left, 3)
         self.ledger.append("notice", kind=notice.kind, seconds_left=seconds_left, sealed=True, seconds=took_s)
         self.ledger.append("stopped", notice=notice.kind, **self.totals())
+
+    # ================= corruption =================
+
+    def roll_back(self, found: Corrupted) -> None:
+        """From the last sealed step on once more. The satellite's time goes on.
+
+        Raises:
+            RunFailed: that has been done too often, or nothing that was sealed can be restored.
+        """
+        self.store.wait(None)
+        restored = self.store.restore(like(self.state))
+        saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
+        lost = self.progress.step - saved.step
+        self.progress.back_to(saved)
+        self.state = restored.state if restored else self.fresh_state()
+        self.guard.forget()
+        self.guard.rest(self.state, saved.step)
+        self.validation.forget()
+        self.timer.tried(True)
+        self.report_corruption(f"{found}; back to step {saved.step}, {lost} steps lost", found.found_by)
+        before, times = self.rollbacks
+        self.rollbacks = saved.step, times + 1 if before == saved.step else 1
+        if self.rollbacks[1] > ROLLBACKS:
+            raise RunFailed(
+                f"step {saved.step}: {ROLLBACKS} rollbacks to it, and again {found}: this device computes or keeps "
+                "wrongly, or not twice the same; switch it off and on, and the same command goes on from there"
+            )
+
+    def report_corruption(self, reason: str, found_by: str) -> None:
+        self.progress.corruptions += 1
+        self.found_by = found_by
+        counts = {"corruptions": self.progress.corruptions, "lost_steps": self.progress.lost_steps}
+        self.ledger.append("corruption", reason=reason, found_by=found_by, **counts)
+        self.display.say(f"corruption: {reason}")
 
     # ================= telling =================
 
@@ -345,5 +427,12 @@ class Job:
             "train_wh": round(self.spacecraft.train_wh, 3),
             "train_s": round(self.spacecraft.train_s, 3),
             "lost_steps": self.progress.lost_steps,
+            "corruptions": self.progress.corruptions,
+            "replayed_steps": self.progress.replayed_steps,
             "skipped": int(self.state.skipped),
         }
+
+
+def like(state: TrainState) -> TrainState:
+    """Shapes and types, for a restore."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)

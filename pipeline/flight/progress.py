@@ -24,6 +24,21 @@ class Progress:
     slowness: float = 1.0  # time of a step over that modelled, as measured
     draw: float = 1.0  # power of the GPU over that commanded, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
+    corruptions: int = 0  # found
+    replayed_steps: int = 0  # computed a second time, to compare
+    # What losses and gradient norms are measured against, and where they last stood out. Saved, because a replay takes
+    # mission time, and an interrupted run must take the same.
+    spiked_step: int | None = None
+    recent_losses: list[float] = field(default_factory=list)
+    recent_norms: list[float] = field(default_factory=list)
+
+    def back_to(self, saved: "Progress") -> None:
+        """Takes training back to where it stood. Mission time goes on, and what it was measured and decided with."""
+        self.lost_steps += self.step - saved.step
+        self.step, self.sequences = saved.step, saved.sequences
+        self.validated_step, self.validated_pieces = saved.validated_step, saved.validated_pieces
+        self.spiked_step = saved.spiked_step
+        self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"cooldown": list(self.cooldown)}

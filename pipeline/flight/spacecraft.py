@@ -178,7 +178,7 @@ class Spacecraft:
 
     def worked(self, steps: float) -> float:
         """A piece of work is done, given in training steps; returns the time that it took on a real clock [s]."""
-        self.payload = self.payload._replace(part=max(self.payload.part - steps, 0.0))
+        self.payload = self.payload._replace(part=self.payload.part - steps)  # a replay may overdraw it
         if self.simulated:
             return 0.0
         training = self.scenario.command(Mode.TRAIN, self.cap_w)
