@@ -14,7 +14,7 @@ from pipeline.ground.arguments import within
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.lm.flops import token_flops
 from pipeline.orbit import Environment, eclipses
-from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario, stops
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
@@ -106,8 +106,22 @@ def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dic
         "forecast": spread | finish(made, done_s),
         "policies": rows,
         "bound": {"upper_steps": optimum.upper_steps, "feasible_steps": optimum.feasible_steps},
+        "notices": _notices(made, best),
     }
     return answer, best
+
+
+def _notices(made: Scenario, flight: Forecast) -> list[dict[str, Any]]:
+    """The planned stops of a flight. `save_s` is the mission second by which its checkpoint is sealed."""
+    return [
+        {
+            "time_s": stop.time_s,
+            "kind": stop.kind.name,
+            "seconds_left": stop.seconds_left,
+            "save_s": stop.time_s + stop.seconds_left,
+        }
+        for stop in stops(made, flight)
+    ]
 
 
 def _whole_slots(seconds: float) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """The plan as tables in a terminal."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -18,6 +19,7 @@ NAMES = {
     "constant": "constant",
 }
 
+WHY = {"UMBRA": "for the umbra", "LOW_CHARGE": "at low charge", "HOT": "at the plate's limit"}
 LATER = f"after {LONGEST_DAYS:.0f} days"
 
 
@@ -36,6 +38,7 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
     )
     console.print(_forecast(drawn))
     console.print(_policies(answer["policies"]))
+    console.print(_planned_stops(answer["notices"]))
     floor_wh = limits.capacity_wh * (1.0 - limits.depth_of_discharge)
     console.print(
         f"no policy can make more than {answer['bound']['upper_steps']:,.0f} steps (certified); floor of the battery "
@@ -52,6 +55,18 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
         console.print(
             f"the run will fly mission.policy {config.mission.policy}; the forecast is of the optimal plan", style="dim"
         )
+
+
+def _planned_stops(notices: Sequence[Mapping[str, Any]]) -> str:
+    """How often the optimal plan gives up power, why, and when first."""
+    if not notices:
+        return "the optimal plan never gives up power: no planned stop, saves by interval alone"
+    kinds = Counter(WHY[notice["kind"]] for notice in notices)
+    first = notices[0]
+    return (
+        f"planned stops of the optimal plan: {', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())}; "
+        f"the first at mission second {first['time_s']:,.0f}, sealed within {first['seconds_left']:.0f} s"
+    )
 
 
 def _forecast(drawn: Mapping[str, Mapping[str, Any]]) -> Table:

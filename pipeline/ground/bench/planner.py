@@ -166,38 +166,46 @@ def scheduler() -> dict[str, Any]:
     return answer | _flight()
 
 
-def _flight() -> dict[str, Any]:
-    """The flight's own poll, telemetry and watchdog included, and its own look ahead after each orbit.
+def _flight(revolutions: int = 2) -> dict[str, Any]:
+    """The flight's own polls, telemetry and watchdog included, and its own look ahead after each revolution.
 
-    The share is one poll's of the chunk of steps that it orders, on the modelled GPU, and one look ahead's of an orbit:
-    both counted as if the GPU waited for them.
+    The share is what the polls and the look ahead of a revolution take of its time, all of it counted as if the GPU
+    waited for them.
     """
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
+    from pipeline.flight.outlook import Outlook
     from pipeline.flight.progress import Progress
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.ground.plan import launch
 
     config = load(["--config", str(shipped.CONFIGS / RUN), "--mission.policy", "optimal"])
-    made = launch(config)
-    craft = Spacecraft(config, made, {})
+    craft, progress = Spacecraft(config, launch(config), {}), Progress()
     governor = Governor(config, craft)
-    polls = _each_s(lambda _: governor.poll(), 2000)
-    directive = governor.poll()
-    chunk_s = directive.chunk_steps * made.step_seconds(directive.cap_w)
-    budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
-    budget.replan(progress)
-    period_s, looks = made.timeline.track.period_s, []
-    for _ in range(2):
-        craft.hold(period_s)
-        looks += [*_each_s(lambda _: budget.replan(progress), 1)]
-    poll_s, look_s = float(np.median(polls)), float(np.median(looks))
+    outlook, budget = Outlook(craft, governor, progress), Budget(config, craft, governor, validation_steps=0.0)
+
+    def look() -> None:
+        outlook.look()
+        budget.replan(progress)
+
+    look()
+    polls, looks = [], []
+    while craft.orbits < revolutions:
+        if outlook.due():
+            looks.append(_timed_s(look))
+        begun = time.perf_counter()
+        directive = governor.poll()
+        polls.append(time.perf_counter() - begun)
+        craft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
+        craft.worked(int(craft.granted))
+    polls_s, look_s = float(np.sum(polls)) / revolutions, float(np.median(looks))
+    period_s = craft.scenario.timeline.track.period_s
     return {
-        "governor_poll_s": _tail(polls),
+        "governor_poll_s": _tail(np.array(polls)),
         "look_ahead_s": look_s,
-        "share_percent": 100.0 * (poll_s / chunk_s + look_s / period_s),
-        "share_of": f"{config.name} on {config.gpu.name} (modelled): a poll for each chunk of {chunk_s:.2f} s, and a "
-        f"look ahead to the end of its budget for each orbit of {period_s:.0f} s",
+        "share_percent": 100.0 * (polls_s + look_s) / period_s,
+        "share_of": f"{config.name} on {config.gpu.name}, policy optimal, simulated clock: in a revolution of "
+        f"{period_s:.0f} s, {len(polls) / revolutions:.0f} polls and one look ahead to the end of the budget",
     }
 
 
@@ -231,6 +239,12 @@ def noise(
     return answer
 
 
+def _timed_s(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
 def _median_s(work: Callable[[], Any], count: int, warm_up: int = 0) -> float:
     return float(np.median(_each_s(lambda _: work(), warm_up + count)[warm_up:]))
 
@@ -241,9 +255,4 @@ def _tail(took_s: np.ndarray) -> dict[str, float]:
 
 def _each_s(work: Callable[[int], Any], count: int) -> np.ndarray:
     """Time of each of `count` calls."""
-    took = np.empty(count)
-    for index in range(count):
-        begun = time.perf_counter()
-        work(index)
-        took[index] = time.perf_counter() - begun
-    return took
+    return np.array([_timed_s(partial(work, index)) for index in range(count)])
