@@ -1,1 +1,46 @@
-"""Dayside: trains small language models on orbital power."""
+"""Dayside: trains small language models on orbital power.
+
+    import pipeline
+
+    run = pipeline.open_run("runs/demo")
+    run.ledger, run.metrics, run.checkpoints    # pandas DataFrames
+    model = run.model("best")                   # a sealed step, verified
+    model.losses(run.held_out())                # nats of every held-out token
+
+The verbs of `train.py` make the same calls. A name is imported when it is first used: `import pipeline` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.config import load as load_config
+    from pipeline.flight.run import fly
+    from pipeline.ground.compare import compare
+    from pipeline.ground.evaluate import evaluate
+    from pipeline.ground.report import report
+    from pipeline.ground.run_directory import open_run
+
+__all__ = ["compare", "evaluate", "fly", "load_config", "open_run", "report"]
+
+# Where each name is at home. None may be that of a section of the configuration: the parser of the command line looks
+# for its classes here.
+_HOMES = {
+    "compare": ("pipeline.ground.compare", "compare"),
+    "evaluate": ("pipeline.ground.evaluate", "evaluate"),
+    "fly": ("pipeline.flight.run", "fly"),
+    "load_config": ("pipeline.config", "load"),
+    "open_run": ("pipeline.ground.run_directory", "open_run"),
+    "report": ("pipeline.ground.report", "report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, attribute = _HOMES[name]
+    return getattr(importlib.import_module(home), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

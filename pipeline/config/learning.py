@@ -120,7 +120,11 @@ class Train(Section):
     max_skipped: int = Field(
         10, ge=1, description="Stop after this many updates in a row skipped for a non-finite loss or gradient"
     )
-    log_every: int = Field(10, ge=1, description="Steps between metric lines in the ledger and TensorBoard")
+    log_every: int = Field(10, ge=1, description="Steps between metric lines in the ledger and the tracker")
+    tracker: Literal["tensorboard", "wandb", "none"] = Field(
+        "tensorboard",
+        description="Who gets the curves besides the ledger: tensorboard; wandb (offline, in RUN/wandb); none",
+    )
     replay_every: int | None = Field(
         200,
         ge=1,

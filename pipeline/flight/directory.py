@@ -22,7 +22,8 @@ FREE = (
         "train.chunk_steps",
         "train.device",
     ),
-    *("train.log_every", "train.replay_every", "train.max_skipped", "train.eval_every", "train.eval_batches"),
+    *("train.log_every", "train.tracker", "train.replay_every", "train.max_skipped"),
+    *("train.eval_every", "train.eval_batches"),
 )
 CONFIG, LEDGER = "config.yaml", "ledger.jsonl"
 

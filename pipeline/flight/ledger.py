@@ -31,6 +31,7 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.position: Callable[[], tuple[float, int]] = lambda: (0.0, 0)  # mission time [s] and step
+        self.listener: Callable[[dict[str, Any]], None] = lambda line: None  # is told every line
         self._file = Appender(path)
         if not _ends_in_newline(path):
             self._file.write(b"\n")  # what a power cut left of the last line must not swallow the next one
@@ -42,6 +43,7 @@ class Ledger:
         self._file.write(_checked(json.dumps(line)))
         if event in DURABLE:
             self._file.sync()
+        self.listener(line)
 
     def close(self) -> None:
         self._file.close()

@@ -26,7 +26,6 @@ from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
 from pipeline.flight.risk import Risk
 from pipeline.flight.save_timer import SaveTimer
-from pipeline.flight.scalars import Scalars
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.validation import Validation
 from pipeline.lm.schedule import NEVER
@@ -73,7 +72,6 @@ class Job:
     validation: Validation
     store: Store
     ledger: Ledger
-    scalars: Scalars
     notices: Notices
     display: Display
     parts: Parts
@@ -242,8 +240,6 @@ class Job:
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
         self.progress.validated_loss = result["loss"]
         self.ledger.append("validation", **result)
-        names = ("loss", "bits_per_byte")
-        self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
         bits = f", {result['bits_per_byte']:.3f} bits/byte" if result["bits_per_byte"] else ""
         self.display.say(
             f"step {self.progress.step:,}  validation loss {result['loss']:.4f} ± {result['standard_error']:.4f}{bits}"
@@ -381,7 +377,6 @@ class Job:
             if (first + i + 1) % self.config.train.log_every == 0:
                 values = {name: float(column[i]) for name, column in columns.items()}
                 self.ledger.append("step", at=first + i + 1, tokens_per_s=round(self.tokens_per_s, 1), **values)
-                self.scalars.add(first + i + 1, {f"train/{name}": value for name, value in values.items()})
 
     def look_around(self) -> None:
         """Telemetry for the ledger and the person who watches."""
@@ -389,7 +384,6 @@ class Job:
         if seen.mission_s - self.said_s >= TELEMETRY_EVERY_S:
             self.said_s = seen.mission_s
             self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
-            self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
         if self.gpu_health and (news := self.gpu_health.news()):
             self.ledger.append("gpu_health", **news)
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
@@ -417,6 +411,7 @@ class Job:
             "temperature_c": round(seen.plate_c, 2),
             "sunlit": round(seen.sunlit, 3),
             "orbit": seen.orbit,
+            "train_wh": round(self.spacecraft.train_wh, 3),
         }
 
     def totals(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
+from pipeline.flight.tracker import check, make_tracker
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
@@ -67,6 +68,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     """Everything that a run works with, opened on `stack`; None if a notice came before there was a state to save."""
     parts = Parts()
     directory = open_directory(config)
+    check(config)
     cache = directory / "cache" / "xla"
     device = choose_device(config.train.device, config.model.attention, cache)
     import jax
@@ -81,7 +83,6 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.loop import Job, require_notice
     from pipeline.flight.meter import make_meter
     from pipeline.flight.outlook import Outlook
-    from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
     from pipeline.lm.flops import token_flops
@@ -148,6 +149,10 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     share(config)
     parts.done("mission")
 
+    tracker = make_tracker(config, progress.step)
+    stack.callback(tracker.close)
+    ledger.listener = tracker.hear
+
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
@@ -155,8 +160,6 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
     display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 
-    scalars = Scalars(directory / "tensorboard", progress.step)
-    stack.callback(scalars.close)
     return Job(
         config=config,
         corpus=corpus,
@@ -175,7 +178,6 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         validation=validation,
         store=store,
         ledger=ledger,
-        scalars=scalars,
         notices=notices,
         display=display,
         parts=parts,

@@ -1,0 +1,159 @@
+"""What a ledger says of a run, gathered in one pass: curves, modes, checkpoints, outages, incidents."""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.ground.summary import Summary
+from pipeline.ground.tail import number
+
+_MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
+
+
+class Table:
+    """Columns of numbers that grow by rows. The first column never falls, so that rows can be taken back."""
+
+    def __init__(self, *names: str):
+        self._columns = {name: array("d") for name in names}
+        self._appends = [column.append for column in self._columns.values()]
+        self._key = self._columns[names[0]]
+
+    def __len__(self) -> int:
+        return len(self._key)
+
+    def __getitem__(self, name: str) -> Float[np.ndarray, " rows"]:
+        return np.array(self._columns[name])
+
+    def append(self, *values: float) -> None:
+        for append, value in zip(self._appends, values, strict=True):
+            append(value)
+
+    def cut(self, last: float) -> None:
+        """Takes back the rows whose first column is above `last`."""
+        kept = bisect_right(self._key, last)
+        for column in self._columns.values():
+            del column[kept:]
+
+
+class Moment(NamedTuple):
+    """When something happened: mission time [s], this machine's time [s since 1970] and step."""
+
+    mission_s: float
+    wall: float
+    step: int
+
+
+class Gap(NamedTuple):
+    """Between two launches of one run."""
+
+    before: Moment  # the last line of the launch that ended
+    after: Moment  # the first of the next
+    ending: str | None  # stopped, done or failed; None: without notice
+
+    @property
+    def lost_steps(self) -> int:
+        return max(0, self.before.step - self.after.step)
+
+
+class Mode(NamedTuple):
+    """What GPU and host do from `start_s` on."""
+
+    start_s: float
+    name: str  # TRAIN, RESTART or OFF
+    reason: str
+
+
+class Note(NamedTuple):
+    """One event as it was written, for those who put it in words."""
+
+    at: Moment
+    event: dict[str, Any]
+
+
+# Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
+_ROWS = {"step", "telemetry", "sealed", "deleted", "restored", "first_step", "validation"}
+
+
+class History:
+    """The run as it stands: what an outage took back and was computed again appears once, as it was in the end."""
+
+    def __init__(self) -> None:
+        self.summary = Summary()
+        self.steps = Table("at", "mission_s", "wall", "launch", "loss", "grad_norm", "rate", "tokens_per_s")
+        self.telemetry = Table("mission_s", "charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+        self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
+        self.seals = Table("order", "mission_s", "wall", "checkpoint", "bytes", "seconds", "blocking_s")
+        self.modes: list[Mode] = []
+        self.gaps: list[Gap] = []
+        self.deleted: set[int] = set()
+        self.quarantined: set[Any] = set()
+        self.cooldown: int | None = None  # the step at which the learning rate began to fall
+        self.notes: list[Note] = []
+        self.notes_left_out = 0
+        self.last: Moment | None = None
+
+    def read(self, events: Iterable[dict[str, Any]]) -> "History":
+        for event in events:
+            self.add(event)
+        return self
+
+    def add(self, event: dict[str, Any]) -> None:
+        """One event, as `Tail` gives it."""
+        kind = event["event"]
+        now = Moment(event["mission_s"], event["wall"], event["step"])
+        if kind in ("launch", "resume"):
+            self._launch(now)
+        elif kind == "step":
+            curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
+            self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
+        elif kind == "sealed":
+            figures = [number(event.get(name)) for name in ("bytes", "seconds", "blocking_s")]
+            self.seals.append(len(self.seals), now.mission_s, now.wall, event["checkpoint"], *figures)
+        elif kind == "deleted":
+            self.deleted.add(int(event["checkpoint"]))
+        elif kind == "validation":
+            figures = [number(event.get(name)) for name in ("loss", "standard_error", "bits_per_byte")]
+            self.validations.append(now.step, now.mission_s, *figures)
+        elif kind == "cooldown":
+            self.cooldown = int(event["start"])
+        elif kind == "quarantined":
+            self.quarantined.add(event.get("checkpoint", -1))
+        elif kind == "mode":
+            self.modes.append(Mode(now.mission_s, str(event.get("mode")), str(event.get("reason", ""))))
+        if kind in ("telemetry", "mode"):
+            names = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+            self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in names))
+        if kind not in _ROWS:
+            self._note(Note(now, event))
+        self.summary.add(event)
+        self.last = now
+
+    def train_wh(self, mission_s: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Energy spent on training until then [Wh]; NaN where the ledger does not say."""
+        known = np.isfinite(self.telemetry["train_wh"])
+        if not known.any():
+            return np.full(len(mission_s), np.nan)
+        return np.interp(mission_s, self.telemetry["mission_s"][known], self.telemetry["train_wh"][known])
+
+    def _launch(self, now: Moment) -> None:
+        """What the launch before did after the checkpoint that this one begins from is done again."""
+        if self.last is None:
+            return
+        self.gaps.append(Gap(self.last, now, self.summary.ending))
+        self.steps.cut(now.step)
+        self.validations.cut(now.step)
+        # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
+        self.telemetry.cut(now.mission_s)
+        while self.modes and self.modes[-1].start_s > now.mission_s:
+            self.modes.pop()
+
+    def _note(self, note: Note) -> None:
+        self.notes.append(note)
+        if len(self.notes) > _MOST_NOTES:
+            middle = _MOST_NOTES // 2
+            del self.notes[middle : middle + middle // 2]
+            self.notes_left_out += middle // 2

@@ -1,0 +1,76 @@
+"""A ledger read as it grows: each look gives the events written since the last one."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json  # five times as fast as json: half a million lines in half a second
+
+# What a reader needs of an event. A line that lacks it is damaged; events not named here need nothing more.
+_WHOLE = {"step": ("at",), "sealed": ("checkpoint",), "deleted": ("checkpoint",), "cooldown": ("start", "end")}
+
+
+class Tail:
+    """Events of a ledger in the order written. Damaged lines are passed over and counted, never guessed at."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lines = 0  # read so far, damaged ones included
+        self.torn = False  # the last line has no end: it is being written, or was cut short
+        self._damaged = 0
+        self._at = 0  # bytes read
+
+    @property
+    def damaged(self) -> int:
+        """Lines that say nothing: altered, torn by a power cut, or without what their event needs."""
+        return self._damaged + self.torn
+
+    @property
+    def grown(self) -> bool:
+        """Whether there is more to read."""
+        return self._size() > self._at
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file is another than the one read so far: it has become shorter."""
+        return self._size() < self._at
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events since the last call. A missing file has none."""
+        if not self._size():
+            return
+        self.torn = False
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                event = _parse(line)
+                if event is None and not line.endswith(b"\n"):
+                    self.torn = True
+                    return
+                self._at += len(line)
+                self.lines += 1
+                if event is not None:
+                    yield event
+                elif line.strip():  # a launch ends a torn line with an empty one
+                    self._damaged += 1
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def number(value: Any) -> float:
+    """`value` if it is a finite number; otherwise NaN."""
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if finite else math.nan
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = from_json(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("step")) is not int:
+        return None
+    needed = ("mission_s", "wall", *_WHOLE.get(event["event"], ()))
+    return event if all(math.isfinite(number(event.get(name))) for name in needed) else None
