@@ -30,7 +30,7 @@ QUICK = ("--budget.orbits", "null", "--mission.step_flops", "1e14", "--checkpoin
 def job(tiny: Path, tmp_path: Path) -> Iterator[Fly]:
     """Opens the tiny run in this process; `job("--budget.steps", 50)`."""
     with ExitStack() as stack:
-        notices, display = Notices(), Display(quiet=True)
+        notices, display = Notices(20.0), Display(quiet=True)
         stack.callback(notices.release)
 
         def opened(*overrides: object, run: str = "run") -> Job:
@@ -57,7 +57,7 @@ def bits(state: TrainState) -> list[bytes]:
 def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """How 130 steps end that nobody disturbs."""
     with ExitStack() as stack:
-        notices, display = Notices(), Display(quiet=True)
+        notices, display = Notices(20.0), Display(quiet=True)
         stack.callback(notices.release)
         folder = tmp_path_factory.mktemp("undisturbed")
         arguments = ["--config", tiny, "--run_dir", folder, *QUICK, "--budget.steps", 130]
