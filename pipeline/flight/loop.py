@@ -95,9 +95,6 @@ class Job:
 
     def fly(self) -> bool:
         """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
-        if self.store.newest_sealed is None and self.save(urgent=True):
-            # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
-            require_notice(self.config, self.store.time_to_seal_s)
         while True:
             try:
                 return self.work()
@@ -106,6 +103,9 @@ class Job:
 
     def work(self) -> bool:
         """`fly`, as long as nothing is corrupted."""
+        if self.store.newest_sealed is None and self.save(urgent=True):
+            # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
+            require_notice(self.config, self.store.time_to_seal_s)
         while not (spent := self.budget.spent(self.progress)) or self.validation_due():
             if self.notices.pending:
                 self.stop()
