@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from pipeline.checkpoint.endurance import Allowance
 from pipeline.checkpoint.keeper import Keeper
 from pipeline.checkpoint.place import TAG, Event, Place
 from pipeline.checkpoint.recovery import recover
-from pipeline.checkpoint.restore import Restored
+from pipeline.checkpoint.restore import Check, Restored
 from pipeline.checkpoint.retention import UNTAGGED, Tag
 from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
@@ -115,12 +116,13 @@ class Store:
 
     # ---- restore ----
 
-    def restore(self, like: Any) -> Restored | None:
+    def restore(self, like: Any, check: Check | None = None) -> Restored | None:
         """The newest sealed step that is whole, on either device; damaged ones are moved to quarantine on the way, and
         made anew from the other device where it has them.
 
         Args:
             like: pytree of `jax.ShapeDtypeStruct`.
+            check: what is wrong with a step that is whole, once it is on the device: then it is damaged too.
 
         Returns:
             None only if no step was ever sealed here. A save that a kill cut short was never sealed: a run whose
@@ -136,7 +138,8 @@ class Store:
         mirror, events = self._keeper.second()
         self._tell(events)
         copied = mirror.steps() if mirror else []
-        found = recover(self._home, mirror, self._keeper, like, self._tell)
+        load = partial(restore.load, like=like, check=check)
+        found = recover(self._home, mirror, self._keeper, load, self._tell)
         if found is None:
             return None
         restored, place = found

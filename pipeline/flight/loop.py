@@ -13,7 +13,7 @@ from pipeline.config import BadInput, Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
-from pipeline.flight.corruption import Corrupted, Guard, Suspicion
+from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
@@ -208,7 +208,7 @@ class Job:
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
         suspicion = self.guard.leave(self.state, metrics, steps, progress)
         if suspicion and not self.confirmed(suspicion):
-            return  # metrics of a step that was computed wrongly say nothing
+            return  # metrics of steps that were computed wrongly say nothing
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
 
@@ -345,8 +345,7 @@ class Job:
         Raises:
             RunFailed: that has been done too often, or nothing that was sealed can be restored.
         """
-        self.store.wait(None)
-        restored = self.store.restore(like(self.state))
+        restored = self.store.restore(like(self.state), what_differs)
         saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
         lost = self.progress.step - saved.step
         self.progress.back_to(saved)
