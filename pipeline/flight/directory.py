@@ -52,7 +52,9 @@ def record_config(config: Config) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole new file or the whole old one, whenever the power goes."""
+    """The whole new file or the whole old one, whenever the power goes. What is there already needs no disk space."""
+    if path.exists() and path.read_bytes() == text.encode():
+        return
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -69,8 +71,8 @@ def write_atomically(path: Path, text: str) -> None:
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
     ours, theirs = _flat(config.model_dump(mode="json")), _flat(saved.model_dump(mode="json"))
     # The budget may be changed until the cooldown that ends it is decided.
-    known, _ = recall(directory / LEDGER, "cooldown")
-    free = FREE if known else (*FREE, "budget")
+    known = recall(directory / LEDGER, "cooldown")
+    free = FREE if known.found or known.damaged else (*FREE, "budget")
     changed = [key for key in ours if ours[key] != theirs.get(key) and not _under(key, free)]
     if changed:
         now = ", ".join(f"{key} {json.dumps(ours[key])} (was {json.dumps(theirs.get(key))})" for key in changed)
