@@ -169,6 +169,9 @@ class Mission(Section):
         0.0, gt=-1, le=1, description="True harvest over the planned, less one: rehearses a forecast that is wrong"
     )
     restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")
+    not_before_s: float = Field(
+        0.0, ge=0, description="This launch begins no earlier; the GPU was off until then (clock simulated) [mission s]"
+    )
     stations: tuple[Station, ...] = Field((), description="Ground stations that the satellite transmits to")
 
 

@@ -17,6 +17,7 @@ FREE = (
         "mission.step_flops",
         "mission.harvest_error",
         "mission.restart_s",
+        "mission.not_before_s",
         "train.chunk_steps",
         "train.device",
     ),

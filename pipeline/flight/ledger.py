@@ -73,12 +73,12 @@ def recall(path: Path, *events: str) -> Recalled:
                 named = event in line[:EVENT_CHARACTERS]
                 if not named and (event not in BINDING or BINDING[event] not in line):
                     continue
-                if parsed := _parse(line, strict=True):
+                if parsed := parse(line, strict=True):
                     found |= {event: parsed} if parsed["event"] == event else {}
                 elif event in BINDING and not _torn(line):
                     damaged[event] = number
     for line in reversed(tail):
-        if last := _parse(line, strict=True):
+        if last := parse(line, strict=True):
             break
     return Recalled(found, last, damaged)
 
@@ -96,7 +96,7 @@ def _checked(text: str) -> bytes:
     return f'{body}{CRC}{zlib.crc32(body.encode()):08x}"}}\n'.encode()
 
 
-def _parse(line: str, strict: bool = False) -> dict[str, Any] | None:
+def parse(line: str, strict: bool = False) -> dict[str, Any] | None:
     """The event, None if the line is damaged. One without a checksum is damaged too where `strict`."""
     body, mark, rest = line.rstrip("\n").rpartition(CRC)
     if (mark and rest != f'{zlib.crc32(body.encode()):08x}"}}') or (strict and not mark):
@@ -128,5 +128,5 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if event := _parse(line):
+            if event := parse(line):
                 yield event

@@ -18,6 +18,7 @@ from pipeline.flight.meter import Meter
 from pipeline.flight.notices import Notices
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
+from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
 from pipeline.flight.scalars import Scalars
 from pipeline.flight.spacecraft import Spacecraft
@@ -66,6 +67,7 @@ class Job:
     notices: Notices
     display: Display
     parts: Parts
+    programs: Programs
 
     def __post_init__(self) -> None:
         self.mode = Mode.OFF
@@ -148,19 +150,23 @@ class Job:
         self.decide_cooldown()
         granted = int(self.spacecraft.granted + ROUNDING)
         steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step)
+        self.parts.done("plan")
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
+        self.parts.done("data")
         self.actuator.apply(cap_w)
         self.meter.joules()  # what was drawn before is not this chunk's
         began = time.perf_counter()
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
+        self.parts.done("compile")
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
-        if "first_step" in self.parts.seconds:
+        if self.parts.started:
             self.governor.report(steps, seconds, cap_w, self.meter.joules())
             progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
         else:  # with the time of compilation in it
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
+            self.programs.seal()
 
         self.spend(steps)
         progress.step += steps
@@ -250,6 +256,7 @@ class Job:
             "spacecraft": self.spacecraft.as_json(),
         }
         started = self.store.save(self.progress.step, self.state, meta, urgent)
+        self.programs.seal()
         # Also after a failure: it is tried again at the next interval, not at every chunk.
         self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
         return started and (not urgent or self.store.wait(None))

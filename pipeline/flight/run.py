@@ -7,13 +7,14 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import BadInput, Config
+from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
 from pipeline.flight.display import Display
-from pipeline.flight.ledger import Ledger, recall
+from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.parts import Parts
+from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     parts = Parts()
     directory = open_directory(config)
-    device = choose_device(config.train.device, config.model.attention, directory / "cache" / "xla")
+    cache = directory / "cache" / "xla"
+    device = choose_device(config.train.device, config.model.attention, cache)
     import jax
 
     from pipeline.checkpoint import Store
@@ -72,8 +74,9 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 
     with ExitStack() as stack:
         ledger_path = directory / LEDGER
-        known, last = recall(ledger_path, "cooldown", "resume", "sealed")
-        require_notice(config, known["sealed"]["seconds"] if "sealed" in known else None)
+        known = recall(ledger_path, "cooldown", "resume", "sealed")
+        last = known.last
+        require_notice(config, known.found["sealed"]["seconds"] if "sealed" in known.found else None)
         store = Store(
             directory / "checkpoints",
             directory / "quarantine",
@@ -84,12 +87,14 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
         stack.callback(ledger.close)
         stack.enter_context(store)
+        programs = Programs(cache)
 
         fresh_state = partial(init_state, config, corpus.vocab_size)
         restored = store.restore(jax.eval_shape(fresh_state))
-        progress = _progress(config, corpus, restored, known, last)
+        progress = _progress(config, corpus, restored, known)
         state = restored.state if restored else jax.jit(fresh_state)()
-        parts.done("restore")
+        read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
+        parts.done("restore", **read)
 
         flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
         mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
@@ -117,6 +122,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
         about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
+        about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged}
         ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
         display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 
@@ -141,6 +147,7 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             notices=notices,
             display=display,
             parts=parts,
+            programs=programs,
         )
         try:
             outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
@@ -163,8 +170,7 @@ def _progress(
     config: Config,
     corpus: "Corpus",
     restored: "Restored | None",
-    known: dict[str, dict[str, Any]],
-    last: dict[str, Any] | None,
+    known: Recalled,
 ) -> Progress:
     """Where the checkpoint left off, and the cooldown if it was decided after that checkpoint."""
     from pipeline.lm.schedule import NEVER, Cooldown
@@ -175,15 +181,21 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
-    decided = known.get("cooldown")
+    decided = known.found.get("cooldown")
+    if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
+        raise RunFailed(
+            f"{config.directory / LEDGER}: line {known.damaged['cooldown']} (cooldown) is damaged, and that decision "
+            "must not be taken a second time; mend it, or restore a copy of the ledger"
+        )
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
     elif restored and restored.meta["budget"] != config.budget.model_dump(mode="json"):
         progress.planned_steps = 0  # to be forecast anew
     # A launch that died before its first save had lost steps too, which only the ledger knows.
-    lost_before = known["resume"]["lost_steps"] if "resume" in known else 0
-    progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, (last["step"] if last else 0) - progress.step)
+    lost_before = known.found["resume"]["lost_steps"] if "resume" in known.found else 0
+    reached = known.last["step"] if known.last else 0
+    progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, reached - progress.step)
     return progress
 
 

@@ -1,0 +1,102 @@
+"""Radiation: bits flipped, pages zeroed, files truncated or gone, while a run is at rest and while it runs."""
+
+import shutil
+
+from pipeline.checkpoint import layout, verify
+from pipeline.drill.damage import IN_PLACE, Wound, files, wound
+from pipeline.drill.outages import linger, reach_training
+from pipeline.drill.run import Run
+from pipeline.flight.directory import LEDGER
+from pipeline.flight.ledger import parse
+
+LIVE_S = 1.0  # how long a run may go on after it was struck
+FAILED = 1  # exit code
+ALL_LOST = 0.15  # share of the outages in which every checkpoint is struck
+
+
+def bit_flip(run: Run) -> bool:
+    """Damage to a checkpoint, a SEAL or the ledger, and a kill. False if the run was done before it came."""
+    run.start()
+    if not (reach_training(run) and run.wait(lambda: run.newest is not None)):
+        return False
+    if run.dice.random() < 0.5:
+        if not run.kill("bit-flip"):
+            return False
+        strike(run)
+    else:
+        strike(run)
+        linger(run, LIVE_S)
+        if not run.kill("bit-flip"):
+            return True
+    if run.dice.random() < ALL_LOST:
+        lose_all(run)
+    return True
+
+
+def strike(run: Run) -> None:
+    """One to three wounds, each in a file of the newest checkpoint, in its SEAL, or in the ledger."""
+    for target in run.dice.choices(("checkpoint", "seal", "ledger"), (6, 2, 2), k=run.dice.randint(1, 3)):
+        if target == "ledger":
+            strike_ledger(run)
+        elif steps := layout.steps(run.directory / "checkpoints"):
+            strike_step(run, steps[-1], seal_only=target == "seal")
+
+
+def strike_step(run: Run, step: int, seal_only: bool = False) -> None:
+    directory = layout.path(run.directory / "checkpoints", step)
+    try:
+        candidates = [path for path in files(directory) if not seal_only or path.name == "SEAL"]
+        made = wound(run.dice.choice(candidates), run.dice) if candidates else None
+    except FileNotFoundError:  # thinned out by the run in this instant
+        return
+    if made:
+        judge(run, made, step, dict(verify(run.directory)).get(step))
+
+
+def strike_ledger(run: Run) -> None:
+    """Flips and zeros: a ledger cut short is what a power cut leaves, and that is another drill."""
+    path = run.directory / LEDGER
+    made = wound(path, run.dice, tuple(IN_PLACE))
+    whole = set(made.sealed.splitlines())
+    changed = [line for line in path.read_bytes()[: len(made.sealed)].splitlines() if line not in whole]
+    if changed and all(parse(line.decode(errors="replace"), strict=True) is None for line in changed):
+        judge(run, made, None, [f"{len(changed)} lines that no reader takes"])
+    else:
+        judge(run, made, None, [])
+
+
+def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> None:
+    """Counts a wound: detected if a check names it, harmless if it changed nothing or is gone unread."""
+    counted = run.tally.corruptions
+    counted.injected += 1
+    if named is None or (not named and made.harmless):
+        counted.harmless += 1
+        return
+    run.wounded(made, step)
+    if named:
+        counted.detected += 1
+    else:
+        run.tally.failures.append(f"{made.path}: {made.what}: nothing noticed it")
+
+
+def lose_all(run: Run) -> None:
+    """Damage to every checkpoint at once. The run must stop with an error, or go on from a second device, and never
+    start from step 0; then a good copy is put back, as the ground would."""
+    checkpoints, copy = run.directory / "checkpoints", run.setting.work / "copy"
+    shutil.copytree(checkpoints, copy)
+    steps, sealed = layout.steps(checkpoints), dict(run.sealed)
+    for step in steps:
+        strike_step(run, step)
+    launch = run.start()
+    launch.wait(lambda: launch.happened("launch") or launch.happened("resume"))
+    if not launch.happened("resume"):
+        if launch.happened("launch"):
+            run.tally.failures.append(f"{run.directory}: started from step 0 with every checkpoint damaged")
+            launch.kill()
+        elif launch.process.returncode != FAILED or "none can be restored" not in launch.said():
+            run.tally.failures.append(f"{run.directory}: every checkpoint damaged: said {launch.said()[-300:]!r}")
+        for step in steps:
+            shutil.rmtree(layout.path(checkpoints, step), ignore_errors=True)
+            shutil.copytree(layout.path(copy, step), layout.path(checkpoints, step))
+        run.put_back(sealed)
+    shutil.rmtree(copy)
