@@ -1,7 +1,5 @@
 """Radiation: bits flipped, pages zeroed, files truncated or gone, while a run is at rest and while it runs."""
 
-import shutil
-
 from pipeline.checkpoint import layout, verify
 from pipeline.drill.damage import IN_PLACE, Wound, files, wound
 from pipeline.drill.outages import linger, reach_training
@@ -10,40 +8,44 @@ from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
 
 LIVE_S = 1.0  # how long a run may go on after it was struck
-FAILED = 1  # exit code
 ALL_LOST = 0.15  # share of the outages in which every checkpoint is struck
 
 
 def bit_flip(run: Run) -> bool:
-    """Damage to a checkpoint, a SEAL or the ledger, and a kill. False if the run was done before it came."""
-    run.start()
+    """Damage to checkpoints, SEALs or the ledger, and a kill. False if the run was done before it came.
+
+    Where every checkpoint is struck the run must stop with an error, or go on from a second device, and never start
+    from step 0; then a good copy is put back, as the ground would.
+    """
     if not (reach_training(run) and run.wait(lambda: run.newest is not None)):
         return False
-    if run.dice.random() < 0.5:
-        if not run.kill("bit-flip"):
-            return False
-        strike(run)
-    else:
-        strike(run)
-        linger(run, LIVE_S)
-        if not run.kill("bit-flip"):
-            return True
-    if run.dice.random() < ALL_LOST:
-        lose_all(run)
+    at_rest = run.dice.random() < 0.5
+    if at_rest and not run.kill("bit-flip"):
+        return False
+    strike(run)
+    if not at_rest and not (linger(run, LIVE_S) and run.kill("bit-flip")):
+        run.stopped("bit-flip")  # it was done first, and has to be found whole again all the same
     return True
 
 
 def strike(run: Run) -> None:
-    """One to three wounds, each in a file of the newest checkpoint, in its SEAL, or in the ledger."""
+    """One to three wounds, each in a file of the newest checkpoint, in its SEAL, or in the ledger; or one in each
+    checkpoint."""
+    steps = layout.steps(run.directory / "checkpoints")
+    if run.dice.random() < ALL_LOST:
+        for step in steps:
+            strike_step(run, step)
+        return
     for target in run.dice.choices(("checkpoint", "seal", "ledger"), (6, 2, 2), k=run.dice.randint(1, 3)):
         if target == "ledger":
             strike_ledger(run)
-        elif steps := layout.steps(run.directory / "checkpoints"):
+        else:
             strike_step(run, steps[-1], seal_only=target == "seal")
 
 
 def strike_step(run: Run, step: int, seal_only: bool = False) -> None:
     directory = layout.path(run.directory / "checkpoints", step)
+    run.keep_copy(step)
     try:
         candidates = [path for path in files(directory) if not seal_only or path.name == "SEAL"]
         made = wound(run.dice.choice(candidates), run.dice) if candidates else None
@@ -77,26 +79,3 @@ def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> N
         counted.detected += 1
     else:
         run.tally.failures.append(f"{made.path}: {made.what}: nothing noticed it")
-
-
-def lose_all(run: Run) -> None:
-    """Damage to every checkpoint at once. The run must stop with an error, or go on from a second device, and never
-    start from step 0; then a good copy is put back, as the ground would."""
-    checkpoints, copy = run.directory / "checkpoints", run.setting.work / "copy"
-    shutil.copytree(checkpoints, copy)
-    steps, sealed = layout.steps(checkpoints), dict(run.sealed)
-    for step in steps:
-        strike_step(run, step)
-    launch = run.start()
-    launch.wait(lambda: launch.happened("launch") or launch.happened("resume"))
-    if not launch.happened("resume"):
-        if launch.happened("launch"):
-            run.tally.failures.append(f"{run.directory}: started from step 0 with every checkpoint damaged")
-            launch.kill()
-        elif launch.process.returncode != FAILED or "none can be restored" not in launch.said():
-            run.tally.failures.append(f"{run.directory}: every checkpoint damaged: said {launch.said()[-300:]!r}")
-        for step in steps:
-            shutil.rmtree(layout.path(checkpoints, step), ignore_errors=True)
-            shutil.copytree(layout.path(copy, step), layout.path(checkpoints, step))
-        run.put_back(sealed)
-    shutil.rmtree(copy)

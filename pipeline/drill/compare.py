@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.checkpoint import arrays, layout, restore, seal
 
-KEPT = ("step", "sequences", "cooldown", "validated_step")  # of the progress: counters, data position, schedule
+KEPT = ("step", "sequences", "cooldown")  # of the progress: counter, data position, schedule
 
 
 def final_state(run: Path) -> dict[str, Any]:

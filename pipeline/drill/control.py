@@ -122,11 +122,8 @@ def control(kind: str, faults: int, bench: Bench) -> Control:
     Raises:
         RunFailed: its program ends by itself.
     """
-    if kind == "brown-out":
-        kind_of_loss = "power-cut" if bench.disk else "kill"
-    else:
-        kind_of_loss = kind
-    arm, fault = FAULTS[kind_of_loss]
+    power = "power-cut" if bench.disk else "kill"  # what a brown-out does here
+    arm, fault = FAULTS[power if kind == "brown-out" else kind]
     return Control(kind, ARMS[arm], faults, sum(fault(bench, arm) for _ in range(faults)))
 
 

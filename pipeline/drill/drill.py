@@ -161,12 +161,12 @@ def _break(
     while tally.outages < wanted:
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk)
         with run.closing():
-            going_on = True
-            while going_on and tally.outages < wanted:
+            while not run.done and tally.outages < wanted:
                 fewest = min(drawn[name] for name in outages)
                 kind = setting.dice.choice([name for name in outages if drawn[name] == fewest])
                 drawn[kind] += 1
-                going_on = outages[kind](run)
+                if not outages[kind](run):
+                    break
                 watcher.show(
                     f"outage {tally.outages:,}/{wanted:,}  {kind} at step {run.step:,} of run {tally.runs + 1}  "
                     f"{tally.resumed:,} resumed  {tally.sealed_lost} sealed lost"

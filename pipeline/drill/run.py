@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import verify
+from pipeline.checkpoint import layout, verify
 from pipeline.config import Config, RunFailed
 from pipeline.drill.damage import Wound
 from pipeline.drill.disk import Disk
@@ -18,6 +18,9 @@ from pipeline.drill.launch import Launch
 from pipeline.drill.phase import phase
 from pipeline.drill.tally import Tally
 from pipeline.flight.directory import LEDGER
+
+# What a launch says when it stops for damage that it must not pass over.
+NONE_LEFT, DECISION = "none can be restored", "(cooldown) is damaged"
 
 
 @dataclass
@@ -69,12 +72,14 @@ class Run:
     def __init__(self, setting: Setting, at: Path, name: str, disk: Disk | None = None) -> None:
         self.setting, self.tally, self.dice = setting, setting.tally, setting.dice
         self.directory, self.corpus, self.disk = at / name, at / "corpus", disk
-        self.log = setting.work / f"{name}.log"
+        self.log, self._copies = setting.work / f"{name}.log", setting.work / f"{name}.copies"
         self.not_before_s = 0.0  # until when the satellite is known to have been dark [mission s]
         self.launch: Launch | None = None
+        self.done = False  # a launch has said so; the next one only looks
         self.sealed: dict[int, float] = {}  # steps reported sealed and not deleted; when their state was copied [wall]
         self._damaged: list[Damaged] = []
         self._pending: list[Strike] = []
+        self._ever_sealed = False
         self._compiled = False  # whether the programs of a launch are kept
         self._trained = self._warm = False  # this launch has taken a step; found the programs of another
         self._resumed_step, self._first_step_wall = 0, 0.0
@@ -130,7 +135,9 @@ class Run:
             raise RunFailed(f"{self.directory}: exit {self.launch.process.returncode}, said: {said[-1]}")
 
     def finish(self) -> None:
-        """Lets the run go to its end."""
+        """Lets the run go to its end, and over every outage."""
+        if self.done and not self._pending:
+            return
 
         def over() -> bool:
             self.phase()
@@ -167,6 +174,7 @@ class Run:
         if event.get("place"):
             return  # of the second device
         if name == "sealed":
+            self._ever_sealed = True
             self.sealed[event["checkpoint"]] = event["wall"] - event["seconds"]
             self._whole_again(event["checkpoint"])
         elif name == "deleted":
@@ -180,6 +188,7 @@ class Run:
         elif name == "first_step":
             self._first_step(event)
         elif name == "done":
+            self.done = True
             self._got_over()
 
     def _quarantined(self, step: int) -> None:
@@ -188,6 +197,8 @@ class Run:
 
     def _resumed(self, event: dict[str, Any]) -> None:
         self._resumed_step = event["step"]
+        if event["event"] == "launch" and self._ever_sealed:
+            self.tally.failures.append(f"{self.directory}: started from step 0, though steps had been sealed")
         if self.newest is not None and event["step"] < self.newest:
             self._lost(self.newest, f"a launch went on from step {event['step']}")
         if event["event"] == "resume" and any(d.step == event["step"] and not d.repaired for d in self._damaged):
@@ -282,28 +293,44 @@ class Run:
 
     # ---- damage ----
 
+    def keep_copy(self, step: int) -> None:
+        """Copies a sealed step to where no damage comes, as the ground might have one."""
+        with suppress(FileNotFoundError, shutil.Error):  # thinned out by the run in this instant
+            shutil.copytree(layout.path(self.directory / "checkpoints", step), self._copies / str(step))
+
     def wounded(self, made: Wound, step: int | None) -> None:
         """Takes note of damage to a file of a sealed step, or of none: nobody has to find it whole from now on."""
         self._damaged.append(Damaged(made, step, self.launch))
         if step is not None:
             self.sealed.pop(step, None)
 
-    def put_back(self, sealed: dict[int, float]) -> None:
-        """A good copy of these steps is in place again."""
-        self.sealed = dict(sealed)
-        self._damaged = [damaged for damaged in self._damaged if damaged.step not in sealed]
-
     def _mended(self) -> bool:
-        """Restores the ledger, as the operator would, if the launch stopped because a decision in it is damaged."""
+        """Whether the launch rightly stopped for damage that it cannot mend; what the ground would do then is done."""
+        assert self.launch is not None
+        said = self.launch.said()
+        if NONE_LEFT in said and not self.sealed:
+            return self._put_copies_back()
+        return DECISION in said and self._put_ledger_back()
+
+    def _put_copies_back(self) -> bool:
+        copies = layout.steps(self._copies)
+        for step in copies:
+            here = layout.path(self.directory / "checkpoints", step)
+            shutil.rmtree(here, ignore_errors=True)
+            shutil.copytree(self._copies / str(step), here)
+            self.sealed[step] = (here / "SEAL").stat().st_mtime
+        self._damaged = [damaged for damaged in self._damaged if damaged.step not in copies]
+        shutil.rmtree(self._copies, ignore_errors=True)
+        return bool(copies)
+
+    def _put_ledger_back(self) -> bool:
         ledger = self.directory / LEDGER
         struck = [damaged for damaged in self._damaged if damaged.wound.path == ledger]
-        if not struck or self.launch is None or "(cooldown) is damaged" not in self.launch.said():
-            return False
         for damaged in reversed(struck):
             with ledger.open("r+b") as file:
                 file.write(damaged.wound.sealed)
         self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
-        return True
+        return bool(struck)
 
     def _whole_again(self, step: int) -> None:
         for damaged in self._damaged:
@@ -316,6 +343,8 @@ class Run:
         found = [damaged for damaged in self._damaged if damaged.launch is not self.launch]
         self.tally.corruptions.repaired += sum(damaged.repaired for damaged in found)
         self._damaged = [damaged for damaged in self._damaged if damaged not in found]
+        for step in {damaged.step for damaged in found}:
+            shutil.rmtree(self._copies / str(step), ignore_errors=True)
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:

@@ -78,4 +78,7 @@ def _say(what: str, step: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    except Exception:
+        os._exit(1)  # threads of Orbax would keep a program alive that does nothing any more (measured, full disk)
