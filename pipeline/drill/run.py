@@ -118,6 +118,7 @@ class Run:
             if not self._mended():
                 self.require_done()
                 return False
+            self.tally.refused += 1
         return True
 
     def happened(self, event: str) -> bool:
@@ -295,8 +296,13 @@ class Run:
 
     def keep_copy(self, step: int) -> None:
         """Copies a sealed step to where no damage comes, as the ground might have one."""
-        with suppress(FileNotFoundError, shutil.Error):  # thinned out by the run in this instant
-            shutil.copytree(layout.path(self.directory / "checkpoints", step), self._copies / str(step))
+        here, copy = layout.path(self.directory / "checkpoints", step), self._copies / str(step)
+        if copy.exists():
+            return
+        try:
+            shutil.copytree(here, copy)
+        except (FileNotFoundError, shutil.Error):  # thinned out by the run in this instant
+            shutil.rmtree(copy, ignore_errors=True)
 
     def wounded(self, made: Wound, step: int | None) -> None:
         """Takes note of damage to a file of a sealed step, or of none: nobody has to find it whole from now on."""

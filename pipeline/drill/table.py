@@ -71,6 +71,7 @@ def rows(answer: dict[str, Any]) -> list[tuple[str, str]]:
     if damage["injected"]:
         what = ("detected", "repaired", "harmless")
         made.append(("corruptions", f"{damage['injected']:,}: " + ", ".join(f"{damage[w]:,} {w}" for w in what)))
+        made.append(("rightly refused to start", f"{answer['refused']:,}"))
     for arm in answer["control"]["arms"]:
         made.append((f"control, {arm['kind']}", f"{arm['arm']}: lost {arm['lost']} of {arm['faults']}"))
     return made

@@ -40,6 +40,7 @@ class Tally:
     lost_seconds: list[float] = field(default_factory=list)
     restart_s: list[float] = field(default_factory=list)  # from exec to the first step, compiled programs kept
     restart_parts: list[dict[str, float]] = field(default_factory=list)
+    refused: int = 0  # launches that rightly stopped, because all that they could go on from was damaged
     corruptions: Corruptions = field(default_factory=Corruptions)
     controls: list[Control] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ class Tally:
                 "arms": [vars(control) for control in self.controls],
             },
             "runs": self.runs,
+            "refused": self.refused,
             "kinds": dict(self.kinds),
             "phases": dict(self.phases),
             "restart_parts_s": {
