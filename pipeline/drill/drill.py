@@ -78,14 +78,14 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
         at = disk.at if disk else orders.work
         outages = _outages(orders.kind, setting, disk)
         bench = Bench(at / "control", disk, dice, environment, _size(reference / "checkpoints") // 2)
-        for kind in outages:
-            faults = min(10, max(3, orders.outages // 5))
-            watcher.show(f"control arm: {kind}, {faults} times")
-            tally.controls.append(control(kind, faults, bench))
+        watcher.show("the control arms")
+        tally.controls = control(outages, min(10, max(2, orders.outages // 5)), bench)
         try:
             _break(setting, at, disk, outages, orders.outages, reference, watcher)
         except RunFailed as failure:
             tally.failures.append(str(failure))
+        if disk and tally.failures:  # the disk goes, the evidence stays
+            shutil.copytree(disk.at, orders.work / "evidence", ignore=shutil.ignore_patterns("control*", "lost+found"))
     return tally
 
 
