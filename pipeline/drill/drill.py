@@ -17,7 +17,8 @@ from pipeline.drill.control import Bench, control
 from pipeline.drill.disk import Disk, NoDisk
 from pipeline.drill.disk_full import disk_full
 from pipeline.drill.outages import kill, power_cut
-from pipeline.drill.run import Run, Setting
+from pipeline.drill.run import Run
+from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor

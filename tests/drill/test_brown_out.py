@@ -9,7 +9,7 @@ from drilling import ROOT
 
 from pipeline.config import RunFailed, load
 from pipeline.drill.brown_out import REBOOT_S, RECHARGED, BrownOut
-from pipeline.drill.run import Setting, Undisturbed
+from pipeline.drill.setting import Setting, Undisturbed
 from pipeline.drill.tally import Tally
 from pipeline.orbit import environment
 from pipeline.plan import Mode

@@ -64,7 +64,8 @@ def test_nothing_stays_mounted_after_an_error(tmp_path: Path) -> None:
     assert list((tmp_path / "made").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_drill_that_is_interrupted_unmounts_its_disk_and_ends_its_runs(
     number: int, disk: Disk, tmp_path: Path
 ) -> None:
