@@ -37,7 +37,7 @@ class Disk:
         try:
             _run("mkfs.ext4", "-q", "-F", "-m", "0", self._image)
             self._mount()
-        except NoDisk:
+        except BaseException:  # Ctrl-C too
             self.close()
             raise
 

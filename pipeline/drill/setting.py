@@ -12,8 +12,9 @@ from pipeline.drill.tally import Tally
 
 @dataclass
 class Undisturbed:
-    """What the run told that nothing disturbed."""
+    """What the run told that nothing disturbed, and where it lies."""
 
+    directory: Path = Path()
     last_step: int | None = None
     charge: list[tuple[float, float]] = field(default_factory=list)  # (mission time [s], state of charge)
 
