@@ -43,10 +43,12 @@ class Store:
         deleted        step: thinned out after a newer one was sealed
         delete_failed  step, reason; the newer step is sealed all the same
         quarantined    step, reason, path
+        quarantine_emptied  steps: of so many, all but the reasons went, to make room for a save
         repaired       step, seconds: made whole again with the other device's copy
         repair_failed  step, reason
         restored       step, verify_s, load_s
-        mirror_opened  path, same_device: then it guards against damage, and not against the loss of the device
+        mirror_opened  path
+        mirror_shares_device  reason; once: it guards against damage, and not against the loss of the device
         mirror_failed  reason; once, until the device is usable again
         mirrored       step, seconds
         scrubbed       step, seconds: read again, and whole
@@ -99,7 +101,7 @@ class Store:
     def wants_save(self) -> bool:
         """The newest sealed step was lost to damage, and more work is at risk than was meant to be. Until the next save
         is tried, successful or not."""
-        return (self.newest_sealed or -1) < self._reached
+        return self._reached > max(self._sealed, default=-1)
 
     @property
     def time_to_seal_s(self) -> float | None:
@@ -307,11 +309,10 @@ class Store:
             ) from error
 
     def _shortage(self, size: int) -> str | None:
-        """Why a save of `size` [bytes] does not fit; None when it does. All but the newest checkpoints give way."""
-        if self._home.shortage(size, self._config.min_free_mb) is None:
-            return None
-        self._tell(self._home.thin_out(self._config.keep, 0.0, pressed=True))
-        return self._home.shortage(size, self._config.min_free_mb)
+        """Why a save of `size` [bytes] does not fit; None when it does."""
+        shortage, done = self._home.make_room(size, self._config.keep, self._config.min_free_mb)
+        self._tell(done)
+        return shortage
 
     def _charge(self, mission_s: float | None) -> dict[str, float]:
         """Charges a save to the write budget; what is left of it, to be saved too: a restart must not refill it."""
