@@ -2,8 +2,8 @@
 
 A token bucket: credit grows evenly through the day and every save is charged to it. The bucket holds a sixteenth of the
 day's budget (an orbit's share in low orbit), and fills at fifteen sixteenths of it a day, so that no span of 24 hours
-sees more than the budget of optional saves. A save that must be made is charged too, below zero if need be: the
-optional ones after it wait until the debt is paid.
+sees more than the budget of optional saves, as long as one fits in that sixteenth. A save that must be made is charged
+too, below zero if need be: the optional ones after it wait until the debt is paid.
 """
 
 from dataclasses import dataclass

@@ -131,7 +131,7 @@ class Keeper:
     # ---- in a thread of its own ----
 
     def _copy(self, step: int) -> list[Event]:
-        begun_s = time.perf_counter()
+        begun_s, made = time.perf_counter(), list[Event]()
         try:
             mirror = self._opened()
             assert mirror
@@ -140,7 +140,9 @@ class Keeper:
                     return []  # thinned out meanwhile: a newer one will be copied
                 if step not in mirror.steps():
                     size = seal.read(self._home.path(step), step).size
-                    self._make_room(mirror, size)
+                    shortage, made = mirror.make_room(size, self._config.keep, self._config.min_free_mb)
+                    if shortage:
+                        raise Lost(shortage)
                     mend.rebuild(step, [self._home.path(step)], mirror.directory, self._check)
         except Stopped:
             return []
@@ -151,13 +153,7 @@ class Keeper:
         self._said_lost = False
         seconds = time.perf_counter() - begun_s
         thinned = mirror.thin_out(self._config.keep, self._config.keep_orbits_s)
-        return [("mirrored", {"step": step, "seconds": seconds}), *thinned]
-
-    def _make_room(self, mirror: Place, size: int) -> None:
-        if mirror.shortage(size, self._config.min_free_mb):
-            mirror.thin_out(self._config.keep, 0.0, pressed=True)
-            if shortage := mirror.shortage(size, self._config.min_free_mb):
-                raise Lost(shortage)
+        return [("mirrored", {"step": step, "seconds": seconds}), *made, *thinned]
 
     def _scrub(self) -> list[Event]:
         """Reads the copy of a step that was not read for longest, the newest step first."""
@@ -198,8 +194,11 @@ class Keeper:
             except BlockingIOError as error:
                 raise Lost(f"checkpoint.mirror_dir: another process mirrors in {self._mirror.directory}") from error
             self._is_open = True
-            same = os.stat(self._mirror.directory).st_dev == os.stat(self._home.directory).st_dev
-            self._opening = [("mirror_opened", {"path": str(self._mirror.directory), "same_device": same})]
+            where = self._mirror.directory
+            self._opening = [("mirror_opened", {"path": str(where)})]
+            if os.stat(where).st_dev == os.stat(self._home.directory).st_dev:
+                reason = f"{where} is on the run's own device: it guards against damage, not against the device's loss"
+                self._opening.append(("mirror_shares_device", {"reason": reason}))
         return self._mirror
 
     def _lost(self, error: Exception) -> list[Event]:

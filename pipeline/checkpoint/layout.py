@@ -25,6 +25,7 @@ _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 _LEFTOVER = re.compile(r"(0|[1-9][0-9]{0,17})\.(saving|mending|deleted)(\..*)?")
 LOCK = ".lock"
 _MARK = ".sealed_once"
+REASON = "REASON"  # why a step was quarantined
 
 
 def steps(directory: Path) -> list[int]:
@@ -88,5 +89,17 @@ def to_quarantine(directory: Path, quarantine: Path, step: int, reasons: Iterabl
         count += 1
         target = quarantine / f"{step}.{count}"
     durable.rename(path(directory, step), target)
-    (target / "REASON").write_text("".join(f"{reason}\n" for reason in reasons))
+    with contextlib.suppress(OSError):  # on a full disk the move is what counts
+        (target / REASON).write_text("".join(f"{reason}\n" for reason in reasons))
     return target
+
+
+def empty(quarantine: Path) -> int:
+    """Removes the files of all quarantined steps but the REASON of each; how many steps there were."""
+    count = 0
+    for step in [entry for entry in quarantine.iterdir() if entry.is_dir()]:
+        inside = [entry for entry in step.iterdir() if entry.name != REASON]
+        for entry in inside:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        count += bool(inside)
+    return count

@@ -5,7 +5,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,9 +40,13 @@ class Place:
             BlockingIOError: another process writes here.
             OSError: it cannot be written.
         """
+        run = self.directory.parent
+        is_new = not run.exists()
         for made in (self.directory, self.quarantine):
             made.mkdir(parents=True, exist_ok=True)
-            durable.fsync(made.parent)
+        durable.fsync(run)
+        if is_new:
+            durable.fsync(run.parent)
         lock = (self.directory / layout.LOCK).open("ab")  # a record lock: forked data workers do not inherit it
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +142,21 @@ class Place:
                 return [*done, self.event("delete_failed", step=step, reason=str(error))]
             done.append(self.event("deleted", step=step))
         return done
+
+    def make_room(self, size: int, newest: int, min_free_mb: float) -> tuple[str | None, list[Event]]:
+        """Room for `size` [bytes] more: if need be, what was quarantined for study goes, then all steps but the newest.
+
+        Returns:
+            Why there is no room even so, or None; and what was done.
+        """
+        done: list[Event] = []
+        if self.shortage(size, min_free_mb):
+            with suppress(OSError):
+                if count := layout.empty(self.quarantine):
+                    done.append(self.event("quarantine_emptied", steps=count))
+        if self.shortage(size, min_free_mb):
+            done += self.thin_out(newest, 0.0, pressed=True)
+        return self.shortage(size, min_free_mb), done
 
     def event(self, name: str, **fields: Any) -> Event:
         return name, fields | ({} if self.name == "run" else {"place": self.name})

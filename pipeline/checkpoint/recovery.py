@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from pipeline.checkpoint import restore
 from pipeline.checkpoint.keeper import Keeper
 from pipeline.checkpoint.place import Event, Place
 from pipeline.checkpoint.restore import Damage, Restored
 from pipeline.config import RunFailed
 
+Load = Callable[[Path, int], Restored]  # `restore.load` of a step in a directory
 Tell = Callable[[Iterable[Event]], None]
 
 
-def recover(home: Place, mirror: Place | None, keeper: Keeper, like: Any, tell: Tell) -> tuple[Restored, Place] | None:
+def recover(home: Place, mirror: Place | None, keeper: Keeper, load: Load, tell: Tell) -> tuple[Restored, Place] | None:
     """The newest step that is whole anywhere, and where it was read; None if no step was ever sealed.
 
     Raises:
@@ -22,7 +21,7 @@ def recover(home: Place, mirror: Place | None, keeper: Keeper, like: Any, tell: 
     """
     copied = mirror.steps() if mirror else []
     for step in sorted({*home.steps(), *copied}, reverse=True):
-        if found := _one(home, mirror if step in copied else None, keeper, step, like, tell):
+        if found := _one(home, mirror if step in copied else None, keeper, step, load, tell):
             restored, place = found
             tell([place.event("restored", step=step, verify_s=restored.verify_s, load_s=restored.load_s)])
             return found
@@ -35,13 +34,13 @@ def recover(home: Place, mirror: Place | None, keeper: Keeper, like: Any, tell: 
 
 
 def _one(
-    home: Place, mirror: Place | None, keeper: Keeper, step: int, like: Any, tell: Tell
+    home: Place, mirror: Place | None, keeper: Keeper, step: int, load: Load, tell: Tell
 ) -> tuple[Restored, Place] | None:
     """One step: as it is, else repaired, else as the second device has it; None when it is whole nowhere."""
     damaged: list[Path] = []
     if home.path(step).exists():
         try:
-            return restore.load(home.directory, step, like), home
+            return load(home.directory, step), home
         except Damage as damage:
             damaged.append(_set_aside(home, step, damage, tell))
     if mirror is None:
@@ -49,12 +48,12 @@ def _one(
     tell(keeper.repair(home, step, damaged))
     if home.path(step).exists():
         try:
-            return restore.load(home.directory, step, like), home
+            return load(home.directory, step), home
         except Damage as damage:  # sealed with wrong content, and copied
             _set_aside(home, step, damage, tell)
             return None
     try:
-        return restore.load(mirror.directory, step, like), mirror
+        return load(mirror.directory, step), mirror
     except (Damage, RunFailed) as error:
         tell([("mirror_failed", {"reason": f"step {step}: {error}"})])
         return None

@@ -26,7 +26,7 @@ NAME = "SEAL"
 _FORMAT = 1
 _LARGEST = 64 << 20  # bytes; a SEAL of 1,000 arrays takes 0.1 MB
 _BLOCK = 4 << 20
-DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+_DAMAGE = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
 
 class Damaged(Exception):
@@ -84,7 +84,7 @@ def read(directory: Path, step: int) -> Seal:
         with _open(directory / NAME) as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        if error.errno not in DAMAGE:
+        if error.errno not in _DAMAGE:
             raise
         raise Damaged(f"{NAME}: {'missing' if error.errno == errno.ENOENT else error.strerror}") from error
     body, _, tail = data.partition(b"\n")
@@ -116,7 +116,7 @@ def problems(directory: Path, seal: Seal, *, cold: bool = False) -> list[str]:
         try:
             size, digest = _digest(directory / name, cold=cold)
         except OSError as error:
-            if error.errno not in DAMAGE:
+            if error.errno not in _DAMAGE:
                 raise
             found.append(f"{name}: {error.strerror}")
             continue

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from pipeline.checkpoint.endurance import Allowance
 from pipeline.checkpoint.keeper import Keeper
 from pipeline.checkpoint.place import TAG, Event, Place
 from pipeline.checkpoint.recovery import recover
-from pipeline.checkpoint.restore import Restored
+from pipeline.checkpoint.restore import Check, Restored
 from pipeline.checkpoint.retention import UNTAGGED, Tag
 from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
@@ -42,10 +43,12 @@ class Store:
         deleted        step: thinned out after a newer one was sealed
         delete_failed  step, reason; the newer step is sealed all the same
         quarantined    step, reason, path
+        quarantine_emptied  steps: of so many, all but the reasons went, to make room for a save
         repaired       step, seconds: made whole again with the other device's copy
         repair_failed  step, reason
         restored       step, verify_s, load_s
-        mirror_opened  path, same_device: then it guards against damage, and not against the loss of the device
+        mirror_opened  path
+        mirror_shares_device  reason; once: it guards against damage, and not against the loss of the device
         mirror_failed  reason; once, until the device is usable again
         mirrored       step, seconds
         scrubbed       step, seconds: read again, and whole
@@ -98,7 +101,7 @@ class Store:
     def wants_save(self) -> bool:
         """The newest sealed step was lost to damage, and more work is at risk than was meant to be. Until the next save
         is tried, successful or not."""
-        return (self.newest_sealed or -1) < self._reached
+        return self._reached > max(self._sealed, default=-1)
 
     @property
     def time_to_seal_s(self) -> float | None:
@@ -115,12 +118,13 @@ class Store:
 
     # ---- restore ----
 
-    def restore(self, like: Any) -> Restored | None:
+    def restore(self, like: Any, check: Check | None = None) -> Restored | None:
         """The newest sealed step that is whole, on either device; damaged ones are moved to quarantine on the way, and
         made anew from the other device where it has them.
 
         Args:
             like: pytree of `jax.ShapeDtypeStruct`.
+            check: what is wrong with a step that is whole, once it is on the device: then it is damaged too.
 
         Returns:
             None only if no step was ever sealed here. A save that a kill cut short was never sealed: a run whose
@@ -136,7 +140,8 @@ class Store:
         mirror, events = self._keeper.second()
         self._tell(events)
         copied = mirror.steps() if mirror else []
-        found = recover(self._home, mirror, self._keeper, like, self._tell)
+        load = partial(restore.load, like=like, check=check)
+        found = recover(self._home, mirror, self._keeper, load, self._tell)
         if found is None:
             return None
         restored, place = found
@@ -304,11 +309,10 @@ class Store:
             ) from error
 
     def _shortage(self, size: int) -> str | None:
-        """Why a save of `size` [bytes] does not fit; None when it does. All but the newest checkpoints give way."""
-        if self._home.shortage(size, self._config.min_free_mb) is None:
-            return None
-        self._tell(self._home.thin_out(self._config.keep, 0.0, pressed=True))
-        return self._home.shortage(size, self._config.min_free_mb)
+        """Why a save of `size` [bytes] does not fit; None when it does."""
+        shortage, done = self._home.make_room(size, self._config.keep, self._config.min_free_mb)
+        self._tell(done)
+        return shortage
 
     def _charge(self, mission_s: float | None) -> dict[str, float]:
         """Charges a save to the write budget; what is left of it, to be saved too: a restart must not refill it."""

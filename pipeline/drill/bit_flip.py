@@ -44,8 +44,11 @@ def strike(run: Run) -> None:
 
 
 def strike_step(run: Run, step: int, seal_only: bool = False) -> None:
+    """One wound; none in a step that an earlier outage left damaged, of which there is no good copy."""
     directory = layout.path(run.directory / "checkpoints", step)
-    run.keep_copy(step)
+    whole = not dict(verify(run.directory)).get(step, ["gone"])
+    if not (run.wounds.has_copy(step) or (whole and run.wounds.keep_copy(step))):
+        return
     try:
         candidates = [path for path in files(directory) if not seal_only or path.name == "SEAL"]
         made = wound(run.dice.choice(candidates), run.dice) if candidates else None

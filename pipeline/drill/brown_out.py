@@ -8,7 +8,8 @@ battery hardest is not.
 import numpy as np
 
 from pipeline.config import RunFailed
-from pipeline.drill.run import Run, Setting
+from pipeline.drill.run import Run
+from pipeline.drill.setting import Setting
 from pipeline.orbit import environment
 from pipeline.plan import Mode, Scenario, scenario
 from pipeline.power import Simulator, State, fresh

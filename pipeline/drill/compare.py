@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import arrays, layout, restore, seal
+from pipeline.config import RunFailed
 
 KEPT = ("step", "sequences", "cooldown")  # of the progress: counter, data position, schedule
 
@@ -13,15 +14,15 @@ def final_state(run: Path) -> dict[str, Any]:
     """Every array of the newest sealed step as (dtype, shape, hash), and what its progress says of data and schedule.
 
     Raises:
-        ValueError: there is none, or it is not whole.
+        RunFailed: there is none, or it is not whole.
     """
     steps = layout.steps(run / "checkpoints")
     if not steps:
-        raise ValueError(f"{run}: nothing is sealed")
+        raise RunFailed(f"{run}: nothing is sealed")
     here = layout.path(run / "checkpoints", steps[-1])
     sealed, problems = seal.inspect(here, steps[-1])
     if sealed is None or problems:
-        raise ValueError(f"{here}: {problems[0]}")
+        raise RunFailed(f"{here}: {problems[0]}")
     found = arrays.fingerprints(arrays.read(here, sealed.leaves))
     progress = json.loads((here / restore.META).read_bytes())["progress"]
     return {name: progress[name] for name in KEPT} | found

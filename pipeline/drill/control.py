@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +51,16 @@ class Bench:
         finally:
             started.kill()
             shutil.rmtree(self.at, ignore_errors=True)
+
+    def saved(self, arm: str) -> tuple[int, Path]:
+        """A step that is saved, and the directory that holds it, which is made once."""
+        directory = self.at.with_name(f"{self.at.name}-{arm}")
+        if not directory.exists():
+            with self.saver(arm) as program:
+                program.until("sealed", 1)
+                program.kill()
+                shutil.copytree(self.at, directory)
+        return max(int(path.name) for path in directory.iterdir() if path.name.isdigit()), directory
 
     def holds(self, arm: str, step: int) -> bool:
         """Whether that step, or a later one, can be restored to the bit."""
@@ -116,15 +126,22 @@ class Saver:
         self._over = True
 
 
-def control(kind: str, faults: int, bench: Bench) -> Control:
-    """The control arm of a kind of outage; what it lost of the steps that it had acknowledged.
+def control(kinds: Iterable[str], faults: int, bench: Bench) -> list[Control]:
+    """The control arms of kinds of outages, and what each lost of the steps that it had acknowledged.
 
     Raises:
-        RunFailed: its program ends by itself.
+        RunFailed: a program ends by itself.
     """
     power = "power-cut" if bench.disk else "kill"  # what a brown-out does here
-    arm, fault = FAULTS[power if kind == "brown-out" else kind]
-    return Control(kind, ARMS[arm], faults, sum(fault(bench, arm) for _ in range(faults)))
+    names: dict[str, list[str]] = {}
+    for kind in kinds:
+        names.setdefault(power if kind == "brown-out" else kind, []).append(kind)
+    found = []
+    for name, stands_for in names.items():
+        arm, fault = FAULTS[name]
+        lost = sum(fault(bench, arm) for _ in range(faults))
+        found.append(Control(", ".join(stands_for), ARMS[arm], faults, lost))
+    return found
 
 
 def _killed(bench: Bench, arm: str) -> bool:
@@ -152,14 +169,14 @@ def _cut(bench: Bench, arm: str) -> bool:
 
 def _flipped(bench: Bench, arm: str) -> bool:
     """Whether a flipped bit is restored as if it had always been so."""
-    with bench.saver(arm) as program:
-        program.until("sealed", 1)
-        program.kill()
-        step = max(int(path.name) for path in bench.at.iterdir() if path.name.isdigit())
-        candidates = files(bench.at / str(step))
-        sizes = [path.stat().st_size for path in candidates]
-        made = wound(bench.dice.choices(candidates, sizes)[0], bench.dice, ("one bit",))
-        return not made.harmless and bench.restores(arm) and not bench.holds(arm, step)
+    step, directory = bench.saved(arm)
+    shutil.copytree(directory, bench.at)
+    candidates = files(bench.at / str(step))
+    sizes = [path.stat().st_size for path in candidates]
+    made = wound(bench.dice.choices(candidates, sizes)[0], bench.dice, ("one bit",))
+    taken = not made.harmless and bench.restores(arm) and not bench.holds(arm, step)
+    shutil.rmtree(bench.at)
+    return taken
 
 
 def _full(bench: Bench, arm: str) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.checkpoint import durable
+
 EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 BUSY_S = 10.0  # a killed process may still be letting go
 
@@ -35,7 +37,7 @@ class Disk:
         try:
             _run("mkfs.ext4", "-q", "-F", "-m", "0", self._image)
             self._mount()
-        except NoDisk:
+        except BaseException:  # Ctrl-C too
             self.close()
             raise
 
@@ -62,6 +64,7 @@ class Disk:
             yield
         finally:
             filler.unlink(missing_ok=True)
+            durable.fsync(self.at)  # or a cut soon afterwards would bring it back (seen)
 
     def close(self) -> None:
         if self._mounted:

@@ -17,7 +17,8 @@ from pipeline.drill.control import Bench, control
 from pipeline.drill.disk import Disk, NoDisk
 from pipeline.drill.disk_full import disk_full
 from pipeline.drill.outages import kill, power_cut
-from pipeline.drill.run import Run, Setting
+from pipeline.drill.run import Run
+from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor
@@ -72,20 +73,23 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
         watcher.say(f"a satellite that was dark has less of its budget left: drilled with {' '.join(counted)}")
     tally, dice = Tally(), random.Random(orders.seed)
     setting = Setting(orders.config, [*orders.arguments, *counted], environment, orders.work, tally, dice)
-    reference = _fly_undisturbed(setting, watcher)
+    watcher.show("the run that nothing disturbs")
+    _fly_undisturbed(setting)
     with ExitStack() as stack:
-        disk = stack.enter_context(Disk(orders.work, _disk_mb(orders.config, reference))) if has_disk else None
-        at = disk.at if disk else orders.work
+        disk = stack.enter_context(Disk(orders.work, _disk_mb(setting))) if has_disk else None
         outages = _outages(orders.kind, setting, disk)
-        bench = Bench(at / "control", disk, dice, environment, _size(reference / "checkpoints") // 2)
-        for kind in outages:
-            faults = min(10, max(3, orders.outages // 5))
-            watcher.show(f"control arm: {kind}, {faults} times")
-            tally.controls.append(control(kind, faults, bench))
+        at = disk.at if disk else orders.work
+        bench = Bench(
+            at / "control", disk, dice, environment, _size(setting.undisturbed.directory / "checkpoints") // 2
+        )
+        watcher.show("the control arms")
+        tally.controls = control(outages, min(10, max(2, orders.outages // 5)), bench)
         try:
-            _break(setting, at, disk, outages, orders.outages, reference, watcher)
+            _break(setting, disk, outages, orders.outages, watcher)
         except RunFailed as failure:
             tally.failures.append(str(failure))
+        if disk and tally.failures:  # the disk goes, the evidence stays
+            shutil.copytree(disk.at, orders.work / "evidence", ignore=shutil.ignore_patterns("control*", "lost+found"))
     return tally
 
 
@@ -119,15 +123,13 @@ def _can_have_disk(orders: Orders, watcher: Watcher) -> bool:
     return True
 
 
-def _fly_undisturbed(setting: Setting, watcher: Watcher) -> Path:
-    """The directory of the run that nothing disturbs; what it told is put into the setting."""
-    watcher.show("the run that nothing disturbs")
-    run = Run(setting, setting.work, "undisturbed")
+def _fly_undisturbed(setting: Setting) -> None:
+    """Flies the run that nothing disturbs, and puts what it told into the setting."""
+    run, told = Run(setting, setting.work, "undisturbed"), setting.undisturbed
     with run.closing():
         run.finish()
-    setting.undisturbed.last_step = run.step
-    setting.undisturbed.charge = [(event["mission_s"], event["charge"]) for event in run.events if "charge" in event]
-    return run.directory
+    told.directory, told.last_step = run.directory, run.step
+    told.charge = [(event["mission_s"], event["charge"]) for event in run.events if "charge" in event]
 
 
 def _outages(kind: str, setting: Setting, disk: Disk | None) -> dict[str, Outage]:
@@ -142,15 +144,7 @@ def _outages(kind: str, setting: Setting, disk: Disk | None) -> dict[str, Outage
     return {name: make() for name, make in every.items() if kind in (name, "mixed")}
 
 
-def _break(
-    setting: Setting,
-    at: Path,
-    disk: Disk | None,
-    outages: Mapping[str, Outage],
-    wanted: int,
-    reference: Path,
-    watcher: Watcher,
-) -> None:
+def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], wanted: int, watcher: Watcher) -> None:
     """Run after run, each to its end, until the outages are used up.
 
     Raises:
@@ -158,6 +152,7 @@ def _break(
     """
     tally, idle = setting.tally, 0
     drawn: Counter[str] = Counter()
+    at = disk.at if disk else setting.work
     while tally.outages < wanted:
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk)
         with run.closing():
@@ -173,7 +168,7 @@ def _break(
                 )
             run.finish()
         tally.runs += 1
-        if changed := differences(run.directory, reference):
+        if changed := differences(run.directory, setting.undisturbed.directory):
             tally.failures.append(f"{run.directory}: not the bits of the undisturbed run: {', '.join(changed[:5])}")
         else:
             tally.identical += 1
@@ -183,8 +178,8 @@ def _break(
             raise RunFailed(f"{IDLE_RUNS} runs on end were done before an outage came; give them more steps")
 
 
-def _disk_mb(config: Config, reference: Path) -> int:
-    return int(ROOM_MB + config.checkpoint.min_free_mb + 4 * _size(reference.parent) / 1e6)
+def _disk_mb(setting: Setting) -> int:
+    return int(ROOM_MB + setting.config.checkpoint.min_free_mb + 4 * _size(setting.work) / 1e6)
 
 
 def _size(directory: Path) -> int:

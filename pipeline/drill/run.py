@@ -1,49 +1,22 @@
 """One run under the drill: started, broken, started again; what it reported, and whether that was there afterwards."""
 
-import random
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import layout, verify
-from pipeline.config import Config, RunFailed
+from pipeline.checkpoint import verify
+from pipeline.config import RunFailed
 from pipeline.drill.damage import Wound
 from pipeline.drill.disk import Disk
 from pipeline.drill.launch import Launch
 from pipeline.drill.phase import phase
-from pipeline.drill.tally import Tally
+from pipeline.drill.setting import Setting
+from pipeline.drill.wounds import Wounds
 from pipeline.flight.directory import LEDGER
-
-# What a launch says when it stops for damage that it must not pass over.
-NONE_LEFT, DECISION = "none can be restored", "(cooldown) is damaged"
-
-
-@dataclass
-class Undisturbed:
-    """What the run told that nothing disturbed."""
-
-    last_step: int | None = None
-    charge: list[tuple[float, float]] = field(default_factory=list)  # (mission time [s], state of charge)
-
-
-@dataclass
-class Setting:
-    """What all runs of a drill share."""
-
-    config: Config
-    arguments: Sequence[str]  # of `train.py run`, but for the places
-    environment: Mapping[str, str]
-    work: Path  # logs, and what must outlive a disk
-    tally: Tally
-    dice: random.Random
-    lengths_s: dict[str, float] = field(default_factory=dict)  # of phases, as last seen
-    aimed: Counter[str] = field(default_factory=Counter)  # outages aimed at each phase
-    undisturbed: Undisturbed = field(default_factory=Undisturbed)
 
 
 @dataclass(frozen=True)
@@ -56,28 +29,19 @@ class Strike:
     first_step_wall: float
 
 
-@dataclass
-class Damaged:
-    """A wound to a file of a sealed step (None: of none), inflicted while `launch` was the newest."""
-
-    wound: Wound
-    step: int | None
-    launch: Launch | None
-    repaired: bool = False
-
-
 class Run:
     """`at` is the directory in which it lives; `disk`, if that is one that can be cut off."""
 
     def __init__(self, setting: Setting, at: Path, name: str, disk: Disk | None = None) -> None:
         self.setting, self.tally, self.dice = setting, setting.tally, setting.dice
         self.directory, self.corpus, self.disk = at / name, at / "corpus", disk
-        self.log, self._copies = setting.work / f"{name}.log", setting.work / f"{name}.copies"
+        self.log = setting.work / f"{name}.log"
+        self.wounds = Wounds(self.directory, setting.work / f"{name}.copies")
         self.not_before_s = 0.0  # until when the satellite is known to have been dark [mission s]
         self.launch: Launch | None = None
         self.done = False  # a launch has said so; the next one only looks
         self.sealed: dict[int, float] = {}  # steps reported sealed and not deleted; when their state was copied [wall]
-        self._damaged: list[Damaged] = []
+        self._launches = 0
         self._pending: list[Strike] = []
         self._ever_sealed = False
         self._compiled = False  # whether the programs of a launch are kept
@@ -96,6 +60,7 @@ class Run:
         dark = ["--mission.not_before_s", self.not_before_s] if self.not_before_s else []
         arguments = [*self.setting.arguments, *map(str, (*places, *dark))]
         self._warm = self._compiled
+        self._launches += 1
         self.launch = Launch(arguments, self.directory / LEDGER, self.log, self.setting.environment, self._note)
         return self.launch
 
@@ -118,7 +83,6 @@ class Run:
             if not self._mended():
                 self.require_done()
                 return False
-            self.tally.refused += 1
         return True
 
     def happened(self, event: str) -> bool:
@@ -177,13 +141,13 @@ class Run:
         if name == "sealed":
             self._ever_sealed = True
             self.sealed[event["checkpoint"]] = event["wall"] - event["seconds"]
-            self._whole_again(event["checkpoint"])
+            self.wounds.whole_again(event["checkpoint"])
         elif name == "deleted":
             self.sealed.pop(event["checkpoint"], None)
         elif name == "quarantined":
             self._quarantined(event["checkpoint"])
         elif name == "repaired":
-            self._whole_again(event["checkpoint"])
+            self.wounds.whole_again(event["checkpoint"])
         elif name in ("launch", "resume"):
             self._resumed(event)
         elif name == "first_step":
@@ -202,7 +166,7 @@ class Run:
             self.tally.failures.append(f"{self.directory}: started from step 0, though steps had been sealed")
         if self.newest is not None and event["step"] < self.newest:
             self._lost(self.newest, f"a launch went on from step {event['step']}")
-        if event["event"] == "resume" and any(d.step == event["step"] and not d.repaired for d in self._damaged):
+        if event["event"] == "resume" and self.wounds.open(event["step"]):
             self.tally.failures.append(f"{self.directory}: resumed from step {event['step']}, which was damaged")
         if event["mission_s"] < self.not_before_s:
             self.tally.failures.append(f"{self.directory}: mission time did not go on while the satellite was dark")
@@ -294,63 +258,25 @@ class Run:
 
     # ---- damage ----
 
-    def keep_copy(self, step: int) -> None:
-        """Copies a sealed step to where no damage comes, as the ground might have one."""
-        here, copy = layout.path(self.directory / "checkpoints", step), self._copies / str(step)
-        if copy.exists():
-            return
-        try:
-            shutil.copytree(here, copy)
-        except (FileNotFoundError, shutil.Error):  # thinned out by the run in this instant
-            shutil.rmtree(copy, ignore_errors=True)
-
     def wounded(self, made: Wound, step: int | None) -> None:
         """Takes note of damage to a file of a sealed step, or of none: nobody has to find it whole from now on."""
-        self._damaged.append(Damaged(made, step, self.launch))
+        self.wounds.add(made, step, self._launches)
         if step is not None:
             self.sealed.pop(step, None)
 
     def _mended(self) -> bool:
-        """Whether the launch rightly stopped for damage that it cannot mend; what the ground would do then is done."""
+        """Whether the launch rightly stopped for damage, and the ground has put that right."""
         assert self.launch is not None
-        said = self.launch.said()
-        if NONE_LEFT in said and not self.sealed:
-            return self._put_copies_back()
-        return DECISION in said and self._put_ledger_back()
-
-    def _put_copies_back(self) -> bool:
-        copies = layout.steps(self._copies)
-        for step in copies:
-            here = layout.path(self.directory / "checkpoints", step)
-            shutil.rmtree(here, ignore_errors=True)
-            shutil.copytree(self._copies / str(step), here)
-            self.sealed[step] = (here / "SEAL").stat().st_mtime
-        self._damaged = [damaged for damaged in self._damaged if damaged.step not in copies]
-        shutil.rmtree(self._copies, ignore_errors=True)
-        return bool(copies)
-
-    def _put_ledger_back(self) -> bool:
-        ledger = self.directory / LEDGER
-        struck = [damaged for damaged in self._damaged if damaged.wound.path == ledger]
-        for damaged in reversed(struck):
-            with ledger.open("r+b") as file:
-                file.write(damaged.wound.sealed)
-        self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
-        return bool(struck)
-
-    def _whole_again(self, step: int) -> None:
-        for damaged in self._damaged:
-            damaged.repaired |= damaged.step == step
+        put_back = self.wounds.mend(self.launch.said(), nothing_left=not self.sealed)
+        if put_back is None:
+            return False
+        self.sealed |= {step: self._copied_wall(step) for step in put_back}
+        self.tally.refused += 1
+        return True
 
     def _judge(self) -> None:
-        """Counts what was repaired, of the damage that this launch found: it has lived its life."""
-        if not self._trained:
-            return
-        found = [damaged for damaged in self._damaged if damaged.launch is not self.launch]
-        self.tally.corruptions.repaired += sum(damaged.repaired for damaged in found)
-        self._damaged = [damaged for damaged in self._damaged if damaged not in found]
-        for step in {damaged.step for damaged in found}:
-            shutil.rmtree(self._copies / str(step), ignore_errors=True)
+        if self._trained:
+            self.tally.corruptions.repaired += self.wounds.judge(self._launches)
 
     @contextmanager
     def closing(self) -> Iterator["Run"]:

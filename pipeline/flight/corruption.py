@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from pipeline.checkpoint import arrays
+from pipeline.checkpoint import Restored, arrays
 from pipeline.config.learning import Train
 from pipeline.corpus.batches import Batches
 from pipeline.flight.progress import Progress
@@ -30,6 +30,7 @@ from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import Metrics, TrainChunk, TrainState
 
 SPARES = 2  # a fault in the last step before one of them shows only after it: the other is older
+APART = 3  # steps between them, at least; so many, that chunks of one step are not copied one by one
 
 _copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -73,6 +74,7 @@ class Guard:
         """`capacity`: steps that `train_chunk` has been compiled for."""
         self._config, self._every = config, config.replay_every
         self._batches, self._train_chunk, self._capacity = batches, train_chunk, capacity
+        self._apart = max(capacity, APART)
         self.forget()
 
     def forget(self) -> None:
@@ -120,7 +122,7 @@ class Guard:
         if self._every is None:
             return
         age = progress.step - self._spares[-1].step if self._spares else NEVER
-        if age >= self._config.chunk_steps or (self._its_turn(progress.step + 1) and age > 0):
+        if age >= self._apart or (self._its_turn(progress.step + 1) and age > 0):
             if len(self._spares) == SPARES:
                 self._spares.popleft()  # before the copy: there is memory for so many
             self._spares.append(Spare(progress.step, progress.sequences, _copy(state)))
@@ -139,12 +141,12 @@ class Guard:
             self.rest(state, progress.step)
         if self._every is None:
             return None
-        # The longest that a replay takes. How long one is depends on when the process was started, and what is charged
-        # must not: it moves mission time. What stands out again so soon is the same spike.
-        longest = SPARES * self._config.chunk_steps
-        new = progress.spiked_step is None or progress.step - progress.spiked_step >= longest
+        # As long as a replay usually is. How long this one is depends on when the process was started, and what is
+        # charged must not: it moves mission time. What stands out again so soon is the same spike.
+        usual = SPARES * self._apart
+        new = progress.spiked_step is None or progress.step - progress.spiked_step >= usual
         if (reason := self._standing_out(metrics, steps, progress)) and new:
-            return Suspicion(reason, longest, True)
+            return Suspicion(reason, usual, True)
         if self._its_turn(progress.step):
             return Suspicion(f"one step in {self._every}", 1, False)
         return None
@@ -217,6 +219,13 @@ class Guard:
                 found.append((step, f"{name} {values[i]:.4g} at step {step}, before it {usual}"))
             recent[:] = remember(before, values).tolist()
         return min(found)[1] if found else None
+
+
+def what_differs(restored: Restored) -> str | None:
+    """What is not on the device as it was when it was saved; None if all is."""
+    found = named(restored.state, fingerprint(restored.state))
+    wrong = differing(restored.meta["fingerprint"], found)
+    return f"{wrong} differs from what the device held when it was saved" if wrong else None
 
 
 def named(state: TrainState, prints: Array) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pipeline.config import BadInput, Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
-from pipeline.flight.corruption import Corrupted, Guard, Suspicion
+from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
@@ -93,9 +93,6 @@ class Job:
 
     def fly(self) -> bool:
         """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
-        if self.store.newest_sealed is None and self.save(urgent=True):
-            # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
-            require_notice(self.config, self.store.time_to_seal_s)
         while True:
             try:
                 return self.work()
@@ -104,6 +101,9 @@ class Job:
 
     def work(self) -> bool:
         """`fly`, as long as nothing is corrupted."""
+        if self.store.newest_sealed is None and self.save(urgent=True):
+            # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
+            require_notice(self.config, self.store.time_to_seal_s)
         while not (spent := self.budget.spent(self.progress)) or self.validation_due():
             if self.notices.pending:
                 self.stop()
@@ -206,7 +206,7 @@ class Job:
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
         suspicion = self.guard.leave(self.state, metrics, steps, progress)
         if suspicion and not self.confirmed(suspicion):
-            return  # metrics of a step that was computed wrongly say nothing
+            return  # metrics of steps that were computed wrongly say nothing
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
 
@@ -341,8 +341,7 @@ class Job:
         Raises:
             RunFailed: that has been done too often, or nothing that was sealed can be restored.
         """
-        self.store.wait(None)
-        restored = self.store.restore(like(self.state))
+        restored = self.store.restore(like(self.state), what_differs)
         saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
         lost = self.progress.step - saved.step
         self.progress.back_to(saved)

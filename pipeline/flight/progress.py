@@ -37,6 +37,7 @@ class Progress:
         self.lost_steps += self.step - saved.step
         self.step, self.sequences = saved.step, saved.sequences
         self.validated_step, self.validated_pieces = saved.validated_step, saved.validated_pieces
+        self.validated_loss = saved.validated_loss
         self.spiked_step = saved.spiked_step
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 

@@ -77,7 +77,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.corpus import open_corpus
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
-    from pipeline.flight.corruption import Guard
+    from pipeline.flight.corruption import Guard, what_differs
     from pipeline.flight.governor import Governor
     from pipeline.flight.gpu_health import gpu_health
     from pipeline.flight.loop import Job, require_notice
@@ -114,7 +114,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     programs = Programs(cache)
 
     fresh_state = jax.jit(partial(init_state, config, corpus.vocab_size))
-    restored = store.restore(jax.eval_shape(fresh_state))
+    restored = store.restore(jax.eval_shape(fresh_state), what_differs)
     progress = _progress(config, corpus, restored, known)
     state = restored.state if restored else fresh_state()
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}

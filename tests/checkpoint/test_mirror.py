@@ -164,6 +164,19 @@ def test_a_device_that_goes_away_costs_no_save_and_no_restore(mirrored, open_sto
 
 
 @needs_root
+def test_a_directory_on_the_runs_own_device_is_no_second_device_and_that_is_said(
+    small_disk,  # noqa: F811
+    second,
+    open_store,
+    events,
+):
+    open_store(mirror_dir=small_disk, min_free_mb=1).restore(LIKE)
+    assert [name for name, _ in events] == ["mirror_opened"]
+    open_store(mirror_dir=second, min_free_mb=1).restore(LIKE)
+    assert [name for name, _ in events[1:]] == ["mirror_opened", "mirror_shares_device"]
+
+
+@needs_root
 def test_a_full_device_costs_no_save_and_is_said_and_used_again(small_disk, open_store, run_dir, events):  # noqa: F811
     store = open_store(mirror_dir=small_disk, min_free_mb=1, keep=2)
     seal_steps(store, 1)

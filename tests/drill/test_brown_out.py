@@ -9,7 +9,7 @@ from drilling import ROOT
 
 from pipeline.config import RunFailed, load
 from pipeline.drill.brown_out import REBOOT_S, RECHARGED, BrownOut
-from pipeline.drill.run import Setting, Undisturbed
+from pipeline.drill.setting import Setting, Undisturbed
 from pipeline.drill.tally import Tally
 from pipeline.orbit import environment
 from pipeline.plan import Mode
@@ -21,7 +21,7 @@ ORBIT_S = 5677.0
 def brown_out(*overrides: str, charge: float = 1.0) -> BrownOut:
     config = load(["--config", str(ROOT / "configs" / "drill.yaml"), *overrides])
     setting = Setting(config, [], {}, Path(), Tally(), random.Random(1))
-    setting.undisturbed = Undisturbed(500, [(t, charge) for t in np.arange(0.0, 20 * ORBIT_S, 60.0)])
+    setting.undisturbed = Undisturbed(Path(), 500, [(t, charge) for t in np.arange(0.0, 20 * ORBIT_S, 60.0)])
     return BrownOut(setting)
 
 
