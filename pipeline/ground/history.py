@@ -12,31 +12,31 @@ from pipeline.ground.summary import Summary
 from pipeline.ground.tail import number
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
+SAFE = "SAFE"  # how the reason of a mode begins that the watchdog gave
 
 
 class Table:
-    """Columns of numbers that grow by rows. The first column never falls, so that rows can be taken back."""
+    """Columns of numbers that grow by rows. Where rows are to be taken back, the first column never falls."""
 
     def __init__(self, *names: str):
-        self._columns = {name: array("d") for name in names}
-        self._appends = [column.append for column in self._columns.values()]
-        self._key = self._columns[names[0]]
+        self._names = names
+        self._cells = array("d")  # row after row: half a million rows are half a million calls, whatever their columns
 
     def __len__(self) -> int:
-        return len(self._key)
+        return len(self._cells) // len(self._names)
 
     def __getitem__(self, name: str) -> Float[np.ndarray, " rows"]:
-        return np.array(self._columns[name])
+        return np.array(self._cells).reshape(-1, len(self._names))[:, self._names.index(name)]
 
     def append(self, *values: float) -> None:
-        for append, value in zip(self._appends, values, strict=True):
-            append(value)
+        assert len(values) == len(self._names)
+        self._cells.extend(values)
 
     def cut(self, last: float) -> None:
         """Takes back the rows whose first column is above `last`."""
-        kept = bisect_right(self._key, last)
-        for column in self._columns.values():
-            del column[kept:]
+        width = len(self._names)
+        kept = bisect_right(range(len(self)), last, key=lambda row: self._cells[row * width])
+        del self._cells[kept * width :]
 
 
 class Moment(NamedTuple):
@@ -63,7 +63,7 @@ class Mode(NamedTuple):
     """What GPU and host do from `start_s` on."""
 
     start_s: float
-    name: str  # TRAIN, RESTART or OFF
+    name: str  # TRAIN, RESTART, OFF, or DOWN: nobody was there to write it down
     reason: str
 
 
@@ -72,10 +72,11 @@ class Note(NamedTuple):
 
     at: Moment
     event: dict[str, Any]
+    gap: Gap | None = None  # what came before a launch that was not the first
 
 
 # Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
-_ROWS = {"step", "telemetry", "sealed", "deleted", "restored", "first_step", "validation"}
+_ROWS = {"step", "telemetry", "mode", "sealed", "deleted", "restored", "first_step", "validation", "plan"}
 
 
 class History:
@@ -86,11 +87,12 @@ class History:
         self.steps = Table("at", "mission_s", "wall", "launch", "loss", "grad_norm", "rate", "tokens_per_s")
         self.telemetry = Table("mission_s", "charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
         self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
-        self.seals = Table("order", "mission_s", "wall", "checkpoint", "bytes", "seconds", "blocking_s")
+        self.seals = Table("checkpoint", "mission_s", "wall", "bytes", "seconds", "blocking_s")
+        self.plans = Table("mission_s", "planned_steps")
         self.modes: list[Mode] = []
         self.gaps: list[Gap] = []
         self.deleted: set[int] = set()
-        self.quarantined: set[Any] = set()
+        self.quarantined: set[int] = set()
         self.cooldown: int | None = None  # the step at which the learning rate began to fall
         self.notes: list[Note] = []
         self.notes_left_out = 0
@@ -107,12 +109,13 @@ class History:
         now = Moment(event["mission_s"], event["wall"], event["step"])
         if kind in ("launch", "resume"):
             self._launch(now)
+            self._note(Note(now, event, self.gaps[-1] if self.last else None))
         elif kind == "step":
             curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
             self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
         elif kind == "sealed":
             figures = [number(event.get(name)) for name in ("bytes", "seconds", "blocking_s")]
-            self.seals.append(len(self.seals), now.mission_s, now.wall, event["checkpoint"], *figures)
+            self.seals.append(event["checkpoint"], now.mission_s, now.wall, *figures)
         elif kind == "deleted":
             self.deleted.add(int(event["checkpoint"]))
         elif kind == "validation":
@@ -121,13 +124,19 @@ class History:
         elif kind == "cooldown":
             self.cooldown = int(event["start"])
         elif kind == "quarantined":
-            self.quarantined.add(event.get("checkpoint", -1))
+            if isinstance(event.get("checkpoint"), int):
+                self.quarantined.add(event["checkpoint"])
+        elif kind == "plan":
+            self.plans.append(now.mission_s, number(event.get("planned_steps")))
         elif kind == "mode":
-            self.modes.append(Mode(now.mission_s, str(event.get("mode")), str(event.get("reason", ""))))
+            reason = str(event.get("reason", ""))
+            self.modes.append(Mode(now.mission_s, str(event.get("mode")), reason))
+            if reason.startswith(SAFE):
+                self._note(Note(now, event))
         if kind in ("telemetry", "mode"):
             names = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
             self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in names))
-        if kind not in _ROWS:
+        if kind not in _ROWS and kind not in ("launch", "resume"):
             self._note(Note(now, event))
         self.summary.add(event)
         self.last = now
@@ -139,17 +148,27 @@ class History:
             return np.full(len(mission_s), np.nan)
         return np.interp(mission_s, self.telemetry["mission_s"][known], self.telemetry["train_wh"][known])
 
+    def spans(self) -> list[tuple[float, float, Mode]]:
+        """(start, end, mode) of each stretch of one mode [mission s]; those that took no time are left out."""
+        if not self.modes or not self.last:
+            return []
+        ends = [*(mode.start_s for mode in self.modes[1:]), self.last.mission_s]
+        return [(mode.start_s, end, mode) for mode, end in zip(self.modes, ends, strict=True) if end > mode.start_s]
+
     def _launch(self, now: Moment) -> None:
         """What the launch before did after the checkpoint that this one begins from is done again."""
-        if self.last is None:
-            return
-        self.gaps.append(Gap(self.last, now, self.summary.ending))
-        self.steps.cut(now.step)
-        self.validations.cut(now.step)
-        # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
-        self.telemetry.cut(now.mission_s)
-        while self.modes and self.modes[-1].start_s > now.mission_s:
-            self.modes.pop()
+        if self.last:
+            self.gaps.append(Gap(self.last, now, self.summary.ending))
+            self.steps.cut(now.step)
+            self.validations.cut(now.step)
+            # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
+            for table in (self.telemetry, self.plans):
+                table.cut(now.mission_s)
+            while self.modes and self.modes[-1].start_s >= now.mission_s:
+                self.modes.pop()
+            if now.mission_s > self.last.mission_s:
+                self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
+        self.modes.append(Mode(now.mission_s, "OFF", "launch"))
 
     def _note(self, note: Note) -> None:
         self.notes.append(note)

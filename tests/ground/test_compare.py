@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from pipeline.ground.compare import compare
 from pipeline.ground.evaluate import evaluate, main
 from pipeline.ground.run_directory import open_run
 from pipeline.ground.token_bytes import text_of, token_bytes
-from tests.ground.conftest import make_run, some_text
+
+NewRun = Callable[..., Path]
+Text = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def byte_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def byte_run(tmp_path_factory: pytest.TempPathFactory, new_run: NewRun, text: Text) -> Path:
     """Of the text of `run_dir`, under another tokenizer and another context."""
     folder = tmp_path_factory.mktemp("runs")
-    return make_run(folder / "byte", some_text(), corpus={"tokenizer": "byte"}, model={"context": 32})
+    return new_run(folder / "byte", text(), corpus={"tokenizer": "byte"}, model={"context": 32})
 
 
 def test_a_run_against_itself_differs_by_nothing(run_dir: Path) -> None:
@@ -59,12 +62,14 @@ def test_another_context_is_refused_in_nats(run_dir: Path, tmp_path: Path) -> No
         compare(run_dir, other)
 
 
-def test_another_text_is_refused_unless_a_third_is_given(run_dir: Path, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", some_text(seed=1))
+def test_another_text_is_refused_unless_a_third_is_given(
+    run_dir: Path, tmp_path: Path, new_run: NewRun, text: Text
+) -> None:
+    other = new_run(tmp_path / "other", text(seed=1))
     for unit in ("nats", "bits-per-byte"):
         with pytest.raises(BadInput, match=r"not trained on the text of .*--corpus\.path"):
             compare(run_dir, other, unit=unit)
-    (tmp_path / "third.txt").write_text(some_text(seed=2))
+    (tmp_path / "third.txt").write_text(text(seed=2))
     assert compare(run_dir, other, corpus_path=str(tmp_path / "third.txt"))["pairs"] > 100
 
 
@@ -91,12 +96,12 @@ def test_token_bytes_give_back_the_text(run_dir: Path, bpe_run: Path, byte_run: 
         assert Path(str(model.run.config.corpus.path)).read_bytes().endswith(text)
 
 
-def test_a_tokenizer_that_drops_text_is_refused(run_dir: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_drops_text_is_refused(run_dir: Path, tmp_path: Path, text: Text) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "copy"))
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     tokenizer["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (tmp_path / "text.txt").write_text(some_text(seed=2))
+    (tmp_path / "text.txt").write_text(text(seed=2))
     with pytest.raises(BadInput, match="WordPiece"):
         compare(copy, run_dir, corpus_path=str(tmp_path / "text.txt"), unit="bits-per-byte")
 
