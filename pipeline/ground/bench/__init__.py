@@ -13,6 +13,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     ),
     "checkpoint": ("pipeline.ground.bench.checkpoint", "what saving costs, beside plain Orbax; verify and restore"),
     "checkpoint-policy": ("pipeline.ground.bench.checkpoint_policy", "bytes, goodput and lost work of save policies"),
+    "sample": ("pipeline.ground.bench.sample", "tokens/s of sampling, beside nanoGPT's, and how soon text appears"),
 }
 
 
