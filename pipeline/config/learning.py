@@ -125,6 +125,12 @@ class Train(Section):
         "tensorboard",
         description="Who gets the curves besides the ledger: tensorboard; wandb (offline, in RUN/wandb); none",
     )
+    replay_every: int | None = Field(
+        200,
+        ge=1,
+        description="One step in so many is computed twice and compared bit for bit, at that share of the time, and "
+        "besides what stands out by loss or gradient norm; keeps two more states in device memory. null: none is",
+    )
 
     @model_validator(mode="after")
     def _microbatch_divides(self) -> "Train":

@@ -4,17 +4,13 @@ import math
 from datetime import UTC
 from typing import Any
 
-import numpy as np
-
 from pipeline.config import BadInput, Config
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER, Cooldown
-from pipeline.plan import Forecast, Mode, forecast
-from pipeline.power import from_json
+from pipeline.plan import Forecast, forecast
 
-NO_SURPRISE = 0.005  # of an orbit's harvest: polls and steps do not fall on the slots of the forecast
 HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then never will
 
 
@@ -26,6 +22,7 @@ class Budget:
         self._limits, self._cooldown = config.budget, config.optimizer.cooldown
         self._spacecraft, self._governor = spacecraft, governor
         self._validation_steps, self._every = validation_steps, config.train.eval_every
+        self._replay_every = config.train.replay_every or NEVER
         self._tokens_per_step = config.tokens_per_step
         steps = [self._limits.steps or NEVER]
         if self._limits.tokens:
@@ -49,21 +46,11 @@ class Budget:
         return min(ends)
 
     def replan(self, progress: Progress) -> None:
-        """Looks ahead anew: once an orbit, and when the cooldown is about to be decided.
-
-        What the orbit just flown harvested, against what was forecast of it, corrects the rule and the forecast of the
-        rest: an array that gives a tenth less than modelled is known long before the cooldown begins.
+        """How many steps the budget holds, looked at anew: once an orbit, and when the cooldown is about to be decided.
 
         Raises:
             BadInput: not one step fits.
         """
-        craft, now_s = self._spacecraft, self._spacecraft.telemetry().mission_s
-        if now_s >= progress.replan_s:
-            if progress.planned_from:
-                progress.harvest = self._measured_harvest(progress, now_s)
-                self._governor.correct(progress.harvest, self._governor.slowness)
-            progress.planned_from = craft.as_json()
-            progress.replan_s = now_s + craft.scenario.timeline.track.period_s
         # Once the cooldown has begun, nothing moves its end.
         progress.planned_steps = min(self._counted, progress.cooldown.end)
         if self._forecast and progress.cooldown.end == NEVER:
@@ -71,41 +58,20 @@ class Budget:
             kept_back = self._limits.margin if ahead.ended_by != "steps" else 0.0
             progress.planned_steps = min(self._counted, self._last_step(progress, ahead.steps * (1.0 - kept_back)))
 
-    def replan_due(self, progress: Progress) -> bool:
-        return self._spacecraft.clock.now() >= progress.replan_s
-
-    def _measured_harvest(self, progress: Progress, now_s: float) -> float:
-        """Harvest over that modelled, from the energy that is there now and was not forecast, or was and is not."""
-        then, craft = progress.planned_from, self._spacecraft
-        flown = forecast(
-            self._governor.corrected,
-            self._governor.rule,
-            from_json(then["plant"]),
-            then["now_s"],
-            Mode(then["mode"]),
-            horizon_s=now_s - then["now_s"],
-        )
-        forecast_wh = float(np.interp(now_s, flown.time_s, flown.trace.charge_wh))
-        stored_wh = (craft.state.charge_wh - forecast_wh) / float(craft.scenario.plant.charge_efficiency)
-        spent_wh = craft.train_wh - then["train_wh"] - flown.train_wh
-        surprise = (stored_wh + spent_wh) / max(flown.harvest_wh, 1.0)
-        if abs(surprise) < NO_SURPRISE:
-            return progress.harvest
-        return progress.harvest * min(max(1.0 + surprise, 0.7), 1.3)
-
     def _last_step(self, progress: Progress, work: float) -> int:
-        """The step at which `work`, in steps, is used up by training and validation together."""
+        """The step at which `work`, in steps, is used up by training, validation and replays together."""
         first, low, high = progress.step, progress.step, progress.step + int(work)
         while low < high:
             middle = (low + high + 1) // 2
-            fits = middle - first + self._validation_cost(first, middle) <= work
+            fits = middle - first + self._overhead(first, middle) <= work
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
-    def _validation_cost(self, first: int, last: int) -> float:
-        """Of the validations after step `first` up to and at `last`, in steps."""
+    def _overhead(self, first: int, last: int) -> float:
+        """Of validations and replays after step `first` up to and at `last`, in steps."""
         count = last // self._every - first // self._every + (last % self._every > 0)
-        return count * self._validation_steps
+        replays = last // self._replay_every - first // self._replay_every
+        return count * self._validation_steps + replays
 
     def expectation(self, progress: Progress) -> dict[str, Any]:
         """What the plan expects, from here to the end of the budget. Modelled."""
@@ -126,13 +92,13 @@ class Budget:
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft
         now_s = craft.telemetry().mission_s
-        left = self._counted - progress.step + self._validation_cost(progress.step, self._counted)
+        left = self._counted - progress.step + self._overhead(progress.step, self._counted)
         ahead = forecast(
             self._governor.corrected,
             self._governor.rule,
             craft.state,
             now_s,
-            craft.mode,
+            craft.payload,
             steps=left if self._counted < NEVER else math.inf,
             wh=(self._limits.wh or math.inf) - craft.train_wh,
             horizon_s=min(self._end_s - now_s, HORIZON_S),
@@ -156,6 +122,8 @@ class Budget:
         """Which limit is reached, if one is."""
         if progress.step >= min(self._counted, progress.cooldown.end):
             return "steps"
+        if self._spacecraft.granted >= 1.0:
+            return None  # paid for already
         if self._spacecraft.clock.now() >= self._end_s:
             return "time"
         if self._limits.wh and self._spacecraft.train_wh >= self._limits.wh:

@@ -5,19 +5,30 @@ from enum import Enum
 from typing import NamedTuple
 
 from pipeline.config import BadInput, Config
-from pipeline.flight.spacecraft import Spacecraft, Telemetry
+from pipeline.flight.notices import Notice
+from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.watchdog import Watchdog
-from pipeline.plan import Greedy, Mode, Planner, Scenario
+from pipeline.plan import Greedy, Mode, Planner, Scenario, StopKind, stop_kind
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import POLL_S
+from pipeline.plan.stops import NOTICE_S
 
-HOT_K = 5.0  # a plate so far below its limit is what the GPU waits for, whatever the charge
 SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
+WAIT_S = 1.0  # at most, on a real clock, before a hold looks at notices and telemetry again
+WINDOW_S = 20.0  # of training between two corrections of the power drawn
+PACE = 0.2  # weight of the newest measurement in the correction of the GPU's curve
 
 
 class Save(Enum):
     NONE = "none"
     NOW = "now"  # sealed before anything else happens
+
+
+WAITING_FOR = {
+    StopKind.HOT: "cooling down",
+    StopKind.UMBRA: "umbra reserve",
+    StopKind.LOW_CHARGE: "recharging",
+}
 
 
 class Directive(NamedTuple):
@@ -29,6 +40,7 @@ class Directive(NamedTuple):
     deadline_s: float
     checkpoint: Save
     reason: str
+    notice: Notice | None = None  # that power is given up
 
 
 class Governor:
@@ -44,9 +56,10 @@ class Governor:
         self.rule: Greedy | Planner = self._make_rule(scenario)
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
-        self._limit_c = config.satellite.radiator.limit_c
         self.slowness = 1.0  # measured over modelled time of a step
+        self.draw = 1.0  # measured over commanded power of the GPU
         self._harvest = 1.0  # measured over modelled harvest
+        self._joules = self._commanded_j = 0.0  # in the window under way
         # The compiled program has room for this many. Measured step times move the count, never the room.
         self.capacity = config.train.chunk_steps
         if spacecraft.simulated:
@@ -68,37 +81,56 @@ class Governor:
         craft.catch_up()
         reading = craft.measure()
         seen = craft.telemetry()
-        deadline_s = seen.mission_s + SLOT_S
-        on = craft.mode != Mode.OFF
-        unsafe = self.watchdog.check(reading, seen.mission_s)
-        charge_wh = reading.charge_wh if reading else 0.0
-        cap_w = 0.0 if unsafe else self.rule.poll(seen.mission_s, charge_wh, seen.heat_j, on)
+        now_s, payload = seen.mission_s, craft.payload
+        if unsafe := self.watchdog.check(reading, now_s):
+            cap_w = 0.0
+        else:
+            assert reading is not None
+            wanted_w = self.rule.poll(now_s, reading.charge_wh, seen.heat_j, payload.on)
+            cap_w = payload.permit(wanted_w)
         if cap_w > 0.0:
-            mode = Mode.TRAIN if on else Mode.RESTART
-            return Directive(mode, cap_w, self._fitting(cap_w), deadline_s, Save.NONE, "charge allows")
-        reason = f"{SAFE}: {unsafe}" if unsafe else self._waiting_for(seen)
-        return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW if on else Save.NONE, reason)
+            mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
+            steps = self._fitting(cap_w) if mode == Mode.TRAIN else 0
+            return Directive(mode, cap_w, steps, self._next_slot(now_s), Save.NONE, "charge allows")
+        kind = stop_kind(self._scenario, now_s, seen.plate_c)
+        reason = f"{SAFE}: {unsafe}" if unsafe else WAITING_FOR[kind]
+        deadline_s = self._next_slot(now_s) if craft.simulated else now_s + WAIT_S
+        if not payload.on:
+            return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NONE, reason)
+        notice = Notice(SAFE, 0.0) if unsafe else Notice(kind.name, NOTICE_S)
+        return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW, reason, notice)
 
-    def _waiting_for(self, seen: Telemetry) -> str:
-        if seen.plate_c > self._limit_c - HOT_K:
-            return "cooling down"
-        return "recharging" if seen.sunlit > 0.5 else "umbra reserve"
+    @staticmethod
+    def _next_slot(now_s: float) -> float:
+        return SLOT_S * (now_s // SLOT_S + 1.0)
 
-    def report(self, steps: float, seconds: float, cap_w: float) -> None:
-        """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time."""
-        if not self._spacecraft.simulated:
-            measured = seconds / (steps * self._scenario.step_seconds(cap_w))
-            self.slowness += 0.2 * (measured - self.slowness)
+    def report(self, steps: float, seconds: float, cap_w: float, joules: float | None = None) -> None:
+        """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time.
 
-    def correct(self, harvest: float, slowness: float) -> None:
-        """Plans from now on with `harvest` times the modelled array and steps `slowness` times as long."""
-        self._harvest, self.slowness = harvest, slowness
+        Args:
+            joules: drawn by the GPU meanwhile, where that is measured.
+        """
+        if self._spacecraft.simulated:
+            return
+        measured = seconds / (steps * self._scenario.step_seconds(cap_w))
+        self.slowness += PACE * (measured - self.slowness)
+        if joules is None:
+            return
+        self._joules, self._commanded_j = self._joules + joules, self._commanded_j + seconds * cap_w
+        if self._commanded_j >= WINDOW_S * cap_w:  # the counter is exact over a long window only
+            self.draw += PACE * (self._joules / self._commanded_j - self.draw)
+            self._joules = self._commanded_j = 0.0
+
+    def correct(self, harvest: float, slowness: float, draw: float) -> None:
+        """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, and `draw` times
+        the commanded power."""
+        self._harvest, self.slowness, self.draw = harvest, slowness, draw
         self.rule = self._make_rule(self.corrected)
 
     @property
     def corrected(self) -> Scenario:
         """The scenario with what was measured of array and GPU."""
-        scenario, curve = self._scenario, self._scenario.curve
+        scenario, curve = replace(self._scenario, draw=self.draw), self._scenario.curve
         if self.slowness != 1.0:
             measured_s = scenario.step_seconds() * self.slowness
             flops = max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s)

@@ -1,7 +1,19 @@
 """What announces that the process will be stopped. Polled wherever time passes."""
 
 import signal
+import time
 from types import FrameType
+from typing import NamedTuple
+
+# SIGPWR is how Linux daemons of power supplies say that the mains failed.
+KINDS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT", signal.SIGPWR: "POWER_LOSS"}
+
+
+class Notice(NamedTuple):
+    """Power, or this process, will end: a sealed checkpoint must exist within `seconds_left`."""
+
+    kind: str  # SIGTERM, SIGINT or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT or SAFE from the governor
+    seconds_left: float
 
 
 class Interrupted(Exception):
@@ -9,21 +21,31 @@ class Interrupted(Exception):
 
 
 class Notices:
-    """Takes over SIGTERM and SIGINT. The first asks for a sealed stop; a SIGINT after it stops at once."""
+    """Takes over SIGTERM, SIGINT and SIGPWR. The first asks for a sealed stop; a SIGINT after it stops at once."""
 
-    def __init__(self) -> None:
-        self.pending: str | None = None  # SIGTERM or SIGINT
-        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    def __init__(self, seconds: float):
+        """`seconds`: from a signal to the end of power or process, as whoever sends it promises [s]."""
+        self._seconds, self._received_s = seconds, 0.0
+        self._kind: str | None = None
+        self._before = {number: signal.signal(number, self._receive) for number in KINDS}
+
+    @property
+    def pending(self) -> Notice | None:
+        """The notice that came first, with what is left of its time now."""
+        if self._kind is None:
+            return None
+        return Notice(self._kind, self._seconds - (time.monotonic() - self._received_s))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.pending and number == signal.SIGINT:
+        if self._kind and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.pending = self.pending or signal.Signals(number).name
+        if not self._kind:
+            self._kind, self._received_s = KINDS[signal.Signals(number)], time.monotonic()
 
     def check(self) -> None:
         """Raises Interrupted if a notice is pending: for data preparation, before there is a state to save."""
-        if self.pending:
-            raise Interrupted(self.pending)
+        if self._kind:
+            raise Interrupted(self._kind)
 
     def release(self) -> None:
         """Gives the signals back to whoever had them."""

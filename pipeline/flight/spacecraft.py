@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
 from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, Source, UdpSource
-from pipeline.plan import Mode, Scenario
-from pipeline.power import Command, Simulator, State, fresh, from_json, to_json
+from pipeline.plan import Mode, Payload, Scenario
+from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
 
 HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
@@ -28,15 +28,13 @@ class Telemetry:
     orbit: int  # number of the revolution, from 1
 
 
-class Spent(NamedTuple):
-    """What a piece of work took. Watt-hours at the input of the regulator of GPU and host."""
-
-    seconds: float
-    wh: float
-
-
 class Spacecraft:
-    """Clock and plant together: each piece of work and each pause lets both go on by the same time."""
+    """Clock and plant together: both go on by the same time.
+
+    On a real clock, time passes by itself and `obey` only waits. On the simulated one it passes in slots, those of the
+    forecast: `obey` lets a slot pass and grants the work that fits into it, so that power decides how much is worked
+    and the lengths of steps decide nothing about power.
+    """
 
     def __init__(self, config: Config, scenario: Scenario, saved: dict[str, Any]):
         """`saved` is what `as_json` gave, or {} at the start of a mission."""
@@ -47,6 +45,8 @@ class Spacecraft:
         self._simulator = Simulator(config.satellite.model_copy(update={"array": array}), scenario.timeline)
         self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
         self.mode = Mode(saved.get("mode", Mode.OFF))
+        self.payload = Payload(*saved.get("payload", ()))
+        self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
         self.eclipses: int = saved.get("eclipses", 0)
@@ -54,8 +54,8 @@ class Spacecraft:
         self.simulated = config.mission.clock == "simulated"
         self.clock: Clock
         if self.simulated:
-            # What was killed is the process, not the satellite: modelled time goes on where the checkpoint was taken.
-            self.clock = SimulatedClock(saved.get("now_s", 0.0))
+            # Modelled time goes on where the checkpoint was taken, unless the satellite is known to have been dark.
+            self.clock = SimulatedClock(max(saved.get("now_s", 0.0), config.mission.not_before_s))
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
         now_s = self.clock.now()
@@ -65,17 +65,20 @@ class Spacecraft:
                 f"{saved['now_s']:.0f}; set the clock"
             )
         self.started_s: float = saved.get("started_s", now_s)
-        self._until_s: float = saved.get("now_s", now_s)
+        self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self.was_dark_since_saved = self._until_s < now_s
-        if saved and self.was_dark_since_saved:
-            self._pass(Mode.OFF)
+        if self.was_dark_since_saved:
+            self._pass(OFF)
+            self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
 
     def as_json(self) -> dict[str, Any]:
         return {
             "now_s": self._until_s,
             "started_s": self.started_s,
             "mode": int(self.mode),
+            "payload": list(self.payload),
+            "cap_w": self.cap_w,
             "train_s": self.train_s,
             "train_wh": self.train_wh,
             "eclipses": self.eclipses,
@@ -84,14 +87,14 @@ class Spacecraft:
         }
 
     def telemetry(self) -> Telemetry:
-        plant, ambient = self.scenario.plant, self._simulator.ambient(self._until_s)
+        plant = self.scenario.plant
         return Telemetry(
             mission_s=self._until_s,
             charge_wh=self.state.charge_wh,
             charge=self.state.charge_wh / float(plant.full_wh(self.state)),
             plate_c=float(plant.plate_c(self.state.heat_j)),
             heat_j=self.state.heat_j,
-            sunlit=ambient.illumination,
+            sunlit=self.scenario.timeline.light(self._until_s),
             orbit=int(self.scenario.timeline.track.revolutions(self._until_s)) + 1,
         )
 
@@ -133,50 +136,80 @@ class Spacecraft:
         track = self.scenario.timeline.track
         return track.revolutions(self._until_s) - track.revolutions(self.started_s)
 
-    def work(self, steps: float, cap_w: float) -> Spent:
-        """Lets the time of `steps` steps' arithmetic pass; on a real clock it has passed already."""
+    @property
+    def granted(self) -> float:
+        """How much may be worked before the governor is asked again [steps]."""
+        return self.payload.part
+
+    def ready(self, within_s: float) -> bool:
+        """Whether GPU and host, switched on by now, train `within_s` from here."""
+        if self.payload.on:
+            return self.payload.restart_left_s < within_s
+        return self.simulated and self.scenario.restart_s < within_s
+
+    def obey(self, mode: Mode, cap_w: float, deadline_s: float, steps: int) -> None:
+        """Does as the governor says until it is asked again: at `deadline_s`, or after `steps` steps.
+
+        Args:
+            mode, cap_w: what GPU and host shall do.
+            deadline_s: mission time of the next poll, if nothing is worked before.
+            steps: what a real clock grants; on the simulated one, it is what fits into the slot.
+        """
+        self.cap_w = cap_w
         if self.simulated:
-            self.clock.spend(steps * self.scenario.step_seconds(cap_w))
-        spent = self._pass(Mode.TRAIN, cap_w)
-        self.train_s += spent.seconds
-        self.train_wh += spent.wh
-        return spent
+            return self._slot(cap_w, deadline_s - self.clock.now())
+        if mode == Mode.OFF:
+            self.clock.spend(max(0.0, deadline_s - self.clock.now()))
+        seconds = self._pass(self.scenario.command(Mode.OFF if mode == Mode.OFF else Mode.RESTART))
+        self.mode = mode
+        self.payload = self.payload.slot(cap_w, seconds, 0.0, 0.0)[0]._replace(part=float(steps))
+
+    def _slot(self, cap_w: float, seconds: float) -> None:
+        scenario = self.scenario
+        rate = 1.0 / scenario.step_seconds(cap_w) if cap_w > 0.0 else 0.0
+        self.payload, work = self.payload.slot(cap_w, seconds, scenario.restart_s, rate)
+        self.payload = self.payload._replace(part=self.payload.part + work.steps)  # granted, not yet worked
+        training = scenario.command(Mode.TRAIN, cap_w)
+        gpu_w = (work.training_s * training.gpu_w + work.restarting_s * scenario.curve.idle_w) / seconds
+        self.clock.spend(seconds)
+        self._pass(Command(gpu_w, scenario.host_w * self.payload.on))
+        self.mode = Mode.TRAIN if work.training_s > 0.0 else Mode(int(self.payload.on))
+        self._count(work.training_s, training)
+
+    def worked(self, steps: float) -> float:
+        """A piece of work is done, given in training steps; returns the time that it took on a real clock [s]."""
+        self.payload = self.payload._replace(part=self.payload.part - steps)  # a replay may overdraw it
+        if self.simulated:
+            return 0.0
+        training = self.scenario.command(Mode.TRAIN, self.cap_w)
+        seconds = self._pass(training)
+        self._count(seconds, training)
+        return seconds
+
+    def _count(self, seconds: float, command: Command) -> None:
+        self.train_s += seconds
+        self.train_wh += float(self.scenario.plant.payload_w(command)) * seconds / HOUR_S
 
     def catch_up(self) -> None:
         """On a real clock, time passes between pieces of work too: brings the plant to now under the present load."""
         if not self.simulated:
-            self._pass(self.mode)
+            self._pass(self.scenario.command(self.mode))
 
-    def restart(self) -> Spent:
-        """From power-on of GPU and host to the first step."""
-        if self.simulated:
-            self.clock.spend(self.scenario.restart_s)
-        return self._pass(Mode.RESTART)
-
-    def hold(self, seconds: float) -> Spent:
-        """GPU and host off for `seconds`."""
+    def pause(self, seconds: float) -> None:
+        """GPU on and idle for `seconds` of a real clock, to go on at once."""
         self.clock.spend(seconds)
-        return self._pass(Mode.OFF)
-
-    def pause(self, seconds: float) -> Spent:
-        """GPU on and idle for `seconds`, to go on at once."""
-        self.clock.spend(seconds)
-        spent = self._pass(Mode.RESTART)
-        self.mode = Mode.TRAIN
-        return spent
+        self._pass(self.scenario.command(Mode.RESTART))
 
     def close(self) -> None:
         if "source" in self.__dict__:
             self.source.close()
 
-    def _pass(self, mode: Mode, cap_w: float | None = None) -> Spent:
-        """Brings the plant from where it stands to the clock's time, under the load of `mode`."""
-        command: Command = self.scenario.command(mode, cap_w)
+    def _pass(self, command: Command) -> float:
+        """Brings the plant from where it stands to the clock's time under a load; returns that time [s]."""
         before_s, self._until_s = self._until_s, self.clock.now()
         seconds = self._until_s - before_s
         self.state = self._simulator.advance(self.state, command, before_s, seconds)
-        self.mode = mode
-        dark = self._simulator.ambient(self._until_s).illumination < 0.5
+        dark = self.scenario.timeline.light(self._until_s) < 0.5
         self.eclipses += dark and not self._was_dark
         self._was_dark = dark
-        return Spent(seconds, float(self.scenario.plant.payload_w(command)) * seconds / HOUR_S)
+        return seconds

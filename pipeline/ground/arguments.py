@@ -15,9 +15,10 @@ Number = TypeVar("Number", int, float)
 class Parser(argparse.ArgumentParser):
     """Raises BadInput, in one line, where argparse would print usage and exit."""
 
-    def __init__(self, verb: str, about: str):
+    def __init__(self, verb: str, about: str, of_run: bool = True):
         super().__init__(prog=f"train.py {verb}", description=about, allow_abbrev=False)
-        self.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
+        if of_run:
+            self.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message.removeprefix('argument ')}; `{self.prog} --help` lists every argument")

@@ -8,6 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
+from pipeline.flight.parts import Parts
 from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax, within
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 from pipeline.ground.text_stream import TextStream
@@ -38,18 +39,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=within(int, 0, 2**31), default=0, help="of prompt i: seed + i (default: 0)")
     parser.add_json()
     given = parser.parse_args(arguments)
+    parts = Parts()
     set_up_jax()
     sampling = Sampling(given.temperature, given.top_k, given.top_p, given.min_p)
     prompts = given.prompt or [default_prompt(open_run(given.run))]
     weights, pieces = sample(given.run, prompts, given.tokens, sampling, given.seed, given.step)
     say_passed_over(weights.damaged)
+    parts.done("weights")
     if given.json:
-        texts = ["".join(row) for row in zip(*pieces, strict=True)]
+        written = [next(pieces)]
+        parts.done("first_text")
+        texts = ["".join(row) for row in zip(*written, *pieces, strict=True)]
         about = [
             {"prompt": p, "text": t, "seed": given.seed + i}
             for i, (p, t) in enumerate(zip(prompts, texts, strict=True))
         ]
-        print(json.dumps({"step": weights.step, "samples": about}))
+        print(json.dumps({"step": weights.step, "samples": about, "seconds": parts.seconds}))
     else:
         _print(prompts, pieces)
     return 0

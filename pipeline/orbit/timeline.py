@@ -28,6 +28,15 @@ class Timeline:
         """The day that a mission second falls in."""
         return int(time_s // DAY_S)
 
+    def light(self, time_s: float) -> float:
+        """Visible share of the Sun's disk at one moment, linear between samples."""
+        number = self.number(time_s)
+        light = self.day(number).illumination
+        sample = (time_s - number * DAY_S) / self.step_s
+        before = int(sample)
+        after = min(before + 1, len(light) - 1)
+        return float(light[before] + (light[after] - light[before]) * (sample - before))
+
     def span(self, start_s: float, duration_s: float) -> Environment:
         """Any stretch on a grid of its own, for planning."""
         return environment(self.track, start_s, duration_s, self.step_s, self.stations)

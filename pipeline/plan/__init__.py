@@ -4,9 +4,11 @@ from pipeline.plan.baselines import policies
 from pipeline.plan.bound import Bound, bound
 from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
-from pipeline.plan.montecarlo import Chances, Outcomes, outcomes
+from pipeline.plan.montecarlo import Chances, Noise, Outcomes, outcomes
+from pipeline.plan.payload import Payload
 from pipeline.plan.planner import Planner
 from pipeline.plan.scenario import Mode, Scenario, scenario
+from pipeline.plan.stops import Stop, StopKind, stop_kind, stops
 
 __all__ = [
     "Bound",
@@ -14,14 +16,20 @@ __all__ = [
     "Forecast",
     "Greedy",
     "Mode",
+    "Noise",
     "Outcomes",
+    "Payload",
     "Planner",
     "Policy",
     "Scenario",
+    "Stop",
+    "StopKind",
     "bound",
     "decide",
     "forecast",
     "outcomes",
     "policies",
     "scenario",
+    "stop_kind",
+    "stops",
 ]

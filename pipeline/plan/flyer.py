@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from pipeline.plan.payload import SWITCHED_OFF, Payload
 from pipeline.power import Ambient, Command, Plant, State
 from pipeline.power.plant import HOUR_S, Scalar
 
@@ -25,6 +27,7 @@ class Machine(NamedTuple):
     idle_w: Scalar
     host_w: Scalar
     restart_s: Scalar
+    draw: Scalar  # power drawn over the cap
 
     def steps_per_s(self, cap_w: Scalar) -> Scalar:
         share = jnp.interp(cap_w, self.watts, self.shares, left=0.0)
@@ -35,11 +38,16 @@ class Carry(NamedTuple):
     """What passes from slot to slot; totals count from the start of the flight."""
 
     state: State
-    on: Scalar
-    restart_left_s: Scalar
+    payload: Payload
     steps: Scalar
     train_s: Scalar
     train_wh: Scalar
+
+
+def begin(state: State, payload: Payload = SWITCHED_OFF) -> Carry:
+    """The carry before the first slot, in float64."""
+    doing = Payload(np.bool_(payload.on), *map(np.float64, payload[1:]))
+    return Carry(State(*map(np.float64, state)), doing, *np.zeros(3))
 
 
 class Slot(NamedTuple):
@@ -79,22 +87,20 @@ def fly(
 
     def one(carry: Carry, inputs: tuple[Ambient, Any]) -> tuple[Carry, Slot]:
         sky, row = inputs
-        cap_w = act(parameters, row, carry.state.charge_wh, carry.state.heat_j, carry.on)
-        on = cap_w > 0.0
-        left_s = jnp.where(carry.on, carry.restart_left_s, machine.restart_s) * on
-        restarting_s = jnp.minimum(left_s, slot_s)
-        training_s = (slot_s - restarting_s) * on
-        gpu_w = (training_s * cap_w + restarting_s * machine.idle_w) / slot_s
-        state = plant.step(carry.state, Command(gpu_w, machine.host_w * on), sky, slot_s)
+        payload = carry.payload
+        cap_w = payload.permit(act(parameters, row, carry.state.charge_wh, carry.state.heat_j, payload.on))
+        payload, work = payload.slot(cap_w, slot_s, machine.restart_s, machine.steps_per_s(cap_w))
+        drawn_w = cap_w * machine.draw
+        gpu_w = (work.training_s * drawn_w + work.restarting_s * machine.idle_w) / slot_s
+        state = plant.step(carry.state, Command(gpu_w, machine.host_w * payload.on), sky, slot_s)
         after = Carry(
             state,
-            on,
-            left_s - restarting_s,
-            carry.steps + training_s * machine.steps_per_s(cap_w),
-            carry.train_s + training_s,
-            carry.train_wh + plant.payload_w(Command(cap_w, machine.host_w)) * training_s / HOUR_S,
+            payload,
+            carry.steps + work.steps,
+            carry.train_s + work.training_s,
+            carry.train_wh + plant.payload_w(Command(drawn_w, machine.host_w)) * work.training_s / HOUR_S,
         )
-        mode = on * (1.0 + (training_s > 0.0))
+        mode = payload.on * (1.0 + (work.training_s > 0.0))
         totals = after.steps, after.train_s, after.train_wh, state.harvest_wh, state.discharge_wh
         return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), mode, cap_w, *totals)
 

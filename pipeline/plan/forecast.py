@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.orbit import eclipses, environment
-from pipeline.plan.flyer import Carry, Slot, fly
-from pipeline.plan.scenario import Mode, Scenario
+from pipeline.plan.flyer import Slot, begin, fly
+from pipeline.plan.payload import SWITCHED_OFF, Payload
+from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient, State
 from pipeline.power.plant import Scalar
 
@@ -53,7 +54,7 @@ def forecast(
     policy: Policy,
     state: State,
     start_s: float = 0.0,
-    mode: Mode = Mode.OFF,
+    payload: Payload = SWITCHED_OFF,
     steps: float = np.inf,
     wh: float = np.inf,
     orbits: float = np.inf,
@@ -62,7 +63,7 @@ def forecast(
     """Flies `policy` from `state` at `start_s` until the first of the limits.
 
     Args:
-        mode: what GPU and host are doing at `start_s`; RESTART begins the restart again.
+        payload: what GPU and host are in the middle of at `start_s`.
         steps, wh: how many more from here; wh counts as `Forecast.train_wh` does.
         orbits: revolutions since mission second 0, as `Track.revolutions` counts them.
         horizon_s: give up after this long.
@@ -72,11 +73,10 @@ def forecast(
     """
     until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
     last_s = max(min(until_s.values()), start_s + SLOT_S)
-    left_s = scenario.restart_s if mode == Mode.RESTART else 0.0
     pieces, time_s = [], start_s
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         machine = scenario.machine()
-        carry = Carry(State(*map(np.float64, state)), np.bool_(mode != Mode.OFF), *map(np.float64, (left_s, 0, 0, 0)))
+        carry = begin(state, payload)
         while time_s < last_s:
             begin_s = time_s + SLOT_S * np.arange(PIECE_SLOTS)
             sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
@@ -91,13 +91,13 @@ def forecast(
     trace = Slot(*flown)
     until_s |= {"steps": _reached(ends_s, trace.steps, steps), "wh": _reached(ends_s, trace.train_wh, wh)}
     ended_by = min(until_s, key=lambda limit: until_s[limit])
-    return _summary(scenario, state, mode, start_s, until_s[ended_by], ended_by, ends_s, trace)
+    return _summary(scenario, state, bool(payload.on), start_s, until_s[ended_by], ended_by, ends_s, trace)
 
 
 def _summary(
     scenario: Scenario,
     state: State,
-    mode: Mode,
+    on: bool,
     start_s: float,
     end_s: float,
     ended_by: str,
@@ -110,18 +110,18 @@ def _summary(
     def at_end(total: Float[np.ndarray, " slot"], before: float) -> float:
         return float(np.interp(end_s, [start_s, *ends_s], [before, *total])) - before
 
-    on = np.concatenate([[mode != Mode.OFF], trace.mode[:count] > 0])
+    running = np.concatenate([[on], trace.mode[:count] > 0])
     day = environment(scenario.timeline.track, start_s, max(end_s - start_s, SLOT_S), SLOT_S)
     return Forecast(
         steps=at_end(trace.steps, 0.0),
         train_s=at_end(trace.train_s, 0.0),
         train_wh=at_end(trace.train_wh, 0.0),
         harvest_wh=at_end(trace.harvest_wh, state.harvest_wh),
-        restarts=int(np.sum(on[1:] & ~on[:-1])),
+        restarts=int(np.sum(running[1:] & ~running[:-1])),
         end_s=end_s,
         ended_by=ended_by,
         eclipses=eclipses(day),
-        stops_s=[start_s + SLOT_S * float(slot) for slot in np.flatnonzero(on[:-1] & ~on[1:])],
+        stops_s=[start_s + SLOT_S * float(slot) for slot in np.flatnonzero(running[:-1] & ~running[1:])],
         time_s=ends_s[:count],
         trace=Slot(*(column[:count] for column in trace)),
     )

@@ -69,7 +69,7 @@ def at(scenario: Scenario, caps_w: Float[np.ndarray, " level"]) -> Levels:
     shares = np.interp(caps_w, scenario.curve.watts, scenario.curve.shares)
     machine = scenario.machine()
     steps_per_s = shares / (machine.overhead_s * shares + machine.step_s)
-    return Levels(caps_w, scenario.plant.payload_w(Command(caps_w, scenario.host_w)), steps_per_s)
+    return Levels(caps_w, scenario.plant.payload_w(Command(scenario.draw * caps_w, scenario.host_w)), steps_per_s)
 
 
 def hull(points: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "corner 2"]:

@@ -29,6 +29,7 @@ class Scenario:
     host_w: float
     restart_s: float
     step_flops: float
+    draw: float = 1.0  # power that the GPU draws while training over its cap, as measured
 
     def command(self, mode: Mode, cap_w: float | None = None) -> Command:
         """What GPU and host draw in a mode; `cap_w` null: full power."""
@@ -36,7 +37,7 @@ class Scenario:
             return Command(0.0, 0.0)
         if mode == Mode.RESTART:
             return Command(self.curve.idle_w, self.host_w)
-        return Command(self.curve.full_w if cap_w is None else cap_w, self.host_w)
+        return Command(self.draw * (self.curve.full_w if cap_w is None else cap_w), self.host_w)
 
     def step_seconds(self, cap_w: float | None = None) -> float:
         return self.curve.step_seconds(self.step_flops, cap_w)
@@ -51,7 +52,7 @@ class Scenario:
         """GPU and host as the arrays that a compiled flight takes."""
         curve = self.curve
         seconds = self.step_flops / curve.flops_per_s, curve.overhead_s
-        return Machine(curve.shares, curve.watts, *seconds, curve.idle_w, self.host_w, self.restart_s)
+        return Machine(curve.shares, curve.watts, *seconds, curve.idle_w, self.host_w, self.restart_s, self.draw)
 
 
 def scenario(orbit: Orbit, satellite: Satellite, gpu: Gpu, mission: Mission, step_flops: float) -> Scenario:

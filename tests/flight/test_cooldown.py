@@ -7,6 +7,7 @@ from launching import ROOT
 from test_mission import mission, obey
 
 from pipeline.flight.budget import Budget
+from pipeline.flight.outlook import Outlook
 from pipeline.flight.progress import Progress
 from pipeline.lm.schedule import NEVER
 
@@ -18,12 +19,13 @@ def completes(error: float, satellite: str, orbits: float, learns: bool = True) 
         "--mission.harvest_error", str(error), "--mission.step_flops", "2.6e15",
     )  # fmt: skip
     budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
-    budget.replan(progress)
+    outlook = Outlook(craft, governor, progress)
     while not budget.spent(progress):
-        if budget.replan_due(progress):
+        if outlook.due():
+            if not learns:
+                outlook.forget()
+            outlook.look()
             budget.replan(progress)
-        if not learns:
-            progress.planned_from = {}
         undecided = progress.cooldown.start == NEVER
         if undecided and progress.step >= budget.cooldown_start(progress.planned_steps):
             budget.replan(progress)

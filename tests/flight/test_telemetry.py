@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from launching import ROOT
+from test_mission import obey
 
 from pipeline.config import BadInput, load
 from pipeline.config.mission import Satellite, Telemetry
@@ -212,15 +213,14 @@ def test_the_flight_is_safe_without_telemetry_and_goes_on_when_it_returns(tmp_pa
     feed, craft, governor = aboard(tmp_path)
     assert governor.poll().reason.startswith("SAFE: no telemetry")
     report(feed, craft, 990.0)
-    assert governor.poll().mode == Mode.RESTART
-    craft.restart()
-    craft.work(1, 350.0)
-    for _ in range(20):  # nothing new for 200 s
-        craft.work(1, 350.0)
-    stopped = governor.poll()
-    assert stopped.mode == Mode.OFF
-    assert "old" in stopped.reason
-    craft.hold(10.0)
+    for _ in range(14):  # nothing new for 140 s
+        obey(craft, directive := governor.poll())
+    assert directive.mode == Mode.OFF
+    assert "old" in directive.reason
+    report(feed, craft, 980.0)
+    assert governor.poll().mode == Mode.OFF, "the least time off"
+    for _ in range(6):
+        obey(craft, governor.poll())
     report(feed, craft, 980.0)
     assert governor.poll().mode == Mode.RESTART
 

@@ -56,7 +56,13 @@ def test_greedy_through_the_cache_equals_the_uncached_forward(params: Params, pr
     np.testing.assert_array_equal(texts(params, [prompt], 60, GREEDY)[0], expected)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(), Sampling(0.8, top_k=9, top_p=0.9, min_p=0.02)])
+def test_greedy_rows_of_unequal_prompts_equal_the_uncached_forward(params: Params) -> None:
+    together = texts(params, PROMPTS, 40, GREEDY)
+    for row, prompt in zip(together, PROMPTS, strict=True):
+        np.testing.assert_array_equal(row, uncached_greedy(params, prompt, 40))
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.8, top_k=9, top_p=0.9, min_p=0.02)])
 def test_a_prompt_in_a_ragged_batch_gives_the_text_that_it_gives_alone(params: Params, sampling: Sampling) -> None:
     together = texts(params, PROMPTS, 50, sampling, 7)
     for row, prompt in enumerate(PROMPTS):

@@ -1,0 +1,129 @@
+"""What the plan expects of the revolution ahead, and how the satellite does against it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.flight.governor import Governor
+from pipeline.flight.progress import Progress
+from pipeline.flight.spacecraft import Spacecraft
+from pipeline.plan import Forecast, Payload, Stop, forecast, stops
+from pipeline.power import from_json
+
+NO_SURPRISE = 0.002  # of a harvest: the rounding of whole steps
+BAND_CHARGE = 0.04  # of capacity, around the charge that was predicted
+BAND_K = 3.0  # around the predicted plate; twice that with what training for one slot less or more makes of it
+SOONEST_S = 900.0  # a satellite that strays again is not looked at sooner
+MOST_SURPRISE = 0.3  # of one look
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A forecast, its grid begun by the moment it was made."""
+
+    flight: Forecast
+    stops: list[Stop]
+    time_s: Float[np.ndarray, " slot"]
+    charge_wh: Float[np.ndarray, " slot"]
+    plate_c: Float[np.ndarray, " slot"]
+
+    def at(self, column: Float[np.ndarray, " slot"], now_s: float) -> float:
+        return float(np.interp(now_s, self.time_s, column))
+
+
+class Outlook:
+    """Made anew each revolution, and when charge or temperature leaves the predicted band.
+
+    What was harvested since the last look, against what was forecast of it, corrects the rule: an array that gives a
+    tenth less than modelled is known long before it matters.
+    """
+
+    def __init__(self, spacecraft: Spacecraft, governor: Governor, progress: Progress):
+        self._craft, self._governor, self._progress = spacecraft, governor, progress
+        self._period_s = spacecraft.scenario.timeline.track.period_s
+        self._ahead: _Ahead | None = None
+        if progress.planned_from:
+            self._ahead = self._predict(progress.planned_from)
+
+    def due(self) -> str | None:
+        """Why it is time to look again, or None."""
+        now_s, progress = self._craft.clock.now(), self._progress
+        if now_s >= progress.replan_s:
+            return "a revolution has passed" if self._ahead else "launch"
+        if self._ahead is None or now_s < progress.replan_s - self._period_s + SOONEST_S:
+            return None
+        return self._strays(self._ahead, now_s)
+
+    def look(self) -> None:
+        """Corrects rule and GPU curve by what was measured, and predicts the revolution that begins now."""
+        craft, progress, governor = self._craft, self._progress, self._governor
+        now_s = craft.clock.now()
+        if self._ahead and progress.planned_from:
+            progress.harvest = self._measured_harvest(self._ahead, progress.planned_from, now_s)
+        governor.correct(progress.harvest, governor.slowness, governor.draw)
+        progress.planned_from = craft.as_json()
+        progress.replan_s = now_s + self._period_s
+        self._ahead = self._predict(progress.planned_from)
+
+    def forget(self) -> None:
+        """What the plan did not foresee is no measure of the array: the next look only looks ahead."""
+        self._progress.planned_from, self._ahead = {}, None
+
+    def next_stop(self) -> Stop | None:
+        """The next planned end of training; None where none is in view."""
+        now_s = self._craft.clock.now()
+        coming = self._ahead.stops if self._ahead else []
+        return next((stop for stop in coming if stop.time_s > now_s), None)
+
+    def _predict(self, begun: dict[str, Any]) -> _Ahead:
+        """The forecast from a satellite's state, a little beyond the revolution, so that it covers a late look."""
+        scenario, state, start_s = self._governor.corrected, from_json(begun["plant"]), begun["now_s"]
+        horizon_s = 1.25 * self._period_s
+        payload = Payload(*begun["payload"])
+        flight = forecast(scenario, self._governor.rule, state, start_s, payload, horizon_s=horizon_s)
+        plate_c = float(scenario.plant.plate_c(state.heat_j))
+        return _Ahead(
+            flight,
+            stops(scenario, flight),
+            np.append(start_s, flight.time_s),
+            np.append(state.charge_wh, flight.trace.charge_wh),
+            np.append(plate_c, flight.trace.plate_c),
+        )
+
+    def _strays(self, ahead: _Ahead, now_s: float) -> str | None:
+        craft = self._craft
+        charge_wh, plant = craft.state.charge_wh, craft.scenario.plant
+        expected_wh = ahead.at(ahead.charge_wh, now_s)
+        if abs(charge_wh - expected_wh) > BAND_CHARGE * plant.capacity_wh:
+            return f"charge is {charge_wh:.0f} Wh, {expected_wh:.0f} Wh were predicted"
+        # At its limit a plate swings with every start and stop, at another phase than predicted: its band is what the
+        # prediction has within ten minutes.
+        near = np.abs(ahead.time_s - now_s) <= 0.5 * SOONEST_S
+        plate_c, low_c, high_c = float(plant.plate_c(craft.state.heat_j)), *_ends(ahead.plate_c[near])
+        if not low_c - BAND_K <= plate_c <= high_c + BAND_K:
+            return f"plate is at {plate_c:.1f} °C, {low_c:.1f} to {high_c:.1f} °C were predicted"
+        return None
+
+    def _measured_harvest(self, ahead: _Ahead, then: dict[str, Any], now_s: float) -> float:
+        """Harvest over that modelled, from the energy that is there now and was not forecast, or was and is not."""
+        craft, trace = self._craft, ahead.flight.trace
+        begun = from_json(then["plant"])
+        harvest_wh = ahead.at(np.append(begun.harvest_wh, trace.harvest_wh), now_s) - begun.harvest_wh
+        train_wh = ahead.at(np.append(0.0, trace.train_wh), now_s)
+        stored_wh = craft.state.charge_wh - ahead.at(ahead.charge_wh, now_s)
+        stored_wh /= float(craft.scenario.plant.charge_efficiency)
+        spent_wh = craft.train_wh - then["train_wh"] - train_wh
+        least_wh = 0.25 * ahead.flight.harvest_wh
+        if harvest_wh < max(least_wh, 1.0):
+            return self._progress.harvest  # too little light since to tell
+        surprise = (stored_wh + spent_wh) / harvest_wh
+        if not math.isfinite(surprise) or abs(surprise) < NO_SURPRISE:
+            return self._progress.harvest
+        return self._progress.harvest * (1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE))
+
+
+def _ends(values: Float[np.ndarray, " slot"]) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if len(values) else (-math.inf, math.inf)

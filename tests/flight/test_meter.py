@@ -1,0 +1,54 @@
+"""The GPU's own energy counter, as NVML gives it."""
+
+import pytest
+
+from pipeline.flight.meter import NoMeter, NvmlMeter, make_meter
+
+
+class Nvml:
+    """The calls that a meter makes, with a counter that a test sets."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self) -> None:
+        self.millijoules: int | None = 5_000
+        self.open = False
+
+    def nvmlInit(self) -> None:
+        self.open = True
+
+    def nvmlShutdown(self) -> None:
+        self.open = False
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, device: int) -> int:
+        if self.millijoules is None:
+            raise self.NVMLError("Not Supported")
+        return self.millijoules
+
+
+def test_it_counts_from_call_to_call() -> None:
+    nvml = Nvml()
+    meter = NvmlMeter(nvml)
+    nvml.millijoules = 12_500
+    assert meter.joules() == pytest.approx(7.5)
+    assert meter.joules() == 0.0
+    meter.close()
+    assert not nvml.open
+
+
+def test_a_counter_that_fails_or_begins_again_counts_nothing() -> None:
+    nvml = Nvml()
+    meter = NvmlMeter(nvml)
+    nvml.millijoules = 100
+    assert meter.joules() is None
+    nvml.millijoules = None
+    assert meter.joules() is None
+
+
+def test_without_a_gpu_nothing_is_counted() -> None:
+    assert isinstance(make_meter("cpu"), NoMeter)
+    assert make_meter("cpu").joules() is None

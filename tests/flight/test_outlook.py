@@ -1,0 +1,89 @@
+"""The revolution ahead is predicted, a satellite that strays from it is looked at again, and what it shows learnt."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from launching import ROOT
+from test_mission import mission, obey
+
+from pipeline.flight.governor import Governor
+from pipeline.flight.outlook import SOONEST_S, Outlook
+from pipeline.flight.progress import Progress
+from pipeline.flight.spacecraft import Spacecraft
+
+STARVED = ["--satellite", f"{ROOT}/configs/satellites/starved.yaml"]
+
+
+def flown(*overrides: str, orbits: float = 1.9) -> tuple[Progress, list[tuple[float, str]]]:
+    """How the looks of a flight ended, and when and why each came."""
+    _, craft, governor = mission(*STARVED, *overrides)
+    progress, looks = Progress(), []
+    outlook = Outlook(craft, governor, progress)
+    while craft.orbits < orbits:
+        if why := outlook.due():
+            looks.append((craft.clock.now(), why))
+            outlook.look()
+        obey(craft, governor.poll())
+    return progress, looks
+
+
+def test_a_satellite_that_does_as_predicted_is_looked_at_once_a_revolution() -> None:
+    progress, looks = flown()
+    assert [why for _, why in looks] == ["launch", "a revolution has passed"]
+    assert progress.harvest == 1.0
+
+
+@pytest.mark.parametrize("error", [-0.1, 0.1])
+def test_what_the_array_gives_less_or_more_is_learnt(error: float) -> None:
+    progress, _ = flown("--mission.harvest_error", str(error), orbits=3.0)
+    assert progress.harvest == pytest.approx(1.0 + error, abs=0.03)
+
+
+@pytest.mark.parametrize(("lost", "why"), [({"charge_wh": 60.0}, "charge is"), ({"heat_j": -2e5}, "plate is")])
+def test_one_that_strays_from_its_band_is_looked_at_again(lost: dict[str, float], why: str) -> None:
+    _, craft, governor = mission(*STARVED)
+    outlook = Outlook(craft, governor, Progress())
+    for slot in range(200):
+        if outlook.due():
+            outlook.look()
+        if slot == 150:  # what no plan knew of
+            changed = {name: getattr(craft.state, name) - amount for name, amount in lost.items()}
+            craft.state = craft.state._replace(**changed)
+            assert str(outlook.due()).startswith(why)
+        obey(craft, governor.poll())
+
+
+def test_looks_never_follow_each_other_closely() -> None:
+    _, looks = flown("--mission.harvest_error", "-0.5", orbits=3.0)
+    moments = [moment for moment, _ in looks]
+    assert all(later - sooner >= SOONEST_S for sooner, later in pairwise(moments))
+
+
+def test_the_next_stop_is_when_power_is_given_up() -> None:
+    _, craft, governor = mission(*STARVED)
+    outlook = Outlook(craft, governor, Progress())
+    outlook.due()
+    outlook.look()
+    predicted = outlook.next_stop()
+    assert predicted is not None
+    while (directive := governor.poll()).notice is None:
+        obey(craft, directive)
+    assert craft.clock.now() == predicted.time_s
+    assert directive.notice.kind == predicted.kind.name
+    assert directive.notice.seconds_left == predicted.seconds_left >= 20.0
+
+
+def test_an_outlook_taken_up_again_predicts_the_same() -> None:
+    config, craft, governor = mission(*STARVED, "--mission.harvest_error", "-0.1")
+    progress = Progress()
+    outlook = Outlook(craft, governor, progress)
+    for _ in range(700):
+        if outlook.due():
+            outlook.look()
+        obey(craft, governor.poll())
+    saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
+    again, progress = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
+    second = Governor(config, again)
+    second.correct(progress.harvest, progress.slowness, progress.draw)
+    assert Outlook(again, second, progress).next_stop() == outlook.next_stop()
