@@ -91,6 +91,7 @@ class History:
         self.plans = Table("mission_s", "planned_steps")
         self.modes: list[Mode] = []
         self.gaps: list[Gap] = []
+        self.lost_steps = 0  # computed again, after outages and after corruption was found
         self.deleted: set[int] = set()
         self.quarantined: set[int] = set()
         self.cooldown: int | None = None  # the step at which the learning rate began to fall
@@ -110,13 +111,15 @@ class History:
         if kind in ("launch", "resume"):
             self._launch(now)
             self._note(Note(now, event, self.gaps[-1] if self.last else None))
-        elif kind == "step":
+        elif kind == "corruption" and self.last and now.step < self.last.step:
+            self._take_back(now.step)  # corruption was found: the run has gone back to a sealed step
+        if kind == "step":
             curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
             self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
         elif kind == "sealed":
             figures = [number(event.get(name)) for name in ("bytes", "seconds", "blocking_s")]
             self.seals.append(event["checkpoint"], now.mission_s, now.wall, *figures)
-        elif kind == "deleted":
+        elif kind == "deleted" and "place" not in event:  # which a copy on the second device has
             self.deleted.add(int(event["checkpoint"]))
         elif kind == "validation":
             figures = [number(event.get(name)) for name in ("loss", "standard_error", "bits_per_byte")]
@@ -124,7 +127,7 @@ class History:
         elif kind == "cooldown":
             self.cooldown = int(event["start"])
         elif kind == "quarantined":
-            if isinstance(event.get("checkpoint"), int):
+            if isinstance(event.get("checkpoint"), int) and "place" not in event:
                 self.quarantined.add(event["checkpoint"])
         elif kind == "plan":
             self.plans.append(now.mission_s, number(event.get("planned_steps")))
@@ -159,8 +162,7 @@ class History:
         """What the launch before did after the checkpoint that this one begins from is done again."""
         if self.last:
             self.gaps.append(Gap(self.last, now, self.summary.ending))
-            self.steps.cut(now.step)
-            self.validations.cut(now.step)
+            self._take_back(now.step)
             # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
             for table in (self.telemetry, self.plans):
                 table.cut(now.mission_s)
@@ -169,6 +171,13 @@ class History:
             if now.mission_s > self.last.mission_s:
                 self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
         self.modes.append(Mode(now.mission_s, "OFF", "launch"))
+
+    def _take_back(self, step: int) -> None:
+        """What was computed after `step` is computed again."""
+        assert self.last
+        self.lost_steps += max(0, self.last.step - step)
+        self.steps.cut(step)
+        self.validations.cut(step)
 
     def _note(self, note: Note) -> None:
         self.notes.append(note)

@@ -1,6 +1,7 @@
 """A ledger read as it grows: each look gives the events written since the last one."""
 
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _WHOLE = {
     "deleted": (*_POSITION, "checkpoint"),
     "cooldown": (*_POSITION, "start", "end"),
 }
+_CRC = b', "crc": "'  # before the checksum of the line, its last key
 _NUMBERS = (float, int)  # and not bool, which is an int that no field of a ledger means as a number
 
 
@@ -30,7 +32,7 @@ class Tail:
 
     @property
     def damaged(self) -> int:
-        """Lines that say nothing: altered, torn by a power cut, or without what their event needs."""
+        """Lines that say nothing: altered in any bit, torn by a power cut, or without what their event needs."""
         return self._damaged + self.torn
 
     @property
@@ -75,6 +77,9 @@ def number(value: Any) -> float:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    body, mark, rest = line.rstrip(b"\n").rpartition(_CRC)
+    if mark and rest != b'%08x"}' % zlib.crc32(body):
+        return None
     try:
         event = from_json(line)
     except ValueError:
@@ -85,4 +90,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         value = event.get(name)
         if type(value) not in _NUMBERS or not math.isfinite(value):
             return None
+    event.pop("crc", None)
     return event

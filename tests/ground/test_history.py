@@ -44,6 +44,20 @@ def test_a_stop_on_notice_is_no_outage() -> None:
     assert (made.gaps[0].ending, made.gaps[0].lost_steps) == ("stopped", 0)
 
 
+def test_a_run_that_found_corruption_goes_back_and_its_time_goes_on() -> None:
+    found = event("corruption", 31.0, 10, reason="replay differs", found_by="replay")
+    made = History().read([*BEFORE, found, step(20, 40.0, 4.4)])
+    assert made.steps["at"].tolist() == [10, 20]
+    assert made.steps["loss"].tolist() == [5.0, 4.4]
+    assert len(made.telemetry) == 3
+    assert (made.lost_steps, made.gaps) == (20, [])
+
+
+def test_what_is_thinned_out_on_the_second_device_is_still_on_the_first() -> None:
+    made = History().read([*BEFORE, event("deleted", 31.0, 30, checkpoint=10, place="mirror")])
+    assert made.deleted == set()
+
+
 def test_energy_is_interpolated_between_readings_and_unknown_where_no_reading_has_it() -> None:
     made = History().read(BEFORE)
     np.testing.assert_allclose(made.train_wh(np.array([0.0, 10.0, 20.0])), [0.0, 2.5, 5.0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.flight.ledger import Ledger
 from pipeline.ground.tail import Tail, number
 
 
@@ -54,6 +55,22 @@ def test_a_line_that_says_nothing_is_passed_over_and_counted(damage: str, tmp_pa
     tail = Tail(path)
     assert [event["event"] for event in tail.read()] == ["launch", "done"]
     assert (tail.lines, tail.damaged) == (3, 1)
+
+
+def test_a_line_that_does_not_match_its_checksum_is_damaged(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("step", at=10, loss=2.5)
+    ledger.append("step", at=20, loss=2.25)
+    ledger.close()
+    tail = Tail(tmp_path / "ledger.jsonl")
+    events = list(tail.read())
+    assert [event["loss"] for event in events] == [2.5, 2.25]
+    assert "crc" not in events[0]
+    text = (tmp_path / "ledger.jsonl").read_text()
+    (tmp_path / "ledger.jsonl").write_text(text.replace("2.25", "2.65"))  # one bit
+    tail = Tail(tmp_path / "ledger.jsonl")
+    assert [event["loss"] for event in tail.read()] == [2.5]
+    assert tail.damaged == 1
 
 
 def test_bytes_that_are_no_text_and_empty_lines_stop_nothing(tmp_path: Path) -> None:

@@ -182,11 +182,13 @@ def _tiles(material: Material) -> list[Tile]:
 def _lost(history: History) -> Tile:
     outages = [gap for gap in history.gaps if gap.ending is None]
     stops = len(history.gaps) - len(outages)
-    lost = sum(gap.lost_steps for gap in history.gaps)
+    lost = history.lost_steps
     done = (history.last.step if history.last else 0) + lost
     lines = [f"in {count(len(outages), 'outage')} without notice" if outages else "no outage without notice"]
     if stops:
         lines.append(f"{count(stops, 'stop')} on notice or after a failure")
+    if corruptions := int(np.nan_to_num(number(history.summary.totals.get("corruptions")))):
+        lines.append(f"{count(corruptions, 'silent corruption')} found")
     if lost:
         lines.append(f"{_share(lost / done)} of all steps computed")
     return Tile("Steps lost, computed again", f"{lost:,}", lines, "warning" if lost else "")

@@ -13,7 +13,9 @@ FRESH_S = 300.0  # a run that wrote within this time is taken to be under way
 _LONGEST = 300  # characters of what a ledger says
 _SHOWN = 20  # of one kind of event
 # What goes on all the time, and is no news one by one.
-_ROUTINE = {"scrubbed", "mirrored"}
+_ROUTINE = {"scrubbed", "mirrored", "mirror_opened"}
+# What is serious although its name does not say that something failed.
+_SERIOUS = {"corruption", "mirror_shares_device"}
 
 
 class Incident(NamedTuple):
@@ -67,12 +69,20 @@ def _account(history: History) -> str:
     orbits, wh = number(totals.get("orbits")), number(totals.get("train_wh"))
     where = f" in {orbits:.1f} orbits" if math.isfinite(orbits) else ""
     cost = f" for {wh:,.0f} Wh of training" if math.isfinite(wh) else ""
-    outages, lost = len(history.gaps), sum(gap.lost_steps for gap in history.gaps)
     said = f"All that was budgeted is done: {count(history.summary.steps, 'step')}{where}{cost}. "
-    if not outages:
-        return said + "It was never interrupted."
-    again = f"cost {count(lost, 'step')}, computed again" if lost else "cost no step"
-    return f"{said}{count(outages, 'interruption')} {again}; nothing is missing."
+    hindered = [
+        count(many, what)
+        for many, what in ((len(history.gaps), "interruption"), (_corruptions(history), "corruption"))
+        if many
+    ]
+    if not hindered:
+        return said + "Nothing came in between."
+    lost = f"cost {count(history.lost_steps, 'step')}, computed again" if history.lost_steps else "cost no step"
+    return f"{said}{listed(hindered)} {lost}; nothing is missing."
+
+
+def _corruptions(history: History) -> int:
+    return sum(note.event["event"] == "corruption" for note in history.notes)
 
 
 def incidents(history: History) -> tuple[list[Incident], dict[str, int]]:
@@ -138,16 +148,24 @@ def _cooldown(event: dict[str, Any], _: Gap | None) -> _Told:
 
 def _failed(what: str, weight: str) -> Callable[[dict[str, Any], Gap | None], _Told]:
     def tell(event: dict[str, Any], _: Gap | None) -> _Told:
-        return (
-            weight,
-            f"{what.format(clip(event.get('checkpoint', '?')))}: {clip(event.get('reason', 'no reason given'))}",
-        )
+        where = " on the second device" if event.get("place") == "mirror" else ""
+        about = what.format(f"{clip(event.get('checkpoint', '?'))}{where}")
+        return weight, f"{about}: {clip(event.get('reason', 'no reason given'))}"
 
     return tell
 
 
 def _skipped(event: dict[str, Any], _: Gap | None) -> _Told:
     return "warning", f"Updates skipped, because loss or gradient was not finite: {clip(event.get('steps', '?'))}"
+
+
+def _corruption(event: dict[str, Any], _: Gap | None) -> _Told:
+    found_by, reason = clip(event.get("found_by", "unknown")), clip(event.get("reason", "no reason given"))
+    return "warning", f"Silent corruption, found by {found_by}: {reason}"
+
+
+def _repaired(event: dict[str, Any], _: Gap | None) -> _Told:
+    return "good", f"Checkpoint {clip(event.get('checkpoint', '?'))} made whole again from the copy on the other device"
 
 
 def _notice(event: dict[str, Any], _: Gap | None) -> _Told:
@@ -172,7 +190,7 @@ def _unknown(event: dict[str, Any]) -> _Told:
         return None
     fields = {key: value for key, value in event.items() if key not in ("event", "mission_s", "step", "wall")}
     said = ", ".join(f"{spaced(key)} {value}" for key, value in fields.items())
-    serious = event["event"] in ("corruption", "rolled_back") or "fail" in event["event"]
+    serious = event["event"] in _SERIOUS or "fail" in event["event"]
     return "warning" if serious else "info", clip(f"{spaced(event['event']).capitalize()}{': ' if said else ''}{said}")
 
 
@@ -185,6 +203,8 @@ _WORDS: dict[str, Callable[[dict[str, Any], Gap | None], _Told]] = {
     "delete_failed": _failed("Checkpoint {} could not be deleted", "warning"),
     "quarantined": _failed("Checkpoint {} was damaged, and set aside", "bad"),
     "skipped": _skipped,
+    "corruption": _corruption,
+    "repaired": _repaired,
     "notice": _notice,
     "stopped": _stopped,
     "failed": lambda event, _: ("bad", f"Failed: {clip(event.get('reason', ''))}"),

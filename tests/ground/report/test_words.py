@@ -46,8 +46,17 @@ def told(*events: dict[str, Any]) -> list[str]:
         ),
         (
             [event("corruption", 31.0, 30, reason="step 29 differs", found_by="replay")],
-            "warning: Corruption: reason step 29 differs, found by replay",
+            "warning: Silent corruption, found by replay: step 29 differs",
         ),
+        (
+            [event("quarantined", 31.0, 30, checkpoint=20, reason="SEAL: missing", place="mirror")],
+            "bad: Checkpoint 20 on the second device was damaged, and set aside: SEAL: missing",
+        ),
+        (
+            [event("repaired", 31.0, 30, checkpoint=20)],
+            "good: Checkpoint 20 made whole again from the copy on the other device",
+        ),
+        ([event("mirror_failed", 31.0, 30, reason="gone")], "warning: Mirror failed: reason gone"),
         ([event("gpu_health", 31.0, 30, ecc_errors=3)], "info: Gpu health: ecc errors 3"),
         ([event("notice", 31.0, 30, kind="UMBRA", seconds_left=9.0, sealed=False)],
          "bad: Notice UMBRA, 9 s left: the state could not be sealed in time"),
