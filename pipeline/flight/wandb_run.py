@@ -30,7 +30,7 @@ class WandbRun:
         self._run = wandb.init(
             project="dayside",
             name=config.name,
-            id=f"{name}-{xxhash.xxh32_hexdigest(str(config.directory.resolve()))}",
+            id=f"{name}-{xxhash.xxh32_hexdigest(bytes(config.directory.resolve()))}",
             resume="allow",
             dir=config.directory,
             config=config.model_dump(mode="json"),
