@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.ground.history import History
+from pipeline.ground.summary import PRELUDE
 from pipeline.ground.tail import Tail
 
 if TYPE_CHECKING:
@@ -16,9 +17,15 @@ def ledger_frame(path: Path) -> "pd.DataFrame":
     `launch` counts the launches of the run from 1. `attrs["damaged"]` is the number of lines passed over.
     """
     tail, launch, rows = Tail(path), 0, []
+    begun = 0  # row after the last one that a run at work wrote
     for event in tail.read():
-        launch += event["event"] in ("launch", "resume")
+        if event["event"] in ("launch", "resume"):
+            launch += 1
+            for row in rows[begun:]:
+                row["launch"] = launch
         rows.append({"launch": launch} | event)
+        if event["event"] not in PRELUDE:
+            begun = len(rows)
     frame = _pandas().DataFrame(rows, columns=None if rows else ["launch", "event", "mission_s", "step", "wall"])
     frame.attrs["damaged"] = tail.damaged
     return frame

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.ground.summary import Summary
+from pipeline.ground.summary import PRELUDE, Summary
 from pipeline.ground.tail import number
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
@@ -142,7 +142,8 @@ class History:
         if kind not in _ROWS and kind not in ("launch", "resume"):
             self._note(Note(now, event))
         self.summary.add(event)
-        self.last = now
+        if kind not in PRELUDE:
+            self.last = now
 
     def train_wh(self, mission_s: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Energy spent on training until then [Wh]; NaN where the ledger does not say."""

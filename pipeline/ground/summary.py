@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TOTALS = ("tokens", "orbits", "eclipses", "train_wh", "lost_steps", "skipped")
+# What a launch writes before its first line, while it restores: it belongs to no time in which the run worked.
+PRELUDE = {"restored", "quarantined", "repaired", "repair_failed", "mirror_opened", "mirror_shares_device"}
+PRELUDE |= {"mirror_failed"}
 _ENDINGS = {"done": "done", "stopped": "stopped; the same command resumes", "failed": "failed"}
 
 
@@ -36,6 +39,9 @@ class Summary:
     def add(self, event: dict[str, Any]) -> None:
         """One more event, in the order of the ledger."""
         kind = event["event"]
+        if kind in PRELUDE:
+            self.quarantined += kind == "quarantined"
+            return
         if kind in ("launch", "resume"):
             self.launches += 1
             self.totals = {}  # those of an earlier launch no longer hold
@@ -51,8 +57,6 @@ class Summary:
             self.validation = event
         elif kind == "sealed":
             self.sealed.add(event["checkpoint"])
-        elif kind == "quarantined":
-            self.quarantined += 1
 
 
 def summarise(events: Iterable[dict[str, Any]]) -> Summary:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt
 if TYPE_CHECKING:
     from pipeline.corpus import Corpus
     from pipeline.ground.run_directory import RunDirectory, Weights
+    from pipeline.ground.token_losses import Predictions
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,17 @@ class TrainedModel:
         """
         from pipeline.ground.token_losses import pieces
 
-        if windows is None:
-            windows = self.corpus().held_out_windows(self.run.config.model.context)
-        return np.concatenate(list(pieces(self.run.config, self.weights, windows)))
+        return np.concatenate(list(pieces(self.run.config, self.weights, self._windows(windows))))
+
+    def predictions(self, windows: UInt[np.ndarray, "windows context+1"] | None = None) -> "Predictions":
+        """Loss, entropy, confidence and whether it was right, of each token of `windows` (default: of all held-out
+        text): what calibration is judged by."""
+        from pipeline.ground.token_losses import predictions
+
+        return predictions(self.run.config, self.weights, self._windows(windows))
+
+    def _windows(self, given: UInt[np.ndarray, "windows context+1"] | None) -> UInt[np.ndarray, "windows context+1"]:
+        return self.corpus().held_out_windows(self.run.config.model.context) if given is None else given
 
     def sample(self, prompts: Sequence[str], tokens: int = 200, seed: int = 0, **sampling: Any) -> list[str]:
         """The continuation of each prompt, as `train.py sample` writes it.

@@ -16,6 +16,7 @@ from pipeline.ground import evaluate
 from pipeline.ground.run_directory import open_run
 
 AGAIN = [
+    event("restored", 30.0, 30, checkpoint=10),
     event("resume", 11.0, 10),
     step(20, 22.0, 4.2),
     event("validation", 22.0, 20, loss=4.4, standard_error=0.1, bits_per_byte=None),
@@ -102,6 +103,18 @@ def test_a_model_gives_the_losses_that_evaluate_averages(run_dir: Path) -> None:
     assert losses.shape == (result["windows"], 24)
     assert losses.mean(dtype=np.float64) == pytest.approx(result["loss"], rel=1e-6)
     assert losses[:, :4].mean() > losses[:, 12:].mean()  # context helps
+
+
+def test_what_a_model_expects_and_what_comes_is_worked_out_from_its_logits(run_dir: Path) -> None:
+    model = pipeline.open_run(run_dir).model(40)
+    found = model.predictions()
+    np.testing.assert_allclose(found.loss, model.losses(), rtol=1e-4, atol=1e-5)
+    assert ((found.confidence > 0) & (found.confidence <= 1)).all()
+    assert (found.entropy >= -np.log(found.confidence) - 1e-5).all(), "Shannon's entropy is at least the min-entropy"
+    assert (found.entropy <= np.log(model.weights.vocab_size) + 1e-5).all()
+    # Right where it was likeliest: then the token's own probability is the highest one.
+    np.testing.assert_allclose(np.exp(-found.loss[found.correct]), found.confidence[found.correct], rtol=1e-4)
+    assert (np.exp(-found.loss[~found.correct]) <= found.confidence[~found.correct] * (1 + 1e-5)).all()
 
 
 def test_a_model_samples_as_the_verb_does(run_dir: Path) -> None:

@@ -58,6 +58,18 @@ def test_what_is_thinned_out_on_the_second_device_is_still_on_the_first() -> Non
     assert made.deleted == set()
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_a_launch_writes_while_it_restores_is_not_the_last_word_of_the_one_before(stopped: bool) -> None:
+    end = [event("stopped", 31.0, 30, notice="SIGTERM")] if stopped else []
+    restore = [event(kind, 31.0, 30, checkpoint=10, wall=9000.0) for kind in ("quarantined", "restored")]
+    made = History().read([*BEFORE, *end, *restore, event("resume", 11.0, 10, wall=9001.0)])
+    (gap,) = made.gaps
+    assert gap.ending == ("stopped" if stopped else None)
+    assert gap.after.wall - gap.before.wall == 9001.0 - (1031.0 if stopped else 1030.0)
+    assert made.summary.quarantined == 1
+    assert made.summary.wall_s == pytest.approx(31.0 if stopped else 30.0), "the time away is no time of work"
+
+
 def test_energy_is_interpolated_between_readings_and_unknown_where_no_reading_has_it() -> None:
     made = History().read(BEFORE)
     np.testing.assert_allclose(made.train_wh(np.array([0.0, 10.0, 20.0])), [0.0, 2.5, 5.0])
