@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.flight.parts import Parts
 from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import Step, open_run
 
@@ -18,17 +19,23 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """`train.py evaluate RUN`."""
     parser = Parser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
-    steps = {"type": _steps, "default": [None], "metavar": "STEP"}
-    parser.add_argument("--step", **steps, help="a sealed step or several, as 500,1000,best (default: the newest)")
+    for name, about in (
+        ("--step", "a sealed step or several, as 500,1000,best (default: the newest)"),
+        ("--against_step", "of the other run (default: its newest)"),
+    ):
+        parser.add_argument(name, type=_steps, default=[None], metavar="STEP", help=about)
     parser.add_argument(
         "--corpus.path", dest="corpus_path", metavar="TEXT", help="another text: its second half is read"
     )
     parser.add_argument("--against", metavar="RUN", help="another run, to be compared with window by window")
-    parser.add_argument("--against_step", **steps, help="of the other run (default: its newest)")
     parser.add_argument("--unit", choices=("nats", "bits-per-byte"), default="nats", help="of the comparison")
     parser.add_json()
     given = parser.parse_args(arguments)
+    parts = Parts()
     set_up_jax()
+    from pipeline.ground.token_losses import window_losses
+
+    parts.done("import")
     run = open_run(given.run)
     for step in given.step:
         run.candidates(step)  # a wrong one is refused before any is evaluated
@@ -41,13 +48,18 @@ def main(arguments: Sequence[str]) -> int:
     results = []
     for step in given.step:
         model = run.model(step)
+        parts.done("weights")
+        corpus = model.corpus(given.corpus_path)
+        parts.done("text")
+        window_losses(run.config, model.weights, corpus.held_out_windows(run.config.model.context)[:1])
+        parts.done("first_step")  # whatever comes now is work
         say_passed_over(model.weights.damaged)
-        results.append(judge(model, given.corpus_path))
+        results.append(judge(model, corpus, given.corpus_path))
         if not given.json:
             print(_lines(results[-1]) + "\n", flush=True)
-    scale = baselines(model.corpus(given.corpus_path), run.config.model.context)
+    scale = baselines(corpus, run.config.model.context)
     if given.json:
-        results = [result | scale for result in results]
+        results = [result | scale | {"start_s": parts.seconds} for result in results]
         print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
     else:
         print(_scale(results[0], scale))
@@ -72,16 +84,17 @@ def evaluate(run_dir: Path | str, step: Step = None, corpus_path: str | None = N
         BadInput: no run, no such step, or the run's text is not what it was.
         RunFailed: the checkpoint is damaged.
     """
-    return judge(open_run(run_dir).model(step), corpus_path)
+    model = open_run(run_dir).model(step)
+    return judge(model, model.corpus(corpus_path), corpus_path)
 
 
-def judge(model: "TrainedModel", corpus_path: str | None = None) -> dict[str, Any]:
-    """What `evaluate` returns, of a model already opened."""
+def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
+    """What `evaluate` returns, of a model and a text already opened."""
     from pipeline.flight.validation import describe
     from pipeline.ground.bootstrap import mean_interval
     from pipeline.ground.token_losses import window_losses
 
-    config, corpus = model.run.config, model.corpus(corpus_path)
+    config = model.run.config
     losses = window_losses(config, model.weights, corpus.held_out_windows(config.model.context))
     result = describe(losses, corpus)
     interval = mean_interval(losses)

@@ -16,7 +16,8 @@ def ledger_frame(path: Path) -> "pd.DataFrame":
 
     `launch` counts the launches of the run from 1. `attrs["damaged"]` is the number of lines passed over.
     """
-    tail, launch, rows = Tail(path), 0, []
+    tail, launch = Tail(path), 0
+    rows: list[dict[str, Any]] = []
     begun = 0  # row after the last one that a run at work wrote
     for event in tail.read():
         if event["event"] in ("launch", "resume"):

@@ -87,7 +87,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("step")) is not int:
         return None
     for name in _WHOLE.get(event["event"], _POSITION):
-        value = event.get(name)
+        value: Any = event.get(name)
         if type(value) not in _NUMBERS or not math.isfinite(value):
             return None
     event.pop("crc", None)

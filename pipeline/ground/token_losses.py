@@ -71,17 +71,19 @@ def _forward(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _predict(model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]) -> Predictions:
+def _predict(
+    model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
+) -> tuple[Array, Array, Array, Array]:
     hidden = Transformer.apply(model, params, windows[:, :-1], DTYPES[precision])
     table = params["embedding"].astype(hidden.dtype)
 
-    def one(window: tuple[Array, Array]) -> Predictions:
+    def one(window: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
         states, targets = window
         logits = jnp.einsum("sd,vd->sv", states, table, preferred_element_type=jnp.float32)
         log_chance = jax.nn.log_softmax(logits)
         likeliest = jnp.argmax(logits, axis=-1)
         chosen = jnp.take_along_axis(log_chance, targets[:, None], axis=-1)[:, 0]
         entropy = -jnp.sum(jnp.exp(log_chance) * log_chance, axis=-1)
-        return Predictions(-chosen, entropy, jnp.exp(jnp.max(log_chance, axis=-1)), likeliest == targets)
+        return -chosen, entropy, jnp.exp(jnp.max(log_chance, axis=-1)), likeliest == targets
 
     return jax.lax.map(one, (hidden, windows[:, 1:]))

@@ -16,8 +16,8 @@ from bokeh.models import (
     HoverTool,
     NumeralTickFormatter,
     Range1d,
-    Span,
 )
+from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 from jaxtyping import Float
 
@@ -93,7 +93,7 @@ def learning(history: History, unit: Time, unigram_loss: float | None) -> Any:
     if len(values):
         high = ceiling(loss) if len(at) else float(values.max())
         room = 0.05 * max(high - float(values.min()), 1e-3)
-        plot.y_range = Range1d(float(values.min()) - room, high + room)
+        plot.y_range = Range1d(start=float(values.min()) - room, end=high + room)
     tips = [("step", "@step{0,0}"), ("validation loss", "@loss{0.0000}"), ("standard error", "@error{0.0000}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=tips))
     return plot
@@ -111,7 +111,7 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
     begin_s = history.modes[0].start_s if history.modes else 0.0
     span = max(end_s - begin_s, 60.0) / unit.seconds
     begin = begin_s / unit.seconds
-    across = Range1d(begin, begin + span, bounds=(begin - 0.02 * span, begin + 1.02 * span), name="mission")
+    across = Range1d(start=begin, end=begin + span, bounds=(begin - 0.02 * span, begin + 1.02 * span), name="mission")
     telemetry = history.telemetry
     names = ("mission_s", "charge_wh", "charge", "temperature_c", "sunlit")
     time_s, charge_wh, charge, plate_c, sunlit = (telemetry[name] for name in names)
@@ -155,7 +155,9 @@ def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray, b
     """Four rows of coloured bars and marks."""
     end_s = history.last.mission_s if history.last else 0.0
     rows = ["outages", "saves", "mode", "sunlight"]
-    plot = _figure(170, None, f"mission time, {unit.name}", x_range=across, y_range=FactorRange(*rows), name="strip")
+    plot = _figure(
+        170, None, f"mission time, {unit.name}", x_range=across, y_range=FactorRange(factors=rows), name="strip"
+    )
     edges = np.concatenate([[begin_s], shadows.ravel(), [end_s]]).reshape(-1, 2)
     bars = [(start, end, "sunlight", YELLOW, "in sunlight", "") for start, end in edges.tolist() if end > start]
     bars += [
@@ -237,7 +239,7 @@ def _figure(height: int, y_label: str | None, x_label: str | None, **options: An
 def _show(plot: Any, values: Column, level: float) -> None:
     known = np.append(values[np.isfinite(values)], level)
     room = 0.08 * max(float(np.ptp(known)), 1e-3 * abs(level), 1e-3)
-    plot.y_range = Range1d(float(known.min()) - room, float(known.max()) + room)
+    plot.y_range = Range1d(start=float(known.min()) - room, end=float(known.max()) + room)
 
 
 def _stretches(time_s: Column, inside: np.ndarray, end_s: float) -> Float[np.ndarray, "stretches 2"]:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,7 +29,7 @@ def render(material: Material, live: str | None = None) -> str:
         "mission": charts.mission(material.history, content["unit"], material.config),
         "plan": charts.plan(material.history, content["unit"], material.expected),
     }
-    items = {name: json_item(model, f"chart-{name}") for name, model in drawn.items() if content["charts"][name]}
+    items = {name: json_item(model, ID(f"chart-{name}")) for name, model in drawn.items() if content["charts"][name]}
     scripts = {"bokeh_js": _bokeh(), "page_js": _file("page.js")}
     return _template().render(
         **content,
