@@ -274,6 +274,8 @@ class Job:
         progress = self.progress
         if progress.step in (0, progress.validated_step):
             return False
+        if self.budget.over():
+            return False  # the last one does not wait in the dark for charge that comes after the date
         return progress.step % self.config.train.eval_every == 0 or self.budget.spent(progress) is not None
 
     def require_finite(self, skipped: int) -> None:
