@@ -156,7 +156,8 @@ class _Range:
         self.noise = float(np.std(others, ddof=1))
 
     def shoot(self, flips: int, dice: random.Random) -> LiveFlips:
-        words, steps = self.train.chunk_steps * self.train.batch * (self.job.config.model.context + 1), self.flip_steps
+        words = self.train.chunk_steps * self.train.batch * (self.job.config.model.context + 1)
+        steps = range(START + 1, START + REPLAY_EVERY + 1)
         drawn = [draw(TARGETS[i % len(TARGETS)], self.sealed, words, steps, dice) for i in range(flips)]
         result = LiveFlips(loss=self.clean.loss, noise=self.noise)
         for flip in sorted(drawn, key=_order):
@@ -165,10 +166,6 @@ class _Range:
             result.add(counted)
         result.control = self.control(drawn[::CONTROL])
         return result
-
-    @property
-    def flip_steps(self) -> range:
-        return range(START + 1, START + REPLAY_EVERY + 1)
 
     def shot(self, flip: Flip | None, unnoticed: bool = False) -> Shot:
         """A flip in a gradient needs the program that has a place for it."""

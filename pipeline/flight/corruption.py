@@ -60,11 +60,12 @@ class Verdict(NamedTuple):
 
 
 class Spare(NamedTuple):
-    """A copy of the state, on the device."""
+    """A copy of the state, on the device, and the fingerprint of what was copied."""
 
     step: int
     sequences: int
     state: TrainState
+    prints: UInt32[Array, "leaf 2"]
 
 
 class Guard:
@@ -125,7 +126,8 @@ class Guard:
         if age >= self._apart or (self._its_turn(progress.step + 1) and age > 0):
             if len(self._spares) == SPARES:
                 self._spares.popleft()  # before the copy: there is memory for so many
-            self._spares.append(Spare(progress.step, progress.sequences, _copy(state)))
+            prints = fingerprint(state) if self._found is None else self._found
+            self._spares.append(Spare(progress.step, progress.sequences, _copy(state), prints))
 
     def leave(self, state: TrainState, metrics: Metrics, steps: int, progress: Progress) -> Suspicion | None:
         """Judges the chunk of `steps` steps that led to `state`, at `progress.step`.
@@ -169,6 +171,8 @@ class Guard:
         self.rest(state, progress.step)
         assert self._left is not None
         first = named(state, self._left)
+        if changed := differing(named(state, spare.prints), named(state, fingerprint(spare.state))):
+            return Verdict(state, f"{changed} changed in the copy of step {spare.step}; not computed again")
 
         def once_more(start: TrainState) -> tuple[TrainState, dict[str, str]]:
             spend(suspicion.steps)
@@ -182,6 +186,7 @@ class Guard:
             progress.spiked_step = progress.step if suspicion.stands_out else progress.spiked_step
             return Verdict(state, None)
         what = f"{changed} differs at step {progress.step} when computed again from step {spare.step}"
+        what += f" ({suspicion.reason})"
         _, third = once_more(spare.state)
         if third == second:
             self.forget()
@@ -193,7 +198,7 @@ class Guard:
 
     def _from(self, spare: Spare, progress: Progress) -> TrainState:
         """From a spare, which is eaten, to where training stands, with data read again."""
-        step, sequences, state = spare
+        step, sequences, state, _ = spare
         while step < progress.step:
             steps = min(self._capacity, progress.step - step)
             tokens = self._batches.read(sequences, self._capacity, self._config.batch)

@@ -239,6 +239,7 @@ class Job:
         self.progress.validated_pieces += 1
         if result is None:
             return
+        self.guard.check(self.state, self.progress.step)  # it is of this state, or of none
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
         self.progress.validated_loss = result["loss"]
         self.ledger.append("validation", **result)
