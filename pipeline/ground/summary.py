@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TOTALS = ("tokens", "orbits", "eclipses", "train_wh", "lost_steps", "skipped")
+# Only these tell that a launch was at work: the store looks over its copies before and after too.
+_AT_WORK = {
+    *("first_step", "step", "validation", "telemetry", "mode", "plan", "notice", "cooldown", "sealed", "save_failed"),
+    *("skipped", "spike", "corruption", "stopped", "done", "failed"),
+}
 _ENDINGS = {"done": "done", "stopped": "stopped; the same command resumes", "failed": "failed"}
 
 
@@ -42,10 +47,10 @@ def summarise(events: Iterable[dict[str, Any]]) -> Summary:
             summary.launches += 1
             summary.totals = {}  # those of an earlier launch no longer hold
             summary.unigram_loss = event.get("unigram_loss")
-        else:
+            summary.ending, last_wall = None, event["wall"]
+        elif kind in _AT_WORK and summary.launches:
             summary.wall_s += max(0.0, event["wall"] - last_wall)
-        last_wall = event["wall"]
-        summary.ending = kind if kind in _ENDINGS else None
+            summary.ending, last_wall = kind if kind in _ENDINGS else None, event["wall"]
         summary.steps, summary.mission_s = event["step"], event["mission_s"]
         summary.totals |= {key: event[key] for key in _TOTALS if key in event}
         if kind == "validation":
