@@ -12,7 +12,7 @@ from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
-from pipeline.flight.notices import Interrupted, Notices
+from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
@@ -78,7 +78,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.corruption import Guard, what_differs
     from pipeline.flight.governor import Governor
     from pipeline.flight.gpu_health import gpu_health
-    from pipeline.flight.loop import Job, require_notice
+    from pipeline.flight.loop import Job
     from pipeline.flight.meter import make_meter
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.scalars import Scalars

@@ -14,7 +14,7 @@ from launching import ledger
 from pipeline.config import RunFailed, load
 from pipeline.flight.corruption import Corrupted, what_differs
 from pipeline.flight.display import Display
-from pipeline.flight.loop import ROLLBACKS, Job, like
+from pipeline.flight.loop import ROLLBACKS, Job
 from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
 from pipeline.lm.step import TrainState
@@ -255,7 +255,7 @@ def test_a_copy_that_was_struck_before_it_was_sealed_is_not_gone_on_from(job: Fl
     assert flown.store.save(step, flip(flown.state), {"fingerprint": flown.guard.check(flown.state, step)})
     assert flown.store.wait(None)
     assert flown.store.newest_sealed == step
-    restored = flown.store.restore(like(flown.state), what_differs)
+    restored = flown.store.restore(jax.eval_shape(flown.fresh_state), what_differs)
     assert restored is not None
     assert restored.step < step
     assert bits(restored.state) != bits(flown.state)
