@@ -22,15 +22,13 @@ from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor
+from pipeline.flight.mission import mission
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
-from pipeline.lm.flops import token_flops
-from pipeline.plan import scenario
 
 NEED_DISK = ("power-cut", "disk-full")
 ROOM_MB = 512  # of a disk, beside what must stay free and four times what the undisturbed run takes
 IDLE_RUNS = 5  # so many runs on end without an outage, and there will never be one
-CHAR_VOCABULARY = 128  # of a corpus not read yet
 
 Outage = Callable[[Run], bool]
 
@@ -101,10 +99,7 @@ def counted_in_steps(config: Config) -> list[str]:
     limits = config.budget
     if limits.orbits is None and limits.wh is None and limits.until is None:
         return []
-    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
-    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
-    made = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
-    craft = Spacecraft(config, made, {})
+    craft = Spacecraft(config, mission(config), {})
     steps = Budget(config, craft, Governor(config, craft), 0.0).expectation(Progress())["steps"]
     nulls = [word for key in ("orbits", "wh", "until") for word in (f"--budget.{key}", "null")]
     return [*nulls, "--budget.steps", str(steps)]

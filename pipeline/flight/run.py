@@ -80,13 +80,12 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.gpu_health import gpu_health
     from pipeline.flight.loop import Job
     from pipeline.flight.meter import make_meter
+    from pipeline.flight.mission import mission
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
-    from pipeline.lm.flops import token_flops
     from pipeline.lm.step import init_state, make_train_chunk
-    from pipeline.plan import scenario
 
     parts.done("import")
     try:
@@ -119,9 +118,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
     parts.done("restore", **read)
 
-    flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
-    mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
-    spacecraft = Spacecraft(config, mission, restored.meta["spacecraft"] if restored else {})
+    spacecraft = Spacecraft(config, mission(config, corpus.vocab_size), restored.meta["spacecraft"] if restored else {})
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)

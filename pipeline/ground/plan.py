@@ -10,15 +10,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pipeline.config import BadInput, Config, load
+from pipeline.flight.mission import mission
 from pipeline.ground.arguments import within
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
-from pipeline.lm.flops import token_flops
 from pipeline.orbit import Environment, eclipses
-from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario, stops
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
-CHAR_VOCABULARY = 128  # of a corpus not read yet
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
         check(own.out)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning needs no GPU, and must not wait for one
-    made = launch(config)
+    made = mission(config)
     answer, best = plan(config, made, own.days)
     if own.out:
         from pipeline.ground.plan_picture import draw
@@ -58,13 +57,6 @@ def main(arguments: Sequence[str]) -> int:
         if own.out:
             print(f"picture: {own.out}")
     return 0
-
-
-def launch(config: Config) -> Scenario:
-    """The scenario of a run whose corpus has not been read."""
-    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
-    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
-    return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
 
 
 def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dict[str, Any], Forecast]:

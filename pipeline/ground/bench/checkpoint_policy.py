@@ -14,11 +14,11 @@ import numpy as np
 from pipeline.checkpoint.policy import daly_s, wait_s
 from pipeline.config import BadInput, Config, load
 from pipeline.config.mission import Battery, Satellite
+from pipeline.flight.mission import mission
 from pipeline.flight.risk import Risk
 from pipeline.ground.arguments import within
 from pipeline.ground.bench.outages import Arm, Costs, Flown, Moment, draw_faults, fly
 from pipeline.ground.bench.parser import BenchParser
-from pipeline.ground.plan import launch
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Forecast, Greedy, Mode, Planner, forecast
 from pipeline.plan.forecast import SLOT_S
@@ -67,7 +67,7 @@ def compare(
     config: Config, costs: Costs, orbits: int, seeds: int, budget_bytes_day: float, slot_s: float = SLOT_S
 ) -> dict[str, Any]:
     """The answer, as `--json` prints it."""
-    scenario = launch(config)
+    scenario = mission(config)
     rule = (Planner if config.mission.policy == "optimal" else Greedy)(scenario)
     seconds = orbits * scenario.timeline.track.period_s
     windows = _windows(forecast(scenario, rule, fresh(config.satellite), horizon_s=seconds))

@@ -174,13 +174,13 @@ def _flight(revolutions: int = 2) -> dict[str, Any]:
     """
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
+    from pipeline.flight.mission import mission
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.progress import Progress
     from pipeline.flight.spacecraft import Spacecraft
-    from pipeline.ground.plan import launch
 
     config = load(["--config", str(shipped.CONFIGS / RUN), "--mission.policy", "optimal"])
-    craft, progress = Spacecraft(config, launch(config), {}), Progress()
+    craft, progress = Spacecraft(config, mission(config), {}), Progress()
     governor = Governor(config, craft)
     outlook, budget = Outlook(craft, governor, progress), Budget(config, craft, governor, validation_steps=0.0)
 
