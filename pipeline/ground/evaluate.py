@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float, UInt
 
 from pipeline.config import BadInput, Config
-from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax
+from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py evaluate RUN`."""
-    parser = Parser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
+    parser = RunParser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
     parser.add_step()
     parser.add_argument(
         "--corpus.path", dest="corpus_path", metavar="TEXT", help="another text: its second half is read"

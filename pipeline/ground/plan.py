@@ -1,17 +1,16 @@
 """What an orbit buys, before launch: the optimal plan beside simple rules and the bound. All of it is modelled."""
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from pipeline.config import BadInput, Config, load
+from pipeline.config import Config, load
+from pipeline.config.arguments import Parser, within
 from pipeline.flight.mission import mission
-from pipeline.ground.arguments import within
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.orbit import Environment, eclipses
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
@@ -20,19 +19,14 @@ from pipeline.power import fresh
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `train.py plan --config FILE --days 7 --out plan.png`")
-
-
 def main(arguments: Sequence[str]) -> int:
     """`train.py plan --config FILE [--KEY VALUE] [--json] [--out FILE.png] [--days N]`.
 
     Raises:
         BadInput: an argument or a key is wrong, the satellite cannot live in its orbit, or no picture can be drawn.
     """
-    parser = _Parser(prog="train.py plan", allow_abbrev=False, add_help=False)
-    parser.add_argument("--json", action="store_true")
+    parser = Parser("train.py plan", "train.py plan --config FILE --days 7 --out plan.png", add_help=False)
+    parser.add_json()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
