@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.config import BadInput, Config, RunFailed
-from pipeline.drill.bit_flip import bit_flip
+from pipeline.drill.bit_flip import bit_flip, strike_live
 from pipeline.drill.brown_out import BrownOut
 from pipeline.drill.compare import differences
 from pipeline.drill.control import Bench, control
@@ -85,6 +85,9 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
         watcher.show("the control arms")
         tally.controls = control(outages, min(10, max(2, orders.outages // 5)), bench)
         try:
+            if orders.kind == "bit-flip":
+                watcher.show("flips in a live run")
+                strike_live(orders.config, orders.work, orders.outages, orders.seed, tally)
             _break(setting, disk, outages, orders.outages, watcher)
         except RunFailed as failure:
             tally.failures.append(str(failure))
@@ -154,7 +157,10 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
     drawn: Counter[str] = Counter()
     at = disk.at if disk else setting.work
     while tally.outages < wanted:
-        before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk)
+        # Every second run has a second device beside it, and may mend itself.
+        mirror = setting.work / "mirror" if tally.runs % 2 else None
+        setting.work.joinpath("mirror").mkdir(exist_ok=True)
+        before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
             while not run.done and tally.outages < wanted:
                 fewest = min(drawn[name] for name in outages)
@@ -173,6 +179,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         else:
             tally.identical += 1
             shutil.rmtree(run.directory)
+            shutil.rmtree(setting.work / "mirror")
         idle = idle + 1 if tally.outages == before else 0
         if idle == IDLE_RUNS:
             raise RunFailed(f"{IDLE_RUNS} runs on end were done before an outage came; give them more steps")
