@@ -162,7 +162,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         setting.work.joinpath("mirror").mkdir(exist_ok=True)
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
-            while not run.done and tally.outages < wanted:
+            while not run.at_end and tally.outages < wanted:
                 fewest = min(drawn[name] for name in outages)
                 kind = setting.dice.choice([name for name in outages if drawn[name] == fewest])
                 drawn[kind] += 1

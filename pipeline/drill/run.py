@@ -122,6 +122,12 @@ class Run:
         return max(self.sealed, default=None)
 
     @property
+    def at_end(self) -> bool:
+        """Whether it has taken its last step: what is left of it is to be got over, not to be broken again and again."""
+        last = self.setting.undisturbed.last_step
+        return self.done or (last is not None and self.step >= last)
+
+    @property
     def step(self) -> int:
         """The last step that the launch at work has shown."""
         return self.events[-1]["step"] if self.events else self._resumed_step
