@@ -123,7 +123,7 @@ class Run:
 
     @property
     def at_end(self) -> bool:
-        """Whether it has taken its last step: what is left of it is to be got over, not to be broken again and again."""
+        """Whether it has taken its last step: what is left is to be got over, not to be broken again and again."""
         last = self.setting.undisturbed.last_step
         return self.done or (last is not None and self.step >= last)
 
