@@ -30,6 +30,7 @@ from pipeline.plan import scenario
 NEED_DISK = ("power-cut", "disk-full")
 ROOM_MB = 512  # of a disk, beside what must stay free and four times what the undisturbed run takes
 IDLE_RUNS = 5  # so many runs on end without an outage, and there will never be one
+BAD_INPUT = 2  # exit code
 CHAR_VOCABULARY = 128  # of a corpus not read yet
 
 Outage = Callable[[Run], bool]
@@ -130,7 +131,12 @@ def _fly_undisturbed(setting: Setting) -> None:
     """Flies the run that nothing disturbs, and puts what it told into the setting."""
     run, told = Run(setting, setting.work, "undisturbed"), setting.undisturbed
     with run.closing():
-        run.finish()
+        try:
+            run.finish()
+        except RunFailed as failure:
+            if run.launch and run.launch.process.returncode == BAD_INPUT:
+                raise BadInput(run.launch.said().strip().removeprefix("train.py run: ")) from failure
+            raise
     told.directory, told.last_step = run.directory, run.step
     told.charge = [(event["mission_s"], event["charge"]) for event in run.events if "charge" in event]
 

@@ -18,7 +18,7 @@ class Watcher:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, transient=True, refresh_per_second=4) if sys.stderr.isatty() else None
-        self._last_s = 0.0
+        self._last_s = time.monotonic()
 
     def say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
