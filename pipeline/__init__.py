@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config import load as load_config
+    from pipeline.flight.mission import mission
     from pipeline.flight.run import fly
     from pipeline.ground.compare import compare
     from pipeline.ground.evaluate import baselines, evaluate
-    from pipeline.ground.plan import launch as mission
     from pipeline.ground.plan import plan as plan_mission
     from pipeline.ground.report import report
     from pipeline.ground.run_directory import open_run
@@ -48,7 +48,7 @@ _HOMES = {
     "evaluate": ("pipeline.ground.evaluate", "evaluate"),
     "fly": ("pipeline.flight.run", "fly"),
     "load_config": ("pipeline.config", "load"),
-    "mission": ("pipeline.ground.plan", "launch"),
+    "mission": ("pipeline.flight.mission", "mission"),
     "open_run": ("pipeline.ground.run_directory", "open_run"),
     "plan_mission": ("pipeline.ground.plan", "plan"),
     "report": ("pipeline.ground.report", "report"),

@@ -1,12 +1,19 @@
-"""Radiation: bits flipped, pages zeroed, files truncated or gone, while a run is at rest and while it runs."""
+"""Radiation: bits flipped, pages zeroed, files truncated or gone, while a run is at rest and while it runs; and bits
+flipped in what it computes with."""
+
+from pathlib import Path
 
 from pipeline.checkpoint import layout, verify
+from pipeline.config import Config
 from pipeline.drill.damage import IN_PLACE, Wound, files, wound
+from pipeline.drill.live_flips import run_live_flips, small
 from pipeline.drill.outages import linger, reach_training
 from pipeline.drill.run import Run
+from pipeline.drill.tally import Control, Tally
 from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
 
+FEWEST_LIVE = 12  # flips in a live run: two of each target
 LIVE_S = 1.0  # how long a run may go on after it was struck
 ALL_LOST = 0.15  # share of the outages in which every checkpoint is struck
 
@@ -82,3 +89,24 @@ def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> N
         counted.detected += 1
     else:
         run.tally.failures.append(f"{made.path}: {made.what}: nothing noticed it")
+
+
+def strike_live(config: Config, work: Path, outages: int, seed: int, tally: Tally) -> None:
+    """Flips in parameters, optimizer state, gradients and batches of a small run in this process, counted.
+
+    Raises:
+        RunFailed: their control arm, with nothing on guard, is not corrupted.
+    """
+    found = run_live_flips(small(config, work / "live"), max(FEWEST_LIVE, outages), seed)
+    counted = tally.corruptions
+    counted.injected += found.injected
+    counted.detected += found.detected
+    counted.repaired += found.repaired
+    counted.harmless += found.harmless
+    tally.controls.append(
+        Control("live flips", "nothing on guard", found.control["injected"], found.control["corrupted"])
+    )
+    tally.live = found.as_json()
+    tally.failures += found.failures
+    if found.repaired < found.detected:
+        tally.failures.append(f"{found.detected - found.repaired} live flips were detected and not mended")

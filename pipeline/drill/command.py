@@ -15,14 +15,10 @@ from types import FrameType
 from typing import NoReturn
 
 from pipeline.config import BadInput, load
+from pipeline.config.arguments import Parser, within
 from pipeline.drill import KINDS
 
 USAGE = "train.py drill --config FILE --outages 20 --seed 1 --kind kill [--work-dir DIR] [--json] [--KEY VALUE]"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `{USAGE}`")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,31 +57,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(prog="train.py drill", usage=USAGE, description=__doc__, allow_abbrev=False)
+    parser = Parser("train.py drill", USAGE, usage=USAGE, description=__doc__)
     parser.add_argument("--kind", choices=KINDS, default="mixed", help="of outage; mixed: all that this machine can do")
-    parser.add_argument("--outages", type=_count, default=20, metavar="N", help="how many (default: 20)")
-    parser.add_argument("--seed", type=_count_from_0, default=0, metavar="S", help="of the dice of the drill")
+    parser.add_argument("--outages", type=within(int, 1), default=20, metavar="N", help="how many (default: 20)")
+    parser.add_argument("--seed", type=within(int, 0), default=0, metavar="S", help="of the dice of the drill")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="empty or new; kept (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_json()
     return parser.parse_known_args(list(arguments))
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _count_from_0(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-    return value
 
 
 @contextmanager

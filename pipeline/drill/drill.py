@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.config import BadInput, Config, RunFailed
-from pipeline.drill.bit_flip import bit_flip
+from pipeline.drill.bit_flip import bit_flip, strike_live
 from pipeline.drill.brown_out import BrownOut
 from pipeline.drill.compare import differences
 from pipeline.drill.control import Bench, control
@@ -22,15 +22,14 @@ from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor
+from pipeline.flight.mission import mission
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
-from pipeline.lm.flops import token_flops
-from pipeline.plan import scenario
 
 NEED_DISK = ("power-cut", "disk-full")
 ROOM_MB = 512  # of a disk, beside what must stay free and four times what the undisturbed run takes
 IDLE_RUNS = 5  # so many runs on end without an outage, and there will never be one
-CHAR_VOCABULARY = 128  # of a corpus not read yet
+BAD_INPUT = 2  # exit code
 
 Outage = Callable[[Run], bool]
 
@@ -85,6 +84,9 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
         watcher.show("the control arms")
         tally.controls = control(outages, min(10, max(2, orders.outages // 5)), bench)
         try:
+            if orders.kind == "bit-flip":
+                watcher.show("flips in a live run")
+                strike_live(orders.config, orders.work, orders.outages, orders.seed, tally)
             _break(setting, disk, outages, orders.outages, watcher)
         except RunFailed as failure:
             tally.failures.append(str(failure))
@@ -101,10 +103,7 @@ def counted_in_steps(config: Config) -> list[str]:
     limits = config.budget
     if limits.orbits is None and limits.wh is None and limits.until is None:
         return []
-    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
-    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
-    made = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
-    craft = Spacecraft(config, made, {})
+    craft = Spacecraft(config, mission(config), {})
     steps = Budget(config, craft, Governor(config, craft), 0.0).expectation(Progress())["steps"]
     nulls = [word for key in ("orbits", "wh", "until") for word in (f"--budget.{key}", "null")]
     return [*nulls, "--budget.steps", str(steps)]
@@ -127,7 +126,12 @@ def _fly_undisturbed(setting: Setting) -> None:
     """Flies the run that nothing disturbs, and puts what it told into the setting."""
     run, told = Run(setting, setting.work, "undisturbed"), setting.undisturbed
     with run.closing():
-        run.finish()
+        try:
+            run.finish()
+        except RunFailed as failure:
+            if run.launch and run.launch.process.returncode == BAD_INPUT:
+                raise BadInput(run.launch.said().strip().removeprefix("train.py run: ")) from failure
+            raise
     told.directory, told.last_step = run.directory, run.step
     told.charge = [(event["mission_s"], event["charge"]) for event in run.events if "charge" in event]
 
@@ -154,9 +158,12 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
     drawn: Counter[str] = Counter()
     at = disk.at if disk else setting.work
     while tally.outages < wanted:
-        before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk)
+        # Every second run has a second device beside it, and may mend itself.
+        mirror = setting.work / "mirror" if tally.runs % 2 else None
+        setting.work.joinpath("mirror").mkdir(exist_ok=True)
+        before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
-            while not run.done and tally.outages < wanted:
+            while not run.at_end and tally.outages < wanted:
                 fewest = min(drawn[name] for name in outages)
                 kind = setting.dice.choice([name for name in outages if drawn[name] == fewest])
                 drawn[kind] += 1
@@ -173,6 +180,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         else:
             tally.identical += 1
             shutil.rmtree(run.directory)
+            shutil.rmtree(setting.work / "mirror")
         idle = idle + 1 if tally.outages == before else 0
         if idle == IDLE_RUNS:
             raise RunFailed(f"{IDLE_RUNS} runs on end were done before an outage came; give them more steps")

@@ -30,11 +30,14 @@ class Strike:
 
 
 class Run:
-    """`at` is the directory in which it lives; `disk`, if that is one that can be cut off."""
+    """`at` is the directory in which it lives, `disk` if that is one that can be cut off, `mirror` a second device."""
 
-    def __init__(self, setting: Setting, at: Path, name: str, disk: Disk | None = None) -> None:
+    def __init__(
+        self, setting: Setting, at: Path, name: str, disk: Disk | None = None, mirror: Path | None = None
+    ) -> None:
         self.setting, self.tally, self.dice = setting, setting.tally, setting.dice
         self.directory, self.corpus, self.disk = at / name, at / "corpus", disk
+        self.mirror = mirror
         self.log = setting.work / f"{name}.log"
         self.wounds = Wounds(self.directory, setting.work / f"{name}.copies")
         self.not_before_s = 0.0  # until when the satellite is known to have been dark [mission s]
@@ -57,6 +60,7 @@ class Run:
             return self.launch
         self._trained, self._phase = False, ""
         places = ["--run_dir", self.directory, "--corpus.cache_dir", self.corpus]
+        places += ["--checkpoint.mirror_dir", self.mirror or "null"]
         dark = ["--mission.not_before_s", self.not_before_s] if self.not_before_s else []
         arguments = [*self.setting.arguments, *map(str, (*places, *dark))]
         self._warm = self._compiled
@@ -118,6 +122,12 @@ class Run:
         return max(self.sealed, default=None)
 
     @property
+    def at_end(self) -> bool:
+        """Whether it has taken its last step: what is left is to be got over, not to be broken again and again."""
+        last = self.setting.undisturbed.last_step
+        return self.done or (last is not None and self.step >= last)
+
+    @property
     def step(self) -> int:
         """The last step that the launch at work has shown."""
         return self.events[-1]["step"] if self.events else self._resumed_step
@@ -147,6 +157,7 @@ class Run:
         elif name == "quarantined":
             self._quarantined(event["checkpoint"])
         elif name == "repaired":
+            self.sealed[event["checkpoint"]] = self._copied_wall(event["checkpoint"])
             self.wounds.whole_again(event["checkpoint"])
         elif name in ("launch", "resume"):
             self._resumed(event)

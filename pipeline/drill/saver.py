@@ -7,7 +7,6 @@ anew in place, as `torch.save(checkpoint, "ckpt.pt")` does in nanoGPT and many o
 """
 
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-FILE = "ckpt.pt"
+FILE = "ckpt.npz"
 LEAVES = 4
 
 
@@ -29,8 +28,9 @@ def restored(arm: str, directory: Path) -> tuple[int, Any] | None:
     """The newest step that this arm restores, and its state; None if it cannot."""
     try:
         if arm == "overwrite":
-            found = pickle.loads((directory / FILE).read_bytes())
-            return found["step"], found["state"]
+            with np.load(directory / FILE) as file:
+                found = dict(file)
+            return int(found.pop("step")), found
         from orbax.checkpoint import v1 as ocp
 
         with ocp.training.Checkpointer(directory) as checkpointer:
@@ -68,7 +68,7 @@ def _overwrite(directory: Path) -> Any:
 
     def save(step: int, made: Any) -> None:
         with (directory / FILE).open("wb") as file:
-            pickle.dump({"step": step, "state": made}, file)
+            np.savez(file, step=step, **made)
 
     return save
 

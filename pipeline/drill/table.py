@@ -18,7 +18,7 @@ class Watcher:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, transient=True, refresh_per_second=4) if sys.stderr.isatty() else None
-        self._last_s = 0.0
+        self._last_s = time.monotonic()
 
     def say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -72,9 +72,15 @@ def rows(answer: dict[str, Any]) -> list[tuple[str, str]]:
         what = ("detected", "repaired", "harmless")
         made.append(("corruptions", f"{damage['injected']:,}: " + ", ".join(f"{damage[w]:,} {w}" for w in what)))
         made.append(("rightly refused to start", f"{answer['refused']:,}"))
+    for row in answer["live"]["table"] if answer["live"] else []:
+        made.append((f"{row['target']}, {row['bits']}", f"{row['injected']:,}: " + _counts(_outcomes(row))))
     for arm in answer["control"]["arms"]:
         made.append((f"control, {arm['kind']}", f"{arm['arm']}: lost {arm['lost']} of {arm['faults']}"))
     return made
+
+
+def _outcomes(row: dict[str, Any]) -> dict[str, int]:
+    return {name: row[name] for name in ("detected", "repaired", "harmless", "missed", "crashed") if row[name]}
 
 
 def _counts(counts: dict[str, Any], unit: str = "") -> str:

@@ -43,6 +43,7 @@ class Tally:
     refused: int = 0  # launches that rightly stopped, because all that they could go on from was damaged
     corruptions: Corruptions = field(default_factory=Corruptions)
     controls: list[Control] = field(default_factory=list)
+    live: dict[str, Any] | None = None  # what became of flips in a live run, by target and kind of bits
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -86,6 +87,7 @@ class Tally:
                 name: round(float(np.median([launch.get(name, 0.0) for launch in self.restart_parts])), 3)
                 for name in sorted(parts)
             },
+            "live": self.live,
             "failures": self.failures,
         }
 

@@ -10,6 +10,7 @@ from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER, Cooldown
 from pipeline.plan import Forecast, forecast
+from pipeline.plan.forecast import SLOT_S
 
 HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then never will
 
@@ -118,13 +119,17 @@ class Budget:
         """The cooldown that begins now. Taken once; it binds every later launch of the run."""
         return Cooldown(progress.step, max(progress.planned_steps, progress.step + 1))
 
+    def over(self) -> bool:
+        """Whether the next slot would end after the date or the last orbit."""
+        return self._spacecraft.clock.now() + SLOT_S > self._end_s
+
     def spent(self, progress: Progress) -> str | None:
         """Which limit is reached, if one is."""
         if progress.step >= min(self._counted, progress.cooldown.end):
             return "steps"
         if self._spacecraft.granted >= 1.0:
             return None  # paid for already
-        if self._spacecraft.clock.now() >= self._end_s:
+        if self.over():
             return "time"
         if self._limits.wh and self._spacecraft.train_wh >= self._limits.wh:
             return "wh"

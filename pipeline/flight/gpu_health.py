@@ -5,19 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from pipeline.flight.nvml import on_gpu
+
 EVERY_S = 60.0  # by the wall's clock; six calls of some 10 µs each
 
 
 def gpu_health(backend: str) -> "GpuHealth | None":
     """The counters of an NVIDIA GPU; None elsewhere, and where NVML cannot be had: then there is nothing to tell."""
-    if backend != "gpu":
-        return None
-    try:
-        import pynvml
-
-        return GpuHealth(pynvml)
-    except Exception:  # not installed, no driver, no permission: training needs none of it
-        return None
+    return on_gpu(backend, GpuHealth)
 
 
 class GpuHealth:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from pipeline.checkpoint import Store, Tag
-from pipeline.config import BadInput, Config, RunFailed
+from pipeline.config import Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
@@ -19,7 +19,7 @@ from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
-from pipeline.flight.notices import Notices
+from pipeline.flight.notices import Notice, Notices, require_notice
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
@@ -32,23 +32,9 @@ from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import TrainChunk, TrainState
 from pipeline.plan import Mode
 from pipeline.plan.payload import ROUNDING
-from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
 ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
-
-
-def require_notice(config: Config, seal_s: float | None) -> None:
-    """
-    Raises:
-        BadInput: sealing takes longer than power lasts after a notice.
-    """
-    shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
-    if seal_s is not None and seal_s > shortest_s:
-        raise BadInput(
-            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
-            f"sealing a checkpoint takes {seal_s:.1f} s here (measured); use a faster disk, or a smaller model"
-        )
 
 
 @dataclass
@@ -128,19 +114,16 @@ class Job:
             self.validate()
         else:
             self.train()
-        self.look_around()
-        if self.save_due():
+        next_save_s = self.next_save_s()
+        self.look_around(next_save_s)
+        if self.save_due(next_save_s):
             self.save()
 
     def follow(self, directive: Directive) -> None:
         """Writes down a change of mode, seals before power is given up, and lets the satellite do as it is told."""
         if directive.checkpoint is Save.NOW:
-            began = time.perf_counter()
-            sealed = self.save(urgent=True)
             assert directive.notice is not None
-            kind, seconds_left = directive.notice
-            took_s = round(time.perf_counter() - began, 3)
-            self.ledger.append("notice", kind=kind, seconds_left=seconds_left, sealed=sealed, seconds=took_s)
+            self.seal(directive.notice)
         if directive.reason.startswith(SAFE):
             self.outlook.forget()
         if directive.mode != Mode.TRAIN:
@@ -271,6 +254,8 @@ class Job:
         progress = self.progress
         if progress.step in (0, progress.validated_step):
             return False
+        if self.budget.over():
+            return False  # the last one does not wait in the dark for charge that comes after the date
         return progress.step % self.config.train.eval_every == 0 or self.budget.spent(progress) is not None
 
     def require_finite(self, skipped: int) -> None:
@@ -286,9 +271,9 @@ class Job:
 
     # ================= saving =================
 
-    def save_due(self) -> bool:
+    def save_due(self, next_save_s: float) -> bool:
         """Whether a periodic save pays now, and the day's bytes have room for it."""
-        if self.next_save_s() > 0.0 or self.validation_due():
+        if next_save_s > 0.0 or self.validation_due():
             return False
         return self.store.affords(self.spacecraft.clock.now())
 
@@ -317,21 +302,25 @@ class Job:
         self.timer.tried(started)
         return started and (not urgent or self.store.wait(None))
 
+    def seal(self, notice: Notice) -> bool:
+        """Seals because power or process will end, and writes down whether that was in time."""
+        began = time.perf_counter()
+        sealed, took_s = self.save(urgent=True), round(time.perf_counter() - began, 3)
+        left_s = round(notice.seconds_left, 3)
+        self.ledger.append("notice", kind=notice.kind, seconds_left=left_s, sealed=sealed, seconds=took_s)
+        return sealed
+
     def stop(self) -> None:
         """A notice came: seal and go."""
         notice = self.notices.pending
         assert notice is not None
         self.display.say(f"{notice.kind}: sealing step {self.progress.step:,}")
-        began = time.perf_counter()
-        if not self.save(urgent=True):
+        if not self.seal(notice):
             newest = self.store.newest_sealed
             raise RunFailed(
                 f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; "
                 "free some space, and the same command goes on from there"
             )
-        took_s = round(time.perf_counter() - began, 3)
-        seconds_left = round(notice.seconds_left, 3)
-        self.ledger.append("notice", kind=notice.kind, seconds_left=seconds_left, sealed=True, seconds=took_s)
         self.ledger.append("stopped", notice=notice.kind, **self.totals())
 
     # ================= corruption =================
@@ -342,7 +331,7 @@ class Job:
         Raises:
             RunFailed: that has been done too often, or nothing that was sealed can be restored.
         """
-        restored = self.store.restore(like(self.state), what_differs)
+        restored = self.store.restore(jax.eval_shape(self.fresh_state), what_differs)
         saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
         lost = self.progress.step - saved.step
         self.progress.back_to(saved)
@@ -378,7 +367,7 @@ class Job:
                 values = {name: float(column[i]) for name, column in columns.items()}
                 self.ledger.append("step", at=first + i + 1, tokens_per_s=round(self.tokens_per_s, 1), **values)
 
-    def look_around(self) -> None:
+    def look_around(self, next_save_s: float) -> None:
         """Telemetry for the ledger and the person who watches."""
         seen = self.spacecraft.telemetry()
         if seen.mission_s - self.said_s >= TELEMETRY_EVERY_S:
@@ -398,7 +387,7 @@ class Job:
                 sunlit=seen.sunlit,
                 charge=seen.charge,
                 mode=self.mode.name,
-                next_save_s=self.next_save_s(),
+                next_save_s=next_save_s,
                 eta_s=left_s,
             )
         )
@@ -426,8 +415,3 @@ class Job:
             "replayed_steps": self.progress.replayed_steps,
             "skipped": int(self.state.skipped),
         }
-
-
-def like(state: TrainState) -> TrainState:
-    """Shapes and types, for a restore."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)

@@ -12,7 +12,7 @@ from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
-from pipeline.flight.notices import Interrupted, Notices
+from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
@@ -80,14 +80,13 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.corruption import Guard, what_differs
     from pipeline.flight.governor import Governor
     from pipeline.flight.gpu_health import gpu_health
-    from pipeline.flight.loop import Job, require_notice
+    from pipeline.flight.loop import Job
     from pipeline.flight.meter import make_meter
+    from pipeline.flight.mission import mission
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
-    from pipeline.lm.flops import token_flops
     from pipeline.lm.step import init_state, make_train_chunk
-    from pipeline.plan import scenario
 
     parts.done("import")
     try:
@@ -120,9 +119,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
     parts.done("restore", **read)
 
-    flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
-    mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
-    spacecraft = Spacecraft(config, mission, restored.meta["spacecraft"] if restored else {})
+    spacecraft = Spacecraft(config, mission(config, corpus.vocab_size), restored.meta["spacecraft"] if restored else {})
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)

@@ -170,7 +170,7 @@ class Spacecraft:
         self.payload, work = self.payload.slot(cap_w, seconds, scenario.restart_s, rate)
         self.payload = self.payload._replace(part=self.payload.part + work.steps)  # granted, not yet worked
         training = scenario.command(Mode.TRAIN, cap_w)
-        gpu_w = (work.training_s * training.gpu_w + work.restarting_s * scenario.curve.idle_w) / seconds
+        gpu_w = work.gpu_w(training.gpu_w, scenario.curve.idle_w, seconds)
         self.clock.spend(seconds)
         self._pass(Command(gpu_w, scenario.host_w * self.payload.on))
         self.mode = Mode.TRAIN if work.training_s > 0.0 else Mode(int(self.payload.on))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.flight.parts import Parts
-from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax
+from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import Step, open_run
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py evaluate RUN`."""
-    parser = Parser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
+    parser = RunParser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
     for name, about in (
         ("--step", "a sealed step or several, as 500,1000,best (default: the newest)"),
         ("--against_step", "of the other run (default: its newest)"),

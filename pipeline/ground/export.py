@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import qwen3
-from pipeline.ground.arguments import Parser, say_passed_over
+from pipeline.ground.arguments import RunParser, say_passed_over
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 
 MANIFEST = "export.json"  # what the folder is of, and the hash of each file: it also tells an export from other folders
@@ -20,7 +20,7 @@ _FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_confi
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py export RUN --out DIR`."""
-    parser = Parser("export", "Writes a run as safetensors, config.json and tokenizer.json (Qwen3ForCausalLM).")
+    parser = RunParser("export", "Writes a run as safetensors, config.json and tokenizer.json (Qwen3ForCausalLM).")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write; an earlier export is replaced"
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.ground.history import History
-from pipeline.ground.summary import PRELUDE
+from pipeline.ground.summary import AT_WORK
 from pipeline.ground.tail import Tail
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def ledger_frame(path: Path) -> "pd.DataFrame":
             for row in rows[begun:]:
                 row["launch"] = launch
         rows.append({"launch": launch} | event)
-        if event["event"] not in PRELUDE:
+        if event["event"] in AT_WORK:
             begun = len(rows)
     frame = _pandas().DataFrame(rows, columns=None if rows else ["launch", "event", "mission_s", "step", "wall"])
     frame.attrs["damaged"] = tail.damaged

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.ground.summary import PRELUDE, Summary
+from pipeline.ground.summary import AT_WORK, Summary
 from pipeline.ground.tail import number
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
@@ -142,7 +142,7 @@ class History:
         if kind not in _ROWS and kind not in ("launch", "resume"):
             self._note(Note(now, event))
         self.summary.add(event)
-        if kind not in PRELUDE:
+        if kind in AT_WORK:
             self.last = now
 
     def train_wh(self, mission_s: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -1,29 +1,22 @@
 """What an orbit buys, before launch: the optimal plan beside simple rules and the bound. All of it is modelled."""
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from pipeline.config import BadInput, Config, load
-from pipeline.ground.arguments import within
+from pipeline.config import Config, load
+from pipeline.config.arguments import Parser, within
+from pipeline.flight.mission import mission
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
-from pipeline.lm.flops import token_flops
 from pipeline.orbit import Environment, eclipses
-from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario, stops
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
-CHAR_VOCABULARY = 128  # of a corpus not read yet
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `train.py plan --config FILE --days 7 --out plan.png`")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,8 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: an argument or a key is wrong, the satellite cannot live in its orbit, or no picture can be drawn.
     """
-    parser = _Parser(prog="train.py plan", allow_abbrev=False, add_help=False)
-    parser.add_argument("--json", action="store_true")
+    parser = Parser("train.py plan", "train.py plan --config FILE --days 7 --out plan.png", add_help=False)
+    parser.add_json()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
@@ -43,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
         check(own.out)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning needs no GPU, and must not wait for one
-    made = launch(config)
+    made = mission(config)
     answer, best = plan(config, made, own.days)
     if own.out:
         from pipeline.ground.plan_picture import draw
@@ -58,13 +51,6 @@ def main(arguments: Sequence[str]) -> int:
         if own.out:
             print(f"picture: {own.out}")
     return 0
-
-
-def launch(config: Config) -> Scenario:
-    """The scenario of a run whose corpus has not been read."""
-    vocabulary = {"bpe": config.corpus.vocab_size, "byte": 256, "char": CHAR_VOCABULARY}[config.corpus.tokenizer]
-    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
-    return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
 
 
 def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dict[str, Any], Forecast]:

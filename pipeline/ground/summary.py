@@ -14,9 +14,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TOTALS = ("tokens", "orbits", "eclipses", "train_wh", "lost_steps", "skipped")
-# What a launch writes before its first line, while it restores: it belongs to no time in which the run worked.
-PRELUDE = {"restored", "quarantined", "repaired", "repair_failed", "mirror_opened", "mirror_shares_device"}
-PRELUDE |= {"mirror_failed"}
+# Only these tell that a launch was at work: the store looks over its copies before and after too.
+AT_WORK = {
+    *(
+        "launch",
+        "resume",
+        "first_step",
+        "step",
+        "validation",
+        "telemetry",
+        "mode",
+        "plan",
+        "notice",
+        "cooldown",
+        "sealed",
+        "save_failed",
+    ),
+    *("skipped", "spike", "corruption", "stopped", "done", "failed"),
+}
 _ENDINGS = {"done": "done", "stopped": "stopped; the same command resumes", "failed": "failed"}
 
 
@@ -39,17 +54,14 @@ class Summary:
     def add(self, event: dict[str, Any]) -> None:
         """One more event, in the order of the ledger."""
         kind = event["event"]
-        if kind in PRELUDE:
-            self.quarantined += kind == "quarantined"
-            return
         if kind in ("launch", "resume"):
             self.launches += 1
             self.totals = {}  # those of an earlier launch no longer hold
             self.unigram_loss = event.get("unigram_loss")
-        else:
+            self.ending, self._last_wall = None, event["wall"]
+        elif kind in AT_WORK and self.launches:
             self.wall_s += max(0.0, event["wall"] - self._last_wall)
-        self._last_wall = event["wall"]
-        self.ending = kind if kind in _ENDINGS else None
+            self.ending, self._last_wall = kind if kind in _ENDINGS else None, event["wall"]
         self.steps, self.mission_s = event["step"], event["mission_s"]
         if kind in ("launch", "resume", *_ENDINGS):
             self.totals |= {key: event[key] for key in _TOTALS if key in event}
@@ -57,6 +69,8 @@ class Summary:
             self.validation = event
         elif kind == "sealed":
             self.sealed.add(event["checkpoint"])
+        elif kind == "quarantined":
+            self.quarantined += 1
 
 
 def summarise(events: Iterable[dict[str, Any]]) -> Summary:

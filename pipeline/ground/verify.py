@@ -7,12 +7,14 @@ from pathlib import Path
 
 from pipeline.checkpoint import verify
 from pipeline.config import BadInput, load_file
-from pipeline.ground.arguments import Parser
+from pipeline.ground.arguments import RunParser
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py verify RUN`: exit 1, and each bad file named, if anything differs from its SEAL."""
-    parser = Parser("verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory.")
+    parser = RunParser(
+        "verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory."
+    )
     parser.add_json()
     given = parser.parse_args(arguments)
     checked = verify(given.run)

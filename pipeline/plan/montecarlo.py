@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.flyer import Act, Carry, Machine, begin, fly
-from pipeline.plan.forecast import PIECE_SLOTS, SLOT_S, Policy, sampled
+from pipeline.plan.forecast import PIECE_SLOTS, SLOT_S, Policy, reached, sampled
 from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient, Plant, State
 from pipeline.power.plant import Scalar
@@ -127,7 +127,7 @@ def outcomes(
             edges_s = np.append(begin_s, begin_s[-1] + SLOT_S)
             totals = np.concatenate([totals[:, :, -1:], piece[:3]], axis=2)
             for sample in np.flatnonzero(going):
-                spent_s = min(_reached(edges_s, totals[0, sample], steps), _reached(edges_s, totals[1, sample], wh))
+                spent_s = min(reached(edges_s, totals[0, sample], steps), reached(edges_s, totals[1, sample], wh))
                 end_s = min(spent_s, last_s)
                 flown = slice(max(1, int(np.searchsorted(edges_s, end_s))))
                 ended.lowest_wh[sample] = min(ended.lowest_wh[sample], piece.charge_wh[sample, flown].min())
@@ -139,14 +139,6 @@ def outcomes(
             if not going.any():
                 break
     return ended
-
-
-def _reached(edges_s: Float[np.ndarray, " edge"], total: Float[np.ndarray, " edge"], limit: float) -> float:
-    """When a running total reaches its limit [s]; infinite where it does not."""
-    edge = int(np.searchsorted(total, limit))
-    if edge in (0, len(total)):
-        return math.inf if edge else float(edges_s[0])
-    return float(np.interp(limit, total[edge - 1 : edge + 1], edges_s[edge - 1 : edge + 1]))
 
 
 @partial(jax.jit, static_argnames="act")

@@ -71,6 +71,7 @@ def test_a_hundred_outages_lose_nothing(kind: str, outages: int, config: str) ->
         (["--run_dir", "somewhere"], "run_dir: somewhere: a drill makes its own runs; give --work-dir"),
         (["--work-dir", str(ROOT)], "not empty; give a new one"),
         (["--kind", "brown-out", "--mission.clock", "real"], "mission.clock: real"),
+        (["--kind", "kill", "--corpus.source", "text", "--corpus.path", "nowhere.txt"], "nowhere.txt"),
     ],
 )
 def test_a_wrong_argument_is_named_in_one_line(

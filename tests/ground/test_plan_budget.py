@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.config import BadInput, Config, load
+from pipeline.flight.mission import mission
 from pipeline.ground import plan_budget
-from pipeline.ground.plan import launch
 from pipeline.ground.plan_budget import duration_s, finish, finish_s, limits, spending
 from pipeline.plan import Outcomes, Scenario
 
@@ -20,7 +20,7 @@ STARVED = ["--satellite", str(CONFIGS / "satellites" / "starved.yaml")]
 
 def asked(*overrides: str) -> tuple[Config, Scenario]:
     config = load(["--config", str(CONFIGS / "demo.yaml"), "--budget.orbits", "null", *STARVED, *overrides])
-    return config, launch(config)
+    return config, mission(config)
 
 
 def answered(*overrides: str) -> tuple[dict[str, Any], Outcomes | None, float]:

@@ -127,9 +127,9 @@ def test_a_day_and_a_year_are_computed_faster_than_anyone_waits_for(days: float,
     path = track(shipped.orbit("starcloud-1"))
     took = []
     for _ in range(20 if days == 1.0 else 3):
-        began = time.perf_counter()
+        began = time.process_time()  # one thread: what else the machine does is not counted
         environment(path, 0.0, days * DAY_S, step_s)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
         if took[-1] < limit_s:
             break
     assert min(took) < limit_s

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model, Optimizer, Train
 from pipeline.config.tree import Checkpoint
-from pipeline.ground.arguments import set_up_jax, within
-from pipeline.ground.bench.parser import BenchParser
+from pipeline.ground.arguments import set_up_jax
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Store
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: an argument is wrong.
     """
-    parser = BenchParser("checkpoint", __doc__)
+    parser = Parser("train.py bench checkpoint", description=__doc__)
+    parser.add_json()
     parser.add_argument("--pairs", type=within(int, 1), default=8, help="of 15 s with a save and 15 s without (8)")
     parser.add_argument("--saves", type=within(int, 1), default=12, help="of each kind, beside plain Orbax (12)")
     parser.add_argument("--restores", type=within(int, 1), default=5, help="from the disk (5)")

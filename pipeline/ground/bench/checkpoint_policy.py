@@ -13,12 +13,11 @@ import numpy as np
 
 from pipeline.checkpoint.policy import daly_s, wait_s
 from pipeline.config import BadInput, Config, load
+from pipeline.config.arguments import Parser, within
 from pipeline.config.mission import Battery, Satellite
+from pipeline.flight.mission import mission
 from pipeline.flight.risk import Risk
-from pipeline.ground.arguments import within
 from pipeline.ground.bench.outages import Arm, Costs, Flown, Moment, draw_faults, fly
-from pipeline.ground.bench.parser import BenchParser
-from pipeline.ground.plan import launch
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Forecast, Greedy, Mode, Planner, forecast
 from pipeline.plan.forecast import SLOT_S
@@ -35,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: an argument is wrong, or the satellite never trains.
     """
-    parser = BenchParser("checkpoint-policy", __doc__)
+    parser = Parser("train.py bench checkpoint-policy", description=__doc__)
+    parser.add_json()
     parser.add_argument("--orbits", type=within(int, 1, 300), default=30, help="length of a mission (30)")
     parser.add_argument("--seeds", type=within(int, 1, 10_000), default=100, help="missions under other faults (100)")
     parser.add_argument("--state_mb", type=within(float, 0, above=True), default=130.0, help="of one save (130)")
@@ -67,7 +67,7 @@ def compare(
     config: Config, costs: Costs, orbits: int, seeds: int, budget_bytes_day: float, slot_s: float = SLOT_S
 ) -> dict[str, Any]:
     """The answer, as `--json` prints it."""
-    scenario = launch(config)
+    scenario = mission(config)
     rule = (Planner if config.mission.policy == "optimal" else Greedy)(scenario)
     seconds = orbits * scenario.timeline.track.period_s
     windows = _windows(forecast(scenario, rule, fresh(config.satellite), horizon_s=seconds))

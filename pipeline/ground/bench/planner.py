@@ -3,7 +3,6 @@
 `train.py bench planner [--json] [--noise [--days N]]`. Without flags it takes about three minutes on two cores.
 """
 
-import argparse
 import json
 import math
 import os
@@ -12,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import BadInput, load, shipped
-from pipeline.ground.arguments import within
+from pipeline.config.arguments import Parser, within
 from pipeline.ground.bench import planner_table as table
 from pipeline.orbit import environment, track
 from pipeline.orbit.timeline import DAY_S
@@ -27,12 +26,8 @@ from pipeline.plan.reference import NAMED, World, named, random_world, world
 
 GOALS = {"starved": 97.0, "rich": 99.0, "june": 97.5, "december": 99.0}  # percent of the bound
 FINE = Grid(slot_s=20.0, charges=64, heat_pitch_k=0.25)
+USAGE = "train.py bench planner [--json] [--noise [--days 30]]"
 RUN = "gpt2-124m.yaml"  # whose steps the share of the scheduler is counted against
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `train.py bench planner [--json] [--noise [--days 30]]`")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: an argument is wrong.
     """
-    parser = _Parser(prog="train.py bench planner", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser = Parser("train.py bench planner", USAGE, description=__doc__)
+    parser.add_json()
     parser.add_argument("--noise", action="store_true", help="long proof: every shipped satellite under ±10 %% harvest")
     parser.add_argument("--days", type=within(float, 0, 60, above=True), default=30.0, help="of the long proof")
     own = parser.parse_args(list(arguments))
@@ -174,13 +169,13 @@ def _flight(revolutions: int = 2) -> dict[str, Any]:
     """
     from pipeline.flight.budget import Budget
     from pipeline.flight.governor import Governor
+    from pipeline.flight.mission import mission
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.progress import Progress
     from pipeline.flight.spacecraft import Spacecraft
-    from pipeline.ground.plan import launch
 
     config = load(["--config", str(shipped.CONFIGS / RUN), "--mission.policy", "optimal"])
-    craft, progress = Spacecraft(config, launch(config), {}), Progress()
+    craft, progress = Spacecraft(config, mission(config), {}), Progress()
     governor = Governor(config, craft)
     outlook, budget = Outlook(craft, governor, progress), Budget(config, craft, governor, validation_steps=0.0)
 

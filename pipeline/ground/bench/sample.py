@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput
+from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
-from pipeline.ground.arguments import Parser, set_up_jax, within
+from pipeline.ground.arguments import set_up_jax
 
 # nanoGPT's two shapes for Tiny Shakespeare and its 65 characters; weights are fresh, which costs as much as trained.
 SHAPES = {
@@ -29,7 +30,7 @@ TRAIN_PY = Path(__file__).parents[3] / "train.py"
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py bench sample [--peer-path DIR] [--run RUN]`."""
-    parser = Parser("bench sample", "Tokens per second of sampling, one row at a time.", of_run=False)
+    parser = Parser("train.py bench sample", description="Tokens per second of sampling, one row at a time.")
     parser.add_argument(
         "--peer-path", type=Path, metavar="DIR", help="a copy of nanoGPT, to be timed in turns with ours"
     )

@@ -54,8 +54,8 @@ class Server(ThreadingHTTPServer):
 def follow(directory: Path, port: int) -> int:
     """Serves until Ctrl-C. Returns the exit code 0: there is no other way to end it."""
     with Server(directory, port) as server:
-        print(f"{server.address}  follows {directory}; Ctrl-C ends it", flush=True)
         try:
+            print(f"{server.address}  follows {directory}; Ctrl-C ends it", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print()
