@@ -13,9 +13,11 @@ VERBS = {
     "run": ("train", "train, or resume: the same line both times"),
     "plan": ("pipeline.ground.plan", "what an orbit buys before launch: forecast, policies, bound"),
     "evaluate": ("pipeline.ground.evaluate", "loss, bits per byte and perplexity on held-out text"),
+    "report": ("pipeline.ground.report", "one self-contained HTML page about a run; --follow serves it live"),
     "sample": ("pipeline.ground.sample", "text from the trained model"),
     "verify": ("pipeline.ground.verify", "check every seal of a run"),
     "export": ("pipeline.ground.export", "safetensors for transformers, vLLM and llama.cpp"),
+    "drill": ("pipeline.drill.command", "breaks a run on purpose, many times, and proves that nothing was lost"),
     "bench": ("pipeline.ground.bench", "measures one promise on this machine"),
 }
 

@@ -13,3 +13,5 @@ def compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # Otherwise the key of a program contains the directory of the cache, and each run directory compiles for itself.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")

@@ -1,32 +1,5 @@
 """The orbits, satellites and GPUs that ship with Dayside, for the tests of the rooms that use them."""
 
-from pathlib import Path
+from pipeline.config.shipped import CONFIGS, GPUS, ORBITS, SATELLITES, changed, gpu, orbit, satellite
 
-import yaml
-
-from pipeline.config.mission import Gpu, Orbit, Satellite
-
-CONFIGS = Path(__file__).parents[1] / "configs"
-ORBITS = sorted(path.stem for path in (CONFIGS / "orbits").glob("*.yaml"))
-SATELLITES = sorted(path.stem for path in (CONFIGS / "satellites").glob("*.yaml"))
-GPUS = sorted(path.stem for path in (CONFIGS / "gpus").glob("*.yaml"))
-
-
-def orbit(name: str) -> Orbit:
-    return Orbit(**yaml.safe_load((CONFIGS / "orbits" / f"{name}.yaml").read_text()))
-
-
-def satellite(name: str) -> Satellite:
-    return Satellite(**yaml.safe_load((CONFIGS / "satellites" / f"{name}.yaml").read_text()))
-
-
-def gpu(name: str) -> Gpu:
-    return Gpu(**yaml.safe_load((CONFIGS / "gpus" / f"{name}.yaml").read_text()))
-
-
-def changed(given: Satellite, **sections: dict[str, float]) -> Satellite:
-    """The satellite with other values, validated again: changed(it, battery={"capacity_wh": 500.0})."""
-    values = given.model_dump()
-    for section, fields in sections.items():
-        values[section] |= fields
-    return Satellite(**values)
+__all__ = ["CONFIGS", "GPUS", "ORBITS", "SATELLITES", "changed", "gpu", "orbit", "satellite"]

@@ -4,7 +4,8 @@
 """
 
 from pipeline.checkpoint.restore import Restored, load_newest
+from pipeline.checkpoint.retention import Tag
 from pipeline.checkpoint.store import Store
 from pipeline.checkpoint.verify import verify
 
-__all__ = ["Restored", "Store", "load_newest", "verify"]
+__all__ = ["Restored", "Store", "Tag", "load_newest", "verify"]

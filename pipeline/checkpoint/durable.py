@@ -7,7 +7,6 @@ whole step away instead.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 
@@ -44,9 +43,3 @@ def rename(source: Path, target: Path) -> None:
     fsync(target.parent)
     if source.parent != target.parent:
         fsync(source.parent)
-
-
-def remove(directory: Path, aside: Path) -> None:
-    """Deletes a directory tree under another name, so that no cut leaves half of it under its own."""
-    rename(directory, aside)
-    shutil.rmtree(aside)

@@ -3,6 +3,7 @@ SEAL is on the medium.
 
     120/                sealed
     130.saving*/        being written, or cut short; swept at start
+    110.mending*/       being copied from the other device; swept at start
     90.deleted/         on its way out; swept at start
     .sealed_once        there was a sealed checkpoint here once: never start again from step 0
     .lock               held by the process that writes here
@@ -21,9 +22,10 @@ from pathlib import Path
 from pipeline.checkpoint import durable
 
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
-_LEFTOVER = re.compile(r"(0|[1-9][0-9]{0,17})\.(saving|deleted)(\..*)?")
+_LEFTOVER = re.compile(r"(0|[1-9][0-9]{0,17})\.(saving|mending|deleted)(\..*)?")
 LOCK = ".lock"
 _MARK = ".sealed_once"
+REASON = "REASON"  # why a step was quarantined
 
 
 def steps(directory: Path) -> list[int]:
@@ -41,15 +43,27 @@ def saving(directory: Path, step: int) -> Path:
     return directory / f"{step}.saving"
 
 
-def delete(directory: Path, step: int) -> None:
-    """Removes a step; cut short at any point, what is left is swept at the next start."""
-    durable.remove(path(directory, step), directory / f"{step}.deleted")
+def mending(directory: Path, step: int) -> Path:
+    return directory / f"{step}.mending"
 
 
-def sweep(directory: Path) -> None:
-    """Removes what a kill left behind. Only for the process that holds the lock."""
-    for leftover in [entry for entry in directory.iterdir() if _LEFTOVER.fullmatch(entry.name)]:
-        shutil.rmtree(leftover)
+def take_out(directory: Path, step: int) -> Path:
+    """Takes its number from a step, to be removed: cut short at any point, what is left is swept at the next start.
+
+    Returns where it is now.
+    """
+    gone = directory / f"{step}.deleted"
+    durable.rename(path(directory, step), gone)
+    return gone
+
+
+def sweep(directory: Path, unfinished: Path | None = None) -> None:
+    """Removes what a kill left behind; or what is left of one unfinished step, under `unfinished` and the names that
+    Orbax makes of it. Only for the process that holds the lock."""
+    for entry in list(directory.iterdir()):
+        ours = unfinished is None or entry.name.startswith(unfinished.name)
+        if ours and _LEFTOVER.fullmatch(entry.name):
+            shutil.rmtree(entry)
 
 
 def mark(directory: Path) -> None:
@@ -75,5 +89,17 @@ def to_quarantine(directory: Path, quarantine: Path, step: int, reasons: Iterabl
         count += 1
         target = quarantine / f"{step}.{count}"
     durable.rename(path(directory, step), target)
-    (target / "REASON").write_text("".join(f"{reason}\n" for reason in reasons))
+    with contextlib.suppress(OSError):  # on a full disk the move is what counts
+        (target / REASON).write_text("".join(f"{reason}\n" for reason in reasons))
     return target
+
+
+def empty(quarantine: Path) -> int:
+    """Removes the files of all quarantined steps but the REASON of each; how many steps there were."""
+    count = 0
+    for step in [entry for entry in quarantine.iterdir() if entry.is_dir()]:
+        inside = [entry for entry in step.iterdir() if entry.name != REASON]
+        for entry in inside:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        count += bool(inside)
+    return count

@@ -2,11 +2,12 @@
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import arrays, layout, seal
+from pipeline.checkpoint import arrays, layout, place, seal
 from pipeline.config import BadInput, RunFailed
 
 META = "meta.json"
@@ -16,7 +17,7 @@ class Damage(Exception):
     """One checkpoint is not what was sealed; `reasons` has a line for each thing wrong."""
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__("; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""))
+        super().__init__(place.summary(reasons))
         self.reasons = reasons
 
 
@@ -31,14 +32,18 @@ class Restored:
     load_s: float
 
 
-def load(directory: Path, step: int, like: Any) -> Restored:
+Check = Callable[[Restored], str | None]  # what is wrong with it on the device
+
+
+def load(directory: Path, step: int, like: Any, check: Check | None = None) -> Restored:
     """One sealed step.
 
     Args:
         like: pytree of `jax.ShapeDtypeStruct`; its shardings say where the arrays go.
+        check: asked once the arrays are there.
 
     Raises:
-        Damage: the files are not those that were sealed, or the arrays not those that were saved.
+        Damage: the files are not those that were sealed, or the arrays not those that were saved, or not to `check`.
         BadInput: whole, but of another model.
         RunFailed: whole, and still Orbax cannot read it: the software differs, so nothing is wrong with the checkpoint.
     """
@@ -67,8 +72,12 @@ def load(directory: Path, step: int, like: Any) -> Restored:
     was, now = sealed.leaves, arrays.fingerprints(found)
     if changed := [f"{name}: the array differs from what was saved" for name in was if was[name] != now[name]]:
         raise Damage(changed)
-    state = arrays.assemble(like, found)
-    return Restored(step, state, meta, verified - start, time.perf_counter() - verified)
+    restored = Restored(step, arrays.assemble(like, found), meta, verified - start, 0.0)
+    if check and check(restored):  # it may have been the transfer
+        restored = replace(restored, state=arrays.assemble(like, found))
+        if wrong := check(restored):
+            raise Damage([wrong])
+    return replace(restored, load_s=time.perf_counter() - verified)
 
 
 def load_newest(directory: Path, like: Any) -> Restored:

@@ -128,7 +128,17 @@ class Train(Section):
     max_skipped: int = Field(
         10, ge=1, description="Stop after this many updates in a row skipped for a non-finite loss or gradient"
     )
-    log_every: int = Field(10, ge=1, description="Steps between metric lines in the ledger and TensorBoard")
+    log_every: int = Field(10, ge=1, description="Steps between metric lines in the ledger and the tracker")
+    tracker: Literal["tensorboard", "wandb", "none"] = Field(
+        "tensorboard",
+        description="Who gets the curves besides the ledger: tensorboard; wandb (offline, in RUN/wandb); none",
+    )
+    replay_every: int | None = Field(
+        200,
+        ge=1,
+        description="One step in so many is computed twice and compared bit for bit, at that share of the time, and "
+        "besides what stands out by loss or gradient norm; keeps two more states in device memory. null: none is",
+    )
 
     @model_validator(mode="after")
     def _microbatch_divides(self) -> "Train":

@@ -12,10 +12,26 @@ from jsonargparse.typing import register_type
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.errors import BadInput
+from pipeline.config.omm import Omm
 from pipeline.config.tree import Config
 
 warnings.filterwarnings("ignore", module="jsonargparse")
 register_type(datetime, datetime.isoformat, datetime.fromisoformat)
+
+
+def _omm_path(given: object) -> Path:
+    """Absolute, for jsonargparse stands in the folder of the file that names it; pydantic reads it later."""
+    if not isinstance(given, str):
+        raise ValueError("one keyword cannot be changed alone; give the path of a file, or all keywords as a mapping")
+    return Path(given).expanduser().absolute()
+
+
+register_type(
+    Omm,
+    serializer=lambda given: str(given) if isinstance(given, Path) else given,
+    deserializer=_omm_path,
+    type_check=lambda given, _: isinstance(given, (Omm, dict, Path)),
+)
 
 
 class _Parser(ArgumentParser):

@@ -8,14 +8,20 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
+from pipeline.config.omm import Omm
 
 
 class Orbit(Section):
-    """One of: two-line elements, a circular orbit, or a Sun-synchronous orbit by local time of ascending node."""
+    """One of: two-line elements, an orbit mean-elements message, a circular or a Sun-synchronous orbit."""
 
     name: str = Field("starcloud-1", description="Label")
-    kind: Literal["tle", "circular", "sso"] = Field("tle", description="How the orbit is given")
+    kind: Literal["tle", "omm", "circular", "sso"] = Field("tle", description="How the orbit is given")
     tle: tuple[str, str] | None = Field(None, description="The two lines of the elements (kind tle)")
+    omm: Omm | None = Field(
+        None,
+        description="Orbit mean-elements message (kind omm): the path of a file in JSON, CSV, XML or KVN, relative to "
+        "the file that names it, or its keywords as a mapping. The file's content is kept with the run",
+    )
     altitude_km: float | None = Field(None, ge=200, le=2000, description="Altitude over 6378.137 km [km]")
     inclination_deg: float | None = Field(None, ge=0, le=180, description="Inclination (kind circular) [deg]")
     raan_deg: float = Field(
@@ -27,12 +33,14 @@ class Orbit(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> "Orbit":
-        needs = {"tle": ["tle"], "circular": ["altitude_km", "inclination_deg", "start"]}
+        needs = {"tle": ["tle"], "omm": ["omm"], "circular": ["altitude_km", "inclination_deg", "start"]}
         for key in needs.get(self.kind, ["altitude_km", "ltan_h", "start"]):
             if getattr(self, key) is None:
                 raise ValueError(
                     f"orbit.{key}: null, but orbit.kind {self.kind} needs it; give it or point orbit at a file"
                 )
+        if self.omm and self.kind != "omm":
+            raise ValueError(f"orbit.kind: {self.kind}, but orbit.omm is given; set orbit.kind to omm")
         return self
 
 
@@ -169,6 +177,9 @@ class Mission(Section):
         0.0, gt=-1, le=1, description="True harvest over the planned, less one: rehearses a forecast that is wrong"
     )
     restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")
+    not_before_s: float = Field(
+        0.0, ge=0, description="This launch begins no earlier; the GPU was off until then (clock simulated) [mission s]"
+    )
     stations: tuple[Station, ...] = Field((), description="Ground stations that the satellite transmits to")
 
 

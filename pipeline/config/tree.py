@@ -40,8 +40,30 @@ class Checkpoint(Section):
     notice_s: float = Field(
         20.0, gt=0, description="Power lasts so long after SIGTERM or SIGPWR; a launch that seals slower is refused [s]"
     )
+    mtbf_s: float = Field(
+        86400.0,
+        gt=0,
+        description="Assumed mean time between faults that nothing announces, in the quiet part of the orbit [s]; over "
+        "the South Atlantic they are as much more frequent as the hazard model says",
+    )
     keep: int = Field(3, ge=2, description="Newest sealed checkpoints kept")
+    keep_orbits_s: float = Field(
+        86400.0, ge=0, description="For so long the last checkpoint of each orbit is kept besides [mission s]"
+    )
     min_free_mb: float = Field(200.0, ge=0, description="Free space left on the disk after a save [MB]")
+    write_budget_gb_day: float | None = Field(
+        200.0,
+        gt=0,
+        description="What saves may write in a day of mission time [GB]: flash wears out. When it is spent, only the "
+        "saves before stops go on. null: no limit",
+    )
+    mirror_dir: Path | None = Field(
+        None, description="Directory on a second device; sealed checkpoints are copied to NAME/ in it. null: none"
+    )
+    mirror_every: int = Field(1, ge=1, description="Every so many sealed checkpoints one is copied there")
+    scrub_every_s: float = Field(
+        600.0, gt=0, description="How often one sealed checkpoint is read again and checked, by the wall's clock [s]"
+    )
 
 
 class Config(Section):
@@ -71,6 +93,11 @@ class Config(Section):
     @property
     def directory(self) -> Path:
         return self.run_dir or Path("runs") / self.name
+
+    @property
+    def mirror(self) -> Path | None:
+        """The run's directory on the second device."""
+        return self.checkpoint.mirror_dir and self.checkpoint.mirror_dir / self.directory.absolute().name
 
     @property
     def tokens_per_step(self) -> int:

@@ -5,9 +5,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xxhash
 from jaxtyping import Int, Int32, UInt
 
 from pipeline.corpus.tokenizer import Tokens
+
+Chunk = Int32[np.ndarray, "steps batch seq"]
 
 
 def windows(tokens: Tokens, context: int) -> UInt[np.ndarray, "windows context+1"]:
@@ -31,7 +34,8 @@ class Batches:
         self._windows = windows(tokens, context)
         self._seed = seed
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        self._prepared: tuple[tuple[int, int, int], Future[Int32[np.ndarray, "steps batch seq"]]] | None = None
+        self._prepared: tuple[tuple[int, int, int], Future[tuple[Chunk, int]]] | None = None
+        self.mended = 0  # chunks that changed in memory while they waited, and were read again
 
     @property
     def windows_per_epoch(self) -> int:
@@ -44,16 +48,30 @@ class Batches:
         return self._windows[np.array([order[index] for index in range(cursor, cursor + n)], np.int64)]
 
     def chunk(self, cursor: int, steps: int, batch: int) -> Int[np.ndarray, "{steps} {batch} context+1"]:
-        """Batches of `steps` steps from `cursor` on, int32; starts to prepare the chunk of that shape that follows."""
+        """`read`, and starts to prepare the chunk of that shape that follows.
+
+        One that was prepared waits in memory while the device computes: it is used only if it is still what it was.
+        """
         asked = (cursor, steps, batch)
         prepared = self._prepared
-        made = prepared[1].result() if prepared and prepared[0] == asked else self._make(*asked)
+        if prepared and prepared[0] == asked:
+            made, was = prepared[1].result()
+            if digest(made) != was:
+                self.mended += 1
+                made = self.read(*asked)
+        else:
+            made = self.read(*asked)
         following = (cursor + steps * batch, steps, batch)
-        self._prepared = following, self._worker.submit(self._make, *following)
+        self._prepared = following, self._worker.submit(self._prepare, *following)
         return made
 
-    def _make(self, cursor: int, steps: int, batch: int) -> Int32[np.ndarray, "steps batch seq"]:
+    def read(self, cursor: int, steps: int, batch: int) -> Int[np.ndarray, "{steps} {batch} context+1"]:
+        """Batches of `steps` steps from `cursor` on, int32, from the text itself."""
         return self.batch(cursor, steps * batch).astype(np.int32).reshape(steps, batch, -1)
+
+    def _prepare(self, cursor: int, steps: int, batch: int) -> tuple[Chunk, int]:
+        made = self.read(cursor, steps, batch)
+        return made, digest(made)
 
     @cached_property
     def _order(self) -> Any:
@@ -63,3 +81,8 @@ class Batches:
 
         # `seed` hashes; seeding `shuffle` itself would give epoch 1 of seed 0 and epoch 0 of seed 1 the same order.
         return grain.MapDataset.range(len(self._windows)).seed(self._seed).shuffle().repeat()
+
+
+def digest(chunk: Chunk) -> int:
+    """xxh3_64: 20 µs for 160,000 tokens."""
+    return xxhash.xxh3_64_intdigest(chunk.data)

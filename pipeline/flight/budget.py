@@ -10,6 +10,7 @@ from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER, Cooldown
 from pipeline.plan import Forecast, forecast
+from pipeline.plan.forecast import SLOT_S
 
 HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then never will
 
@@ -22,6 +23,7 @@ class Budget:
         self._limits, self._cooldown = config.budget, config.optimizer.cooldown
         self._spacecraft, self._governor = spacecraft, governor
         self._validation_steps, self._every = validation_steps, config.train.eval_every
+        self._replay_every = config.train.replay_every or NEVER
         self._tokens_per_step = config.tokens_per_step
         steps = [self._limits.steps or NEVER]
         if self._limits.tokens:
@@ -58,18 +60,19 @@ class Budget:
             progress.planned_steps = min(self._counted, self._last_step(progress, ahead.steps * (1.0 - kept_back)))
 
     def _last_step(self, progress: Progress, work: float) -> int:
-        """The step at which `work`, in steps, is used up by training and validation together."""
+        """The step at which `work`, in steps, is used up by training, validation and replays together."""
         first, low, high = progress.step, progress.step, progress.step + int(work)
         while low < high:
             middle = (low + high + 1) // 2
-            fits = middle - first + self._validation_cost(first, middle) <= work
+            fits = middle - first + self._overhead(first, middle) <= work
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
-    def _validation_cost(self, first: int, last: int) -> float:
-        """Of the validations after step `first` up to and at `last`, in steps."""
+    def _overhead(self, first: int, last: int) -> float:
+        """Of validations and replays after step `first` up to and at `last`, in steps."""
         count = last // self._every - first // self._every + (last % self._every > 0)
-        return count * self._validation_steps
+        replays = last // self._replay_every - first // self._replay_every
+        return count * self._validation_steps + replays
 
     def expectation(self, progress: Progress) -> dict[str, Any]:
         """What the plan expects, from here to the end of the budget. Modelled."""
@@ -90,7 +93,7 @@ class Budget:
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft
         now_s = craft.telemetry().mission_s
-        left = self._counted - progress.step + self._validation_cost(progress.step, self._counted)
+        left = self._counted - progress.step + self._overhead(progress.step, self._counted)
         ahead = forecast(
             self._governor.corrected,
             self._governor.rule,
@@ -116,13 +119,17 @@ class Budget:
         """The cooldown that begins now. Taken once; it binds every later launch of the run."""
         return Cooldown(progress.step, max(progress.planned_steps, progress.step + 1))
 
+    def over(self) -> bool:
+        """Whether the next slot would end after the date or the last orbit."""
+        return self._spacecraft.clock.now() + SLOT_S > self._end_s
+
     def spent(self, progress: Progress) -> str | None:
         """Which limit is reached, if one is."""
         if progress.step >= min(self._counted, progress.cooldown.end):
             return "steps"
         if self._spacecraft.granted >= 1.0:
             return None  # paid for already
-        if self._spacecraft.clock.now() >= self._end_s:
+        if self.over():
             return "time"
         if self._limits.wh and self._spacecraft.train_wh >= self._limits.wh:
             return "wh"

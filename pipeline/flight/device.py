@@ -40,7 +40,8 @@ def choose_device(wanted: str, attention: str, cache: Path) -> str:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # A damaged entry is a miss; JAX says so in a warning of several lines, which is no news to an operator.
+    # A damaged entry is a miss; JAX says so in a warning of several lines, which is no news to an operator. A run's
+    # own cache is vetted first (programs.py).
     warnings.filterwarnings("ignore", message="Error reading persistent compilation cache entry")
     if wanted != "auto":
         # The plant always flies on the CPU.

@@ -54,6 +54,7 @@ class Governor:
         scenario = spacecraft.scenario
         self._make_rule = Planner if config.mission.policy == "optimal" else Greedy
         self.rule: Greedy | Planner = self._make_rule(scenario)
+        self._planned_with = 1.0, 1.0, 1.0  # harvest, slowness and draw of that rule
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
         self.slowness = 1.0  # measured over modelled time of a step
@@ -125,7 +126,9 @@ class Governor:
         """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, and `draw` times
         the commanded power."""
         self._harvest, self.slowness, self.draw = harvest, slowness, draw
-        self.rule = self._make_rule(self.corrected)
+        if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
+            self._planned_with = harvest, slowness, draw
+            self.rule = self._make_rule(self.corrected)
 
     @property
     def corrected(self) -> Scenario:

@@ -1,47 +1,40 @@
 """The train loop: ask the governor, do a piece of work, write down what happened, save what must not be lost."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
-from pipeline.checkpoint import Store
-from pipeline.config import BadInput, Config, RunFailed
+from pipeline.checkpoint import Store, Tag
+from pipeline.config import Config, RunFailed
 from pipeline.corpus import Corpus
 from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
+from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
 from pipeline.flight.governor import SAFE, Directive, Governor, Save
+from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
-from pipeline.flight.notices import Notices
+from pipeline.flight.notices import Notice, Notices, require_notice
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
+from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.scalars import Scalars
+from pipeline.flight.risk import Risk
+from pipeline.flight.save_timer import SaveTimer
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.validation import Validation
 from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import TrainChunk, TrainState
 from pipeline.plan import Mode
 from pipeline.plan.payload import ROUNDING
-from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
-
-
-def require_notice(config: Config, seal_s: float | None) -> None:
-    """
-    Raises:
-        BadInput: sealing takes longer than power lasts after a notice.
-    """
-    shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
-    if seal_s is not None and seal_s > shortest_s:
-        raise BadInput(
-            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
-            f"sealing a checkpoint takes {seal_s:.1f} s here (measured); use a faster disk, or a smaller model"
-        )
+ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
 @dataclass
@@ -51,33 +44,49 @@ class Job:
     config: Config
     corpus: Corpus
     state: TrainState
+    first_state: Callable[[], TrainState]  # before step 0
     progress: Progress
     spacecraft: Spacecraft
     governor: Governor
     outlook: Outlook
     actuator: Actuator
     meter: Meter
+    gpu_health: GpuHealth | None
     budget: Budget
     train_chunk: TrainChunk
+    guard: Guard
     validation: Validation
     store: Store
     ledger: Ledger
-    scalars: Scalars
     notices: Notices
     display: Display
     parts: Parts
+    programs: Programs
 
     def __post_init__(self) -> None:
         self.mode = Mode.OFF
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
-        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        risk = Risk(self.spacecraft.scenario.timeline)
+        self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
+        self.mended = 0  # batches
+        self.found_by: str | None = None  # what found the last corruption
+        self.rollbacks = (-1, 0)  # sealed step, and how often in a row
+        self.guard.rest(self.state, self.progress.step)
 
     # ================= the loop =================
 
     def fly(self) -> bool:
         """Works until the budget is spent (True) or a notice comes (False); either way the last state is sealed."""
+        while True:
+            try:
+                return self.work()
+            except Corrupted as found:
+                self.roll_back(found)
+
+    def work(self) -> bool:
+        """`fly`, as long as nothing is corrupted."""
         if self.store.newest_sealed is None and self.save(urgent=True):
             # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
             require_notice(self.config, self.store.time_to_seal_s)
@@ -85,18 +94,7 @@ class Job:
             if self.notices.pending:
                 self.stop()
                 return False
-            self.store.poll()
-            if why := self.outlook.due():
-                self.plan(why)
-            if self.spacecraft.granted + ROUNDING < self.next_work():
-                self.follow(self.governor.poll())
-            elif self.validation_due():
-                self.validate()
-            else:
-                self.train()
-            self.look_around()
-            if self.save_due():
-                self.save()
+            self.turn()
         if not self.save(urgent=True):
             raise RunFailed(
                 f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); "
@@ -105,17 +103,31 @@ class Job:
         self.ledger.append("done", spent=spent, **self.totals())
         return True
 
+    def turn(self) -> None:
+        """One decision, and the piece of work that follows from it."""
+        self.store.poll()
+        if why := self.outlook.due():
+            self.plan(why)
+        if self.spacecraft.granted + ROUNDING < self.next_work():
+            self.follow(self.governor.poll())
+        elif self.validation_due():
+            self.validate()
+        else:
+            self.train()
+        next_save_s = self.next_save_s()
+        self.look_around(next_save_s)
+        if self.save_due(next_save_s):
+            self.save()
+
     def follow(self, directive: Directive) -> None:
         """Writes down a change of mode, seals before power is given up, and lets the satellite do as it is told."""
         if directive.checkpoint is Save.NOW:
-            began = time.perf_counter()
-            sealed = self.save(urgent=True)
             assert directive.notice is not None
-            kind, seconds_left = directive.notice
-            took_s = round(time.perf_counter() - began, 3)
-            self.ledger.append("notice", kind=kind, seconds_left=seconds_left, sealed=sealed, seconds=took_s)
+            self.seal(directive.notice)
         if directive.reason.startswith(SAFE):
             self.outlook.forget()
+        if directive.mode != Mode.TRAIN:
+            self.guard.rest(self.state, self.progress.step)
         if directive.mode != self.mode:
             self.mode = directive.mode
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
@@ -146,28 +158,51 @@ class Job:
         """Up to a chunk of steps: never across a validation, the start of the cooldown or the end of the budget."""
         progress, config, cap_w = self.progress, self.config, self.spacecraft.cap_w
         self.decide_cooldown()
-        granted = int(self.spacecraft.granted + ROUNDING)
-        steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step)
+        self.timer.work_begins()
+        granted, most = int(self.spacecraft.granted + ROUNDING), self.guard.at_most(progress.step)
+        steps = min(granted, self.governor.capacity, self.next_boundary() - progress.step, most)
+        self.parts.done("plan")
         tokens = self.corpus.batches.chunk(progress.sequences, self.governor.capacity, config.train.batch)
+        if (mended := self.corpus.batches.mended) > self.mended:
+            self.mended = mended
+            self.report_corruption("a batch changed in host memory; read again", "checksum")
+        self.parts.done("data")
         self.actuator.apply(cap_w)
         self.meter.joules()  # what was drawn before is not this chunk's
         began = time.perf_counter()
+        self.guard.enter(self.state, progress)
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
+        self.parts.done("compile")
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
         seconds = time.perf_counter() - began
-        if "first_step" in self.parts.seconds:
+        if self.parts.started:
             self.governor.report(steps, seconds, cap_w, self.meter.joules())
             progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
         else:  # with the time of compilation in it
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
+            self.programs.seal()
 
         self.spend(steps)
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
+        suspicion = self.guard.leave(self.state, metrics, steps, progress)
+        if suspicion and not self.confirmed(suspicion):
+            return  # metrics of steps that were computed wrongly say nothing
         self.record(steps, metrics)
         self.require_finite(int(np.asarray(metrics.skipped)[:steps].sum()))
+
+    def confirmed(self, suspicion: Suspicion) -> bool:
+        """Whether the last steps give the same result once more; if not, goes on from the right one."""
+        verdict = self.guard.replay(self.state, self.progress, suspicion, self.spend)
+        if verdict.found:
+            self.state = verdict.state
+            self.report_corruption(verdict.found, "replay")
+            self.save(urgent=True)  # what was sealed in between may be wrong
+        elif suspicion.stands_out:
+            self.ledger.append("spike", reason=suspicion.reason)
+        return verdict.found is None
 
     def spend(self, steps: float) -> None:
         """Mission time and energy of a piece of work, given in training steps."""
@@ -179,15 +214,16 @@ class Job:
 
     def validate(self) -> None:
         """One piece of held-out text; the result when the last is done."""
+        self.guard.rest(self.state, self.progress.step)
         result = self.validation.advance(self.state.params, self.progress.validated_pieces)
         self.spend(self.validation.piece_steps)
         self.progress.validated_pieces += 1
         if result is None:
             return
+        self.guard.check(self.state, self.progress.step)  # it is of this state, or of none
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
+        self.progress.validated_loss = result["loss"]
         self.ledger.append("validation", **result)
-        names = ("loss", "bits_per_byte")
-        self.scalars.add(self.progress.step, {f"validation/{n}": result[n] for n in names if result[n] is not None})
         bits = f", {result['bits_per_byte']:.3f} bits/byte" if result["bits_per_byte"] else ""
         self.display.say(
             f"step {self.progress.step:,}  validation loss {result['loss']:.4f} ± {result['standard_error']:.4f}{bits}"
@@ -218,6 +254,8 @@ class Job:
         progress = self.progress
         if progress.step in (0, progress.validated_step):
             return False
+        if self.budget.over():
+            return False  # the last one does not wait in the dark for charge that comes after the date
         return progress.step % self.config.train.eval_every == 0 or self.budget.spent(progress) is not None
 
     def require_finite(self, skipped: int) -> None:
@@ -233,43 +271,90 @@ class Job:
 
     # ================= saving =================
 
-    def save_due(self) -> bool:
-        """By the mission's clock and by the wall's: a rehearsal must not lose an hour of this machine either."""
-        return self.next_save_s() <= 0.0 and not self.validation_due()
+    def save_due(self, next_save_s: float) -> bool:
+        """Whether a periodic save pays now, and the day's bytes have room for it."""
+        if next_save_s > 0.0 or self.validation_due():
+            return False
+        return self.store.affords(self.spacecraft.clock.now())
 
     def next_save_s(self) -> float:
-        since = max(self.spacecraft.clock.now() - self.saved_s, time.monotonic() - self.saved_wall_s)
-        return self.config.checkpoint.interval_s - since
+        """How long until the next periodic save [mission s]."""
+        stop = self.outlook.next_stop()
+        return self.timer.wait_s(stop.time_s if stop else None)
 
     def save(self, urgent: bool = False) -> bool:
-        """Starts a save; an urgent one returns when it is sealed, or has failed."""
+        """Starts a save; an urgent one returns when it is sealed, or has failed.
+
+        Raises:
+            Corrupted: the state is not what training left; nothing is saved.
+        """
         meta = {
+            "fingerprint": self.guard.check(self.state, self.progress.step),
             "corpus": self.corpus.content_hash,
             "budget": self.config.budget.model_dump(mode="json"),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }
-        started = self.store.save(self.progress.step, self.state, meta, urgent)
-        # Also after a failure: it is tried again at the next interval, not at every chunk.
-        self.saved_s, self.saved_wall_s = self.spacecraft.clock.now(), time.monotonic()
+        seen = self.spacecraft.telemetry()
+        tag = Tag(seen.orbit, seen.mission_s, self.progress.validated_loss)
+        started = self.store.save(self.progress.step, self.state, meta, urgent, tag)
+        self.programs.seal()
+        self.timer.tried(started)
         return started and (not urgent or self.store.wait(None))
+
+    def seal(self, notice: Notice) -> bool:
+        """Seals because power or process will end, and writes down whether that was in time."""
+        began = time.perf_counter()
+        sealed, took_s = self.save(urgent=True), round(time.perf_counter() - began, 3)
+        left_s = round(notice.seconds_left, 3)
+        self.ledger.append("notice", kind=notice.kind, seconds_left=left_s, sealed=sealed, seconds=took_s)
+        return sealed
 
     def stop(self) -> None:
         """A notice came: seal and go."""
         notice = self.notices.pending
         assert notice is not None
         self.display.say(f"{notice.kind}: sealing step {self.progress.step:,}")
-        began = time.perf_counter()
-        if not self.save(urgent=True):
+        if not self.seal(notice):
             newest = self.store.newest_sealed
             raise RunFailed(
                 f"step {self.progress.step} could not be sealed before stopping; the newest sealed step is {newest}; "
                 "free some space, and the same command goes on from there"
             )
-        took_s = round(time.perf_counter() - began, 3)
-        seconds_left = round(notice.seconds_left, 3)
-        self.ledger.append("notice", kind=notice.kind, seconds_left=seconds_left, sealed=True, seconds=took_s)
         self.ledger.append("stopped", notice=notice.kind, **self.totals())
+
+    # ================= corruption =================
+
+    def roll_back(self, found: Corrupted) -> None:
+        """From the last sealed step on once more. The satellite's time goes on.
+
+        Raises:
+            RunFailed: that has been done too often, or nothing that was sealed can be restored.
+        """
+        restored = self.store.restore(jax.eval_shape(lambda: self.state), what_differs)
+        saved = Progress.from_json(restored.meta["progress"]) if restored else Progress()
+        lost = self.progress.step - saved.step
+        self.progress.back_to(saved)
+        self.state = restored.state if restored else self.first_state()
+        self.guard.forget()
+        self.guard.rest(self.state, saved.step)
+        self.validation.forget()
+        self.timer.tried(True)
+        self.report_corruption(f"{found}; back to step {saved.step}, {lost} steps lost", found.found_by)
+        before, times = self.rollbacks
+        self.rollbacks = saved.step, times + 1 if before == saved.step else 1
+        if self.rollbacks[1] > ROLLBACKS:
+            raise RunFailed(
+                f"step {saved.step}: {ROLLBACKS} rollbacks to it, and again {found}: this device computes or keeps "
+                "wrongly, or not twice the same; switch it off and on, and the same command goes on from there"
+            )
+
+    def report_corruption(self, reason: str, found_by: str) -> None:
+        self.progress.corruptions += 1
+        self.found_by = found_by
+        counts = {"corruptions": self.progress.corruptions, "lost_steps": self.progress.lost_steps}
+        self.ledger.append("corruption", reason=reason, found_by=found_by, **counts)
+        self.display.say(f"corruption: {reason}")
 
     # ================= telling =================
 
@@ -281,15 +366,15 @@ class Job:
             if (first + i + 1) % self.config.train.log_every == 0:
                 values = {name: float(column[i]) for name, column in columns.items()}
                 self.ledger.append("step", at=first + i + 1, tokens_per_s=round(self.tokens_per_s, 1), **values)
-                self.scalars.add(first + i + 1, {f"train/{name}": value for name, value in values.items()})
 
-    def look_around(self) -> None:
+    def look_around(self, next_save_s: float) -> None:
         """Telemetry for the ledger and the person who watches."""
         seen = self.spacecraft.telemetry()
         if seen.mission_s - self.said_s >= TELEMETRY_EVERY_S:
             self.said_s = seen.mission_s
             self.ledger.append("telemetry", mode=self.mode.name, **self.telemetry())
-            self.scalars.add(self.progress.step, {"mission/charge_wh": seen.charge_wh, "mission/orbit": seen.orbit})
+        if self.gpu_health and (news := self.gpu_health.news()):
+            self.ledger.append("gpu_health", **news)
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
         left_s = (self.progress.planned_steps - self.progress.step) / steps_per_s if steps_per_s else None
         self.display.show(
@@ -302,7 +387,7 @@ class Job:
                 sunlit=seen.sunlit,
                 charge=seen.charge,
                 mode=self.mode.name,
-                next_save_s=self.next_save_s(),
+                next_save_s=next_save_s,
                 eta_s=left_s,
             )
         )
@@ -315,6 +400,7 @@ class Job:
             "temperature_c": round(seen.plate_c, 2),
             "sunlit": round(seen.sunlit, 3),
             "orbit": seen.orbit,
+            "train_wh": round(self.spacecraft.train_wh, 3),
         }
 
     def totals(self) -> dict[str, Any]:
@@ -325,5 +411,7 @@ class Job:
             "train_wh": round(self.spacecraft.train_wh, 3),
             "train_s": round(self.spacecraft.train_s, 3),
             "lost_steps": self.progress.lost_steps,
+            "corruptions": self.progress.corruptions,
+            "replayed_steps": self.progress.replayed_steps,
             "skipped": int(self.state.skipped),
         }

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from pipeline.flight.nvml import on_gpu
+
 
 class Meter(Protocol):
     def joules(self) -> float | None:
@@ -13,14 +15,7 @@ class Meter(Protocol):
 
 def make_meter(backend: str) -> Meter:
     """NVML's counter on an NVIDIA GPU; elsewhere, and where NVML has none, a meter that counts nothing."""
-    if backend != "gpu":
-        return NoMeter()
-    try:
-        import pynvml
-
-        return NvmlMeter(pynvml)
-    except Exception:  # no NVML, or a card that does not count: the modelled curve stands
-        return NoMeter()
+    return on_gpu(backend, NvmlMeter) or NoMeter()
 
 
 class NoMeter:

@@ -5,6 +5,8 @@ import time
 from types import FrameType
 from typing import NamedTuple
 
+from pipeline.config import BadInput, Config
+
 # SIGPWR is how Linux daemons of power supplies say that the mains failed.
 KINDS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT", signal.SIGPWR: "POWER_LOSS"}
 
@@ -51,3 +53,18 @@ class Notices:
         """Gives the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def require_notice(config: Config, seal_s: float | None) -> None:
+    """
+    Raises:
+        BadInput: sealing takes longer than power lasts after a notice.
+    """
+    from pipeline.plan.stops import NOTICE_S  # at launch, notices are received long before planning is imported
+
+    shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
+    if seal_s is not None and seal_s > shortest_s:
+        raise BadInput(
+            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
+            f"sealing a checkpoint takes {seal_s:.1f} s here (measured); use a faster disk, or a smaller model"
+        )

@@ -15,6 +15,7 @@ class Progress:
     sequences: int = 0  # cursor of the data: sequences trained on
     lost_steps: int = 0  # computed, then lost to an outage and computed again
     validated_step: int = -1
+    validated_loss: float | None = None  # of the last validation [nats per token]
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
     replan_s: float = -math.inf  # mission time of the next look ahead
@@ -23,6 +24,22 @@ class Progress:
     slowness: float = 1.0  # time of a step over that modelled, as measured
     draw: float = 1.0  # power of the GPU over that commanded, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
+    corruptions: int = 0  # found
+    replayed_steps: int = 0  # computed a second time, to compare
+    # What losses and gradient norms are measured against, and where they last stood out. Saved, because a replay takes
+    # mission time, and an interrupted run must take the same.
+    spiked_step: int | None = None
+    recent_losses: list[float] = field(default_factory=list)
+    recent_norms: list[float] = field(default_factory=list)
+
+    def back_to(self, saved: "Progress") -> None:
+        """Takes training back to where it stood. Mission time goes on, and what it was measured and decided with."""
+        self.lost_steps += self.step - saved.step
+        self.step, self.sequences = saved.step, saved.sequences
+        self.validated_step, self.validated_pieces = saved.validated_step, saved.validated_pieces
+        self.validated_loss = saved.validated_loss
+        self.spiked_step = saved.spiked_step
+        self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"cooldown": list(self.cooldown)}

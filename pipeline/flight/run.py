@@ -7,19 +7,28 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import BadInput, Config
+from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, open_directory, record_config, write_atomically
+from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
-from pipeline.flight.ledger import Ledger, recall
-from pipeline.flight.notices import Interrupted, Notices
+from pipeline.flight.ledger import Ledger, Recalled, recall
+from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
+from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.start_from import first_params, settle, tokenizer
+from pipeline.flight.start_from import first_params, first_state, settle, tokenizer
+from pipeline.flight.tracker import check, make_tracker
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Restored
     from pipeline.corpus import Corpus
+    from pipeline.flight.loop import Job
+
+# What becomes of checkpoints that an operator must know at once.
+SAID = {
+    *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
+    *("mirror_failed", "scrub_failed", "keeper_failed"),
+}
 
 
 class Outcome(Enum):
@@ -43,139 +52,158 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 
 
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
+    with ExitStack() as stack:
+        job = assemble(config, notices, display, stack)
+        if job is None:
+            return Outcome.STOPPED, {}
+        try:
+            outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
+            return outcome, job.totals()
+        except Exception as failure:
+            with suppress(OSError):  # the disk itself may be what failed
+                job.ledger.append("failed", reason=str(failure))
+            raise
+
+
+def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack) -> "Job | None":
+    """Everything that a run works with, opened on `stack`; None if a notice came before there was a state to save."""
     parts = Parts()
     config = settle(config)
     directory = open_directory(config)
-    device = choose_device(config.train.device, config.model.attention, directory / "cache" / "xla")
+    check(config)
+    cache = directory / "cache" / "xla"
+    device = choose_device(config.train.device, config.model.attention, cache)
     import jax
 
     from pipeline.checkpoint import Store
     from pipeline.corpus import open_corpus
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.budget import Budget
+    from pipeline.flight.corruption import Guard, what_differs
     from pipeline.flight.governor import Governor
-    from pipeline.flight.loop import Job, require_notice
+    from pipeline.flight.gpu_health import gpu_health
+    from pipeline.flight.loop import Job
     from pipeline.flight.meter import make_meter
+    from pipeline.flight.mission import mission
     from pipeline.flight.outlook import Outlook
-    from pipeline.flight.scalars import Scalars
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
-    from pipeline.lm.flops import token_flops
     from pipeline.lm.step import init_state, make_train_chunk
-    from pipeline.plan import scenario
 
     parts.done("import")
     try:
         corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(config))
     except Interrupted as interrupted:
         display.say(f"{interrupted}: stopped before the first step; the same command starts again")
-        return Outcome.STOPPED, {}
+        return None
     parts.done("corpus")
 
-    with ExitStack() as stack:
-        ledger_path = directory / LEDGER
-        known, last = recall(ledger_path, "cooldown", "resume", "sealed")
-        require_notice(config, known["sealed"]["seconds"] if "sealed" in known else None)
-        store = Store(
-            directory / "checkpoints",
-            directory / "quarantine",
-            config.checkpoint,
-            lambda event, fields: _tell(event, fields, ledger, display),
-        )
-        ledger = Ledger(ledger_path)
-        ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
-        stack.callback(ledger.close)
-        stack.enter_context(store)
+    ledger_path = directory / LEDGER
+    known = recall(ledger_path, "cooldown", "resume", "sealed", "corruption")
+    last = known.last
+    require_notice(config, known.found["sealed"]["seconds"] if "sealed" in known.found else None)
+    store = Store(
+        directory / "checkpoints",
+        directory / "quarantine",
+        config.checkpoint,
+        lambda event, fields: _tell(event, fields, ledger, display),
+    )
+    ledger = Ledger(ledger_path)
+    ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
+    stack.callback(ledger.close)
+    stack.enter_context(store)
+    programs = Programs(cache)
 
-        fresh_state = partial(init_state, config, corpus.vocab_size)
-        restored = store.restore(jax.eval_shape(fresh_state))
-        progress = _progress(config, corpus, restored, known, last)
-        if restored:
-            state = restored.state
-        elif config.init_from:
-            params, sha256 = first_params(config)
-            state = jax.jit(fresh_state)(params)
-            config = config.model_copy(update={"init_sha256": sha256})
-        else:
-            state = jax.jit(fresh_state)()
-        parts.done("restore")
+    make = jax.jit(partial(init_state, config, corpus.vocab_size))
+    restored = store.restore(jax.eval_shape(make), what_differs)
+    progress = _progress(config, corpus, restored, known)
+    if config.init_from and not restored:
+        _, sha256 = first_params(config)
+        config = config.model_copy(update={"init_sha256": sha256})
+    first = partial(first_state, config, make)
+    state = restored.state if restored else first()
+    read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
+    parts.done("restore", **read)
 
-        flops = token_flops(config.model, corpus.vocab_size) * config.tokens_per_step
-        mission = scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
-        spacecraft = Spacecraft(config, mission, restored.meta["spacecraft"] if restored else {})
-        ledger.position = lambda: (spacecraft.clock.now(), progress.step)
-        stack.callback(spacecraft.close)
-        governor = Governor(config, spacecraft)
-        governor.correct(progress.harvest, progress.slowness, progress.draw)
-        if spacecraft.was_dark_since_saved:  # an orbit spent dark says nothing of the array
-            progress.planned_from, progress.replan_s = {}, -math.inf
-        outlook = Outlook(spacecraft, governor, progress)
-        actuator = make_actuator(config.gpu)
-        stack.callback(actuator.close)
-        meter = make_meter(jax.default_backend())
-        stack.callback(meter.close)
-        validation = Validation(config, corpus)
-        budget = Budget(config, spacecraft, governor, validation.steps)
-        if not (directory / "plan.json").exists():
-            write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
-        record_config(config)
-        if corpus.tokenizer and not (directory / "tokenizer.json").exists():
-            write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
-        parts.done("mission")
+    spacecraft = Spacecraft(config, mission(config, corpus.vocab_size), restored.meta["spacecraft"] if restored else {})
+    ledger.position = lambda: (spacecraft.clock.now(), progress.step)
+    stack.callback(spacecraft.close)
+    governor = Governor(config, spacecraft)
+    governor.correct(progress.harvest, progress.slowness, progress.draw)
+    if spacecraft.was_dark_since_saved:  # an orbit spent dark says nothing of the array
+        progress.planned_from, progress.replan_s = {}, -math.inf
+    outlook = Outlook(spacecraft, governor, progress)
+    actuator = make_actuator(config.gpu)
+    stack.callback(actuator.close)
+    meter = make_meter(jax.default_backend())
+    stack.callback(meter.close)
+    health = gpu_health(jax.default_backend())
+    if health:
+        stack.callback(health.close)
+    validation = Validation(config, corpus)
+    budget = Budget(config, spacecraft, governor, validation.steps)
+    train_chunk = make_train_chunk(config)
+    guard = Guard(config.train, corpus.batches, train_chunk, governor.capacity)
+    if not (directory / "plan.json").exists():
+        write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
+    record_config(config)
+    if corpus.tokenizer and not (directory / "tokenizer.json").exists():
+        write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
+    share(config)
+    parts.done("mission")
 
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
-        about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
-        ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
-        display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
+    tracker = make_tracker(config, progress.step)
+    stack.callback(tracker.close)
+    ledger.listener = tracker.hear
 
-        scalars = Scalars(directory / "tensorboard", progress.step)
-        stack.callback(scalars.close)
-        job = Job(
-            config=config,
-            corpus=corpus,
-            state=state,
-            progress=progress,
-            spacecraft=spacecraft,
-            governor=governor,
-            outlook=outlook,
-            actuator=actuator,
-            meter=meter,
-            budget=budget,
-            train_chunk=make_train_chunk(config),
-            validation=validation,
-            store=store,
-            ledger=ledger,
-            scalars=scalars,
-            notices=notices,
-            display=display,
-            parts=parts,
-        )
-        if config.init_from and not restored:
-            job.save(urgent=True)  # from here on the folder may go
-        try:
-            outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
-            return outcome, job.totals()
-        except Exception as failure:
-            with suppress(OSError):  # the disk itself may be what failed
-                ledger.append("failed", reason=str(failure))
-            raise
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
+    about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
+    about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged}
+    ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
+    display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
+
+    return Job(
+        config=config,
+        corpus=corpus,
+        state=state,
+        first_state=first,
+        progress=progress,
+        spacecraft=spacecraft,
+        governor=governor,
+        outlook=outlook,
+        actuator=actuator,
+        meter=meter,
+        gpu_health=health,
+        budget=budget,
+        train_chunk=train_chunk,
+        guard=guard,
+        validation=validation,
+        store=store,
+        ledger=ledger,
+        notices=notices,
+        display=display,
+        parts=parts,
+        programs=programs,
+    )
 
 
 def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) -> None:
     """Writes down what happened to a checkpoint; what an operator must know is said aloud too."""
     named = {"checkpoint" if name == "step" else name: value for name, value in fields.items()}
     ledger.append(event, **named)
-    if event in ("save_failed", "quarantined"):
-        display.say(f"checkpoint {fields['step']} {event.replace('_', ' ')}: {fields['reason']}")
+    if event in SAID:
+        which = f"checkpoint {fields['step']} " if "step" in fields else ""
+        where = " on the second device" if "place" in fields else ""
+        reason = f": {fields['reason']}" if "reason" in fields else ""
+        display.say(f"{which}{event.replace('_', ' ')}{where}{reason}")
 
 
 def _progress(
     config: Config,
     corpus: "Corpus",
     restored: "Restored | None",
-    known: dict[str, dict[str, Any]],
-    last: dict[str, Any] | None,
+    known: Recalled,
 ) -> Progress:
     """Where the checkpoint left off, and the cooldown if it was decided after that checkpoint."""
     from pipeline.lm.schedule import NEVER, Cooldown
@@ -186,15 +214,23 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
-    decided = known.get("cooldown")
+    decided = known.found.get("cooldown")
+    if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
+        raise RunFailed(
+            f"{config.directory / LEDGER}: line {known.damaged['cooldown']} (cooldown) is damaged, and that decision "
+            "must not be taken a second time; mend it, or restore a copy of the ledger"
+        )
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
     elif restored and restored.meta["budget"] != config.budget.model_dump(mode="json"):
         progress.planned_steps = 0  # to be forecast anew
     # A launch that died before its first save had lost steps too, which only the ledger knows.
-    lost_before = known["resume"]["lost_steps"] if "resume" in known else 0
-    progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, (last["step"] if last else 0) - progress.step)
+    found = known.found
+    lost_before = max((found[event]["lost_steps"] for event in ("resume", "corruption") if event in found), default=0)
+    reached = known.last["step"] if known.last else 0
+    progress.corruptions = max(progress.corruptions, found["corruption"]["corruptions"] if "corruption" in found else 0)
+    progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, reached - progress.step)
     return progress
 
 

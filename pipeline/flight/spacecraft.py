@@ -54,8 +54,8 @@ class Spacecraft:
         self.simulated = config.mission.clock == "simulated"
         self.clock: Clock
         if self.simulated:
-            # What was killed is the process, not the satellite: modelled time goes on where the checkpoint was taken.
-            self.clock = SimulatedClock(saved.get("now_s", 0.0))
+            # Modelled time goes on where the checkpoint was taken, unless the satellite is known to have been dark.
+            self.clock = SimulatedClock(max(saved.get("now_s", 0.0), config.mission.not_before_s))
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
         now_s = self.clock.now()
@@ -65,10 +65,10 @@ class Spacecraft:
                 f"{saved['now_s']:.0f}; set the clock"
             )
         self.started_s: float = saved.get("started_s", now_s)
-        self._until_s: float = saved.get("now_s", now_s)
+        self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self.was_dark_since_saved = self._until_s < now_s
-        if saved and self.was_dark_since_saved:
+        if self.was_dark_since_saved:
             self._pass(OFF)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
 
@@ -170,7 +170,7 @@ class Spacecraft:
         self.payload, work = self.payload.slot(cap_w, seconds, scenario.restart_s, rate)
         self.payload = self.payload._replace(part=self.payload.part + work.steps)  # granted, not yet worked
         training = scenario.command(Mode.TRAIN, cap_w)
-        gpu_w = (work.training_s * training.gpu_w + work.restarting_s * scenario.curve.idle_w) / seconds
+        gpu_w = work.gpu_w(training.gpu_w, scenario.curve.idle_w, seconds)
         self.clock.spend(seconds)
         self._pass(Command(gpu_w, scenario.host_w * self.payload.on))
         self.mode = Mode.TRAIN if work.training_s > 0.0 else Mode(int(self.payload.on))
@@ -178,7 +178,7 @@ class Spacecraft:
 
     def worked(self, steps: float) -> float:
         """A piece of work is done, given in training steps; returns the time that it took on a real clock [s]."""
-        self.payload = self.payload._replace(part=max(self.payload.part - steps, 0.0))
+        self.payload = self.payload._replace(part=self.payload.part - steps)  # a replay may overdraw it
         if self.simulated:
             return 0.0
         training = self.scenario.command(Mode.TRAIN, self.cap_w)

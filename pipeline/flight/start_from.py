@@ -4,6 +4,7 @@
 configuration. The first launch seals the weights as step 0. From then on the run directory has all that a resume needs.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.flight.open_weights import OpenWeights
     from pipeline.lm.model import Params
+    from pipeline.lm.step import TrainState
 
 
 def settle(config: Config) -> Config:
@@ -81,6 +83,15 @@ def first_params(config: Config) -> "tuple[Params, str]":
             "or another --run_dir"
         )
     return weights.params(config.model), sha256
+
+
+def first_state(config: Config, make: "Callable[..., TrainState]") -> "TrainState":
+    """The state before step 0: from the seed alone, or with the weights of `init_from`.
+
+    Raises:
+        BadInput: as `first_params`.
+    """
+    return make(first_params(config)[0]) if config.init_from else make()
 
 
 def _begun(config: Config) -> Config | None:

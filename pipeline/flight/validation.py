@@ -31,6 +31,10 @@ class Validation:
         self.piece_steps = FORWARD_SHARE * self._rows / config.train.batch
         self.steps = self.pieces * self.piece_steps  # what one validation costs, in training steps
 
+    def forget(self) -> None:
+        """The parameters are others from here on."""
+        self._losses = []
+
     def advance(self, params: Params, piece: int) -> dict[str, Any] | None:
         """Evaluates piece number `piece`, and before it what a restart lost; after the last piece, the result."""
         while len(self._losses) <= piece:

@@ -1,54 +1,22 @@
 """How the verbs of the ground read their command line, and how they set JAX up."""
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
 
-from pipeline.config import BadInput
-
-Number = TypeVar("Number", int, float)
+from pipeline.config.arguments import Parser, within
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises BadInput, in one line, where argparse would print usage and exit."""
+class RunParser(Parser):
+    """Of a verb that looks at a run."""
 
-    def __init__(self, verb: str, about: str, of_run: bool = True):
-        super().__init__(prog=f"train.py {verb}", description=about, allow_abbrev=False)
-        if of_run:
-            self.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
-
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `{self.prog} --help` lists every argument")
+    def __init__(self, verb: str, about: str):
+        super().__init__(f"train.py {verb}", description=about)
+        self.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
 
     def add_step(self) -> None:
         self.add_argument("--step", type=within(int, 0), help="a sealed step (default: the newest)")
-
-    def add_json(self) -> None:
-        self.add_argument("--json", action="store_true", help="one JSON object on standard output")
-
-
-def within(
-    kind: Callable[[str], Number], low: float, high: float = float("inf"), above: bool = False
-) -> Callable[[str], Number]:
-    """A type for `add_argument`: a number in [low, high], or in (low, high] if `above`."""
-
-    def read(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high or (above and value == low):
-            what = "a whole number" if kind is int else "a number"
-            upper = "" if high == float("inf") else f", at most {high:g}"
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not {what} {'above' if above else 'of at least'} {low:g}{upper}"
-            )
-        return value
-
-    return read
 
 
 def say_passed_over(damaged: Mapping[int, str]) -> None:

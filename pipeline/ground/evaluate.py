@@ -1,39 +1,76 @@
 """How good a trained model is: loss, bits per byte and perplexity on held-out text, and how sure that is."""
 
+import argparse
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Float, UInt
+from pipeline.flight.parts import Parts
+from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
+from pipeline.ground.run_directory import Step, open_run
 
-from pipeline.config import BadInput, Config
-from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax
-from pipeline.ground.run_directory import RunDirectory, Weights, open_run
+if TYPE_CHECKING:
+    from pipeline.corpus import Corpus
+    from pipeline.ground.trained_model import TrainedModel
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py evaluate RUN`."""
-    parser = Parser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
-    parser.add_step()
+    parser = RunParser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
+    for name, about in (
+        ("--step", "a sealed step or several, as 500,1000,best (default: the newest)"),
+        ("--against_step", "of the other run (default: its newest)"),
+    ):
+        parser.add_argument(name, type=_steps, default=[None], metavar="STEP", help=about)
     parser.add_argument(
         "--corpus.path", dest="corpus_path", metavar="TEXT", help="another text: its second half is read"
     )
+    parser.add_argument("--against", metavar="RUN", help="another run, to be compared with window by window")
+    parser.add_argument("--unit", choices=("nats", "bits-per-byte"), default="nats", help="of the comparison")
     parser.add_json()
     given = parser.parse_args(arguments)
+    parts = Parts()
     set_up_jax()
-    result = evaluate(given.run, given.step, given.corpus_path)
-    say_passed_over(result["damaged"])
-    print(json.dumps(result) if given.json else _lines(result))
+    from pipeline.ground.token_losses import window_losses
+
+    parts.done("import")
+    run = open_run(given.run)
+    for step in given.step:
+        run.candidates(step)  # a wrong one is refused before any is evaluated
+    if given.against:
+        from pipeline.ground import compare
+
+        other = open_run(given.against)
+        pairs = [(run.model(ours), other.model(theirs)) for ours in given.step for theirs in given.against_step]
+        return compare.show(pairs, given.corpus_path, given.unit, given.json)
+    results = []
+    for step in given.step:
+        model = run.model(step)
+        parts.done("weights")
+        corpus = model.corpus(given.corpus_path)
+        parts.done("text")
+        window_losses(run.config, model.weights, corpus.held_out_windows(run.config.model.context)[:1])
+        parts.done("first_step")  # whatever comes now is work
+        say_passed_over(model.weights.damaged)
+        results.append(judge(model, corpus, given.corpus_path))
+        if not given.json:
+            print(_lines(results[-1]) + "\n", flush=True)
+    scale = baselines(corpus, run.config.model.context)
+    if given.json:
+        results = [result | scale | {"start_s": parts.seconds} for result in results]
+        print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
+    else:
+        print(_scale(results[0], scale))
     return 0
 
 
-def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | None = None) -> dict[str, Any]:
+def evaluate(run_dir: Path | str, step: Step = None, corpus_path: str | None = None) -> dict[str, Any]:
     """Evaluates the weights of `step` (default: the newest sealed) on every held-out window.
 
     Args:
+        step: a sealed step, or "best": the one with the lowest validation loss in the ledger.
         corpus_path: another text (file, folder or glob) in place of the run's own. Its second half is read; its first
             half feeds the unigram model. For a run on token files, other token files.
 
@@ -47,13 +84,18 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
         BadInput: no run, no such step, or the run's text is not what it was.
         RunFailed: the checkpoint is damaged.
     """
+    model = open_run(run_dir).model(step)
+    return judge(model, model.corpus(corpus_path), corpus_path)
+
+
+def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
+    """What `evaluate` returns, of a model and a text already opened."""
     from pipeline.flight.validation import describe
     from pipeline.ground.bootstrap import mean_interval
+    from pipeline.ground.token_losses import window_losses
 
-    run = open_run(run_dir)
-    weights = run.weights(step)
-    corpus = _corpus(run, weights, corpus_path)
-    losses = window_losses(run.config, weights, corpus.held_out_windows(run.config.model.context))
+    config = model.run.config
+    losses = window_losses(config, model.weights, corpus.held_out_windows(config.model.context))
     result = describe(losses, corpus)
     interval = mean_interval(losses)
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
@@ -69,12 +111,12 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
         "perplexity_high": _exp(high),
     }
     about = {
-        "step": weights.step,
-        "tokens": weights.step * run.config.tokens_per_step,
-        "context": run.config.model.context,
-        "precision": run.config.train.precision,
-        "corpus": corpus_path or run.config.corpus.path or run.config.corpus.source,
-        "damaged": weights.damaged,
+        "step": model.step,
+        "tokens": model.step * config.tokens_per_step,
+        "context": config.model.context,
+        "precision": config.train.precision,
+        "corpus": corpus_path or config.corpus.path or config.corpus.source,
+        "damaged": model.weights.damaged,
     }
     del result["bits_per_byte_error"]  # of windows taken as independent; the interval is wider and fairer
     # JSON knows neither NaN nor infinity.
@@ -84,46 +126,24 @@ def evaluate(run_dir: Path | str, step: int | None = None, corpus_path: str | No
     return figures | about
 
 
-def window_losses(
-    config: Config, weights: Weights, windows: UInt[np.ndarray, "windows context+1"]
-) -> Float[np.ndarray, " windows"]:
-    """Mean loss of each window [nats per token], in the precision and the batch that training validates with."""
-    import jax
-    import jax.numpy as jnp
+def baselines(corpus: "Corpus", context: int) -> dict[str, float | None]:
+    """What counting reaches on the same held-out windows, for scale: `unigram_loss` knows how often each token occurs,
+    `fivegram_loss` the four tokens before it too [nats per token]; and the same in `..._bits_per_byte`."""
+    from pipeline.ground.ngram import NGram
 
-    from pipeline.lm.step import make_evaluate
-
-    if config.model.attention == "cudnn" and jax.default_backend() != "gpu":
-        # The same function by another kernel: a machine on the ground need not have the one that flies.
-        config = config.model_copy(update={"model": config.model.model_copy(update={"attention": "xla"})})
-    forward, rows = make_evaluate(config), config.train.microbatch or config.train.batch
-    params = jax.device_put(weights.params)
-    pieces = [windows[at : at + rows] for at in range(0, len(windows), rows)]
-    # The last piece is filled up to the shape that is compiled already.
-    shape = rows, windows.shape[1]
-    losses = [np.asarray(forward(params, jnp.asarray(np.resize(piece, shape))))[: len(piece)] for piece in pieces]
-    return np.concatenate(losses)
+    losses = NGram(corpus.train, corpus.vocab_size).losses(corpus.held_out_windows(context))
+    found = {"unigram": corpus.unigram_loss, "fivegram": float(losses.mean())}
+    bits = len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
+    in_bits = {f"{name}_bits_per_byte": loss * bits if bits else None for name, loss in found.items()}
+    return {f"{name}_loss": loss for name, loss in found.items()} | in_bits
 
 
-def _corpus(run: RunDirectory, weights: Weights, path: str | None) -> Any:
-    """The run's own text, the same tokens split at the same place, or another one read with the run's tokenizer."""
-    from pipeline.corpus import open_corpus
-
-    config, context, seed = run.config.corpus, run.config.model.context, run.config.seed
-    tokenizer = run.tokenizer(weights.vocab_size)
-    if path:
-        source = "tokens" if config.source == "tokens" else "text"
-        other = {"source": source, "path": path, "held_out": 0.5, "split": "tail", "limit_mb": None}
-        return open_corpus(config.model_copy(update=other), context, seed, tokenizer=tokenizer)
-    corpus = open_corpus(config, context, seed, tokenizer=tokenizer if config.tokenizer == "given" else None)
-    if corpus.content_hash != weights.meta["corpus"] and tokenizer:  # a BPE may come out otherwise under other software
-        corpus = open_corpus(config, context, seed, tokenizer=tokenizer)
-    if corpus.content_hash != weights.meta["corpus"]:
-        raise BadInput(
-            f"corpus: {config.path or config.source}: not the text that {run.path} was trained on, so what is held out "
-            "here may have been trained on; evaluate where the run was made, or name another text with --corpus.path"
-        )
-    return corpus
+def _steps(text: str) -> list[Step]:
+    """`500,1000,best` -> [500, 1000, "best"]."""
+    words = text.split(",")
+    if not all(word == "best" or word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, nor several, as 500,1000,best")
+    return ["best" if word == "best" else int(word) for word in words]
 
 
 def _exp(loss: float) -> float:
@@ -136,16 +156,28 @@ def _lines(result: dict[str, Any]) -> str:
             return f"{name:<16}unknown"
         low, high = result[f"{key}_low"], result[f"{key}_high"]
         interval = "" if low is None else f"  [{low:.{digits}f}, {high:.{digits}f}]"
-        return f"{name:<16}{result[key]:.{digits}f}{interval}  {unit}"
+        return f"{name:<16}{result[key]:.{digits}f}{interval}  {unit}".rstrip()
 
     return "\n".join(
         [
-            row("loss", "loss", "nats per token", 4),
-            row("bits per byte", "bits_per_byte", "", 4).rstrip(),
-            row("perplexity", "perplexity", "", 2).rstrip(),
-            f"{'unigram loss':<16}{result['unigram_loss']:.4f}  nats per token",
-            f"{'measured on':<16}{result['windows']:,} windows of {result['context']:,} tokens: {result['corpus']}",
             f"{'weights':<16}step {result['step']:,}, {result['tokens']:,} training tokens",
+            row("loss", "loss", "nats per token", 4),
+            row("bits per byte", "bits_per_byte", "", 4),
+            row("perplexity", "perplexity", "", 2),
+        ]
+    )
+
+
+def _scale(result: dict[str, Any], scale: dict[str, float | None]) -> str:
+    def row(name: str, key: str) -> str:
+        bits = scale[f"{key}_bits_per_byte"]
+        return f"{name:<16}{scale[f'{key}_loss']:.4f}  nats per token" + (f", {bits:.4f} bits per byte" if bits else "")
+
+    return "\n".join(
+        [
+            row("5-gram model", "fivegram"),
+            row("unigram model", "unigram"),
+            f"{'measured on':<16}{result['windows']:,} windows of {result['context']:,} tokens: {result['corpus']}",
             "in brackets: 95 % interval, bootstrap over held-out windows",
         ]
     )

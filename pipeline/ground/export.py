@@ -1,7 +1,4 @@
-"""A run as a folder that transformers, vLLM and llama.cpp open: safetensors, config.json, tokenizer.json.
-
-Or as int8 weights in the layout of `int8.py`, which they do not open, and which this writes back as fp32 that they do.
-"""
+"""A run as a folder that transformers, vLLM and llama.cpp open: safetensors, config.json, tokenizer.json."""
 
 import errno
 import hashlib
@@ -13,48 +10,30 @@ from typing import Any
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground.arguments import Parser, say_passed_over
+from pipeline.ground.arguments import RunParser, say_passed_over
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 from pipeline.lm import qwen3
 
 MANIFEST = "export.json"  # what the folder is of, and the hash of each file: it also tells an export from other folders
-FP32, INT8 = "model.safetensors", "model.int8.safetensors"
-_FILES = {FP32, INT8, "config.json", "tokenizer.json", "tokenizer_config.json", MANIFEST}
+_FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", MANIFEST}
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py export RUN --out DIR`."""
-    parser = Parser(
-        "export",
-        "Writes a run as safetensors, config.json and tokenizer.json (Qwen3ForCausalLM). Given the folder of an int8 "
-        "export in place of a run, it writes that back as fp32.",
-    )
+    parser = RunParser("export", "Writes a run as safetensors, config.json and tokenizer.json (Qwen3ForCausalLM).")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write; an earlier export is replaced"
     )
     parser.add_step()
-    parser.add_argument(
-        "--int8", action="store_true", help="int8 weights, one scale for each output channel; their loss is measured"
-    )
-    parser.add_argument(
-        "--corpus.path", dest="corpus_path", metavar="TEXT", help="with --int8: measure on the second half of this text"
-    )
     parser.add_json()
     given = parser.parse_args(arguments)
-    if (given.run / INT8).is_file():
-        if given.int8 or given.step is not None or given.corpus_path:
-            raise BadInput(f"{given.run}: is an int8 export, which is written back as fp32; give --out alone")
-        result = write_back(given.run, given.out)
-    elif given.int8:
-        set_up_jax()
-        result = export_int8(given.run, given.out, given.step, given.corpus_path)
-    else:
-        result = export(given.run, given.out, given.step)
-    say_passed_over(result.pop("damaged", {})) if not given.json else None
+    result = export(given.run, given.out, given.step)
+    say_passed_over(result["damaged"])
     if given.json:
         print(json.dumps(result))
     else:
-        print(_line(given.out, result))
+        size_mb = (given.out / "model.safetensors").stat().st_size / 1e6
+        print(f"{given.out}: step {result['step']:,}, {result['parameters']:,} parameters, fp32, {size_mb:.1f} MB")
     return 0
 
 

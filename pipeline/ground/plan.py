@@ -1,31 +1,23 @@
 """What an orbit buys, before launch: the optimal plan beside simple rules and the bound. All of it is modelled."""
 
-import argparse
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from pipeline.config import BadInput, Config, load
+from pipeline.config import Config, load
+from pipeline.config.arguments import Parser, within
+from pipeline.flight.mission import mission
 from pipeline.flight.start_from import settle
-from pipeline.ground.arguments import within
-from pipeline.lm.flops import token_flops
+from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.orbit import Environment, eclipses
-from pipeline.orbit.timeline import DAY_S
-from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, scenario
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
 from pipeline.power import fresh
 
-LONGEST_DAYS = 60.0
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
-CHAR_VOCABULARY = 128  # of a corpus not read yet
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(f"{message.removeprefix('argument ')}; `train.py plan --config FILE --days 7 --out plan.png`")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         BadInput: an argument or a key is wrong, the satellite cannot live in its orbit, or no picture can be drawn.
     """
-    parser = _Parser(prog="train.py plan", allow_abbrev=False, add_help=False)
-    parser.add_argument("--json", action="store_true")
+    parser = Parser("train.py plan", "train.py plan --config FILE --days 7 --out plan.png", add_help=False)
+    parser.add_json()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
@@ -45,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
 
         check(own.out)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # planning needs no GPU, and must not wait for one
-    made = launch(config)
-    answer, best = plan(config, made, duration_s(config, made, own.days))
+    made = mission(config)
+    answer, best = plan(config, made, own.days)
     if own.out:
         from pipeline.ground.plan_picture import draw
 
@@ -62,63 +54,67 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def launch(config: Config) -> Scenario:
-    """The scenario of a run whose corpus has not been read."""
-    vocabulary = {"byte": 256, "char": CHAR_VOCABULARY}.get(config.corpus.tokenizer, config.corpus.vocab_size)
-    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
-    return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
+def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dict[str, Any], Forecast]:
+    """The answer, as `--json` prints it, and the flight of the optimal plan.
 
-
-def duration_s(config: Config, made: Scenario, days: float | None) -> float:
-    """How long to plan for [s], in whole slots: `days`, else the budget's orbits, else a day.
+    Args:
+        days: how long to plan for; null: as long as the budget lasts.
 
     Raises:
-        BadInput: longer than `LONGEST_DAYS`.
+        BadInput: the budget ends before the mission begins, or too late to be planned.
     """
-    if days is not None:
-        wanted_s = days * DAY_S
-    elif config.budget.orbits:
-        wanted_s = config.budget.orbits * made.timeline.track.period_s
-    else:
-        wanted_s = DAY_S
-    if wanted_s > LONGEST_DAYS * DAY_S:
-        raise BadInput(
-            f"budget.orbits: {config.budget.orbits:g}: longer than the {LONGEST_DAYS:.0f} days of a plan; "
-            "give --days 60 to plan their beginning"
-        )
-    slot_s = _bound_slot_s(wanted_s)
-    return max(slot_s, slot_s * round(wanted_s / slot_s))
-
-
-def plan(config: Config, made: Scenario, seconds: float) -> tuple[dict[str, Any], Forecast]:
-    """The answer, as `--json` prints it, and the flight of the optimal plan."""
-    begun = fresh(config.satellite)
-    optimum = bound(made, begun, 0.0, seconds, _bound_slot_s(seconds))
+    begun, limit = fresh(config.satellite), limits(config, made)
+    spent = spending(config, made, limit) if limit.counted else None
+    seconds, slot_s = _whole_slots(duration_s(limit, spent, days))
+    optimum = bound(made, begun, 0.0, seconds, slot_s)
     rules = policies(made, seconds)
-    flights = {name: forecast(made, rule, begun, horizon_s=seconds) for name, rule in rules.items()}
-    drawn = outcomes(made, rules["dp"], begun, 0.0, seconds)
+    best = forecast(made, rules["dp"], begun, horizon_s=seconds)
+    rows = {"dp": _summary(made, best, optimum)}
+    for name, rule in rules.items():
+        if name != "dp":  # one flight at a time: that of 60 days is large
+            rows[name] = _summary(made, forecast(made, rule, begun, horizon_s=seconds), optimum)
+    drawn = spent if spent and days is None else outcomes(made, rules["dp"], begun, 0.0, seconds)
     totals = {
         "steps": drawn.steps,
         "tokens": drawn.steps * config.tokens_per_step,
         "train_wh": drawn.train_wh,
         "harvest_wh": drawn.harvest_wh,
     }
+    spread = {
+        name: {f"p{percent}": float(np.percentile(values, percent)) for percent in (5, 50, 95)}
+        for name, values in totals.items()
+    }
+    done_s = finish_s(limit, spent, seconds)
     answer = {
         "provenance": "modelled",
         "duration_s": seconds,
+        "samples": {"drawn": len(drawn.steps), "unfinished": int(np.sum(np.isinf(done_s)))},
         "orbit": _orbit(made.timeline.span(0.0, seconds), made.timeline.track.period_s),
-        "forecast": {
-            name: {f"p{percent}": float(np.percentile(values, percent)) for percent in (5, 50, 95)}
-            for name, values in totals.items()
-        },
-        "policies": {name: _summary(made, flight, optimum) for name, flight in flights.items()},
+        "forecast": spread | finish(made, done_s),
+        "policies": rows,
         "bound": {"upper_steps": optimum.upper_steps, "feasible_steps": optimum.feasible_steps},
+        "notices": _notices(made, best),
     }
-    return answer, flights["dp"]
+    return answer, best
 
 
-def _bound_slot_s(seconds: float) -> float:
-    return 60.0 * max(1.0, np.ceil(seconds / 60.0 / BOUND_SLOTS))
+def _notices(made: Scenario, flight: Forecast) -> list[dict[str, Any]]:
+    """The planned stops of a flight. `save_s` is the mission second by which its checkpoint is sealed."""
+    return [
+        {
+            "time_s": stop.time_s,
+            "kind": stop.kind.name,
+            "seconds_left": stop.seconds_left,
+            "save_s": stop.time_s + stop.seconds_left,
+        }
+        for stop in stops(made, flight)
+    ]
+
+
+def _whole_slots(seconds: float) -> tuple[float, float]:
+    """At least `seconds`, in whole slots of the bound, and how long one is."""
+    slot_s = 60.0 * max(1.0, np.ceil(seconds / 60.0 / BOUND_SLOTS))
+    return slot_s * float(np.ceil(seconds / slot_s - 1e-9)), slot_s
 
 
 def _orbit(sky: Environment, period_s: float) -> dict[str, Any]:

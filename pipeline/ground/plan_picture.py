@@ -34,6 +34,7 @@ def draw(made: Scenario, flight: Forecast, title: str, path: Path) -> None:
     """Writes the picture of a flight that began at mission second 0."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     every = max(1, len(flight.time_s) // MOST_SLOTS)
     hours, trace = flight.time_s[::every] / 3600.0, flight.trace
@@ -45,17 +46,19 @@ def draw(made: Scenario, flight: Forecast, title: str, path: Path) -> None:
 
     figure = Figure(figsize=(12.0, 9.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(5, 1, sharex=True, height_ratios=[0.5, 1.2, 1.2, 1.2, 1.0])
+    axes = figure.subplots(6, 1, sharex=True, height_ratios=[0.4, 1.2, 1.2, 1.2, 0.3, 1.0])
     figure.suptitle(f"{title}, optimal plan, modelled", x=0.01, ha="left", fontsize=13, color=INK)
     for axis in axes:
         for start_s, end_s in flight.eclipses:
             axis.axvspan(start_s / 3600.0 / scale, end_s / 3600.0 / scale, color="#dfe3ea", lw=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)
-    sunlight, charge, plate, power, steps = axes
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    sunlight, charge, plate, power, mode, steps = axes
 
     sunlight.fill_between(sky.time_s / 3600.0 / scale, sky.illumination, color=SUN, alpha=0.8, lw=0)
     sunlight.set(ylabel="sunlight", ylim=(0, 1.05), yticks=[0, 1])
+    sunlight.set_title("shaded: eclipse", loc="right", fontsize=9, color=INK, pad=2)
 
     charge.plot(at, columns["charge_wh"], color=CHARGE, lw=1.2)
     for level_wh, label in ((plant.capacity_wh, "capacity"), (plant.floor_wh, "floor")):
@@ -69,20 +72,29 @@ def draw(made: Scenario, flight: Forecast, title: str, path: Path) -> None:
     plate.margins(y=0.15)
 
     training = columns["mode"] == Mode.TRAIN
-    restarting = columns["mode"] == Mode.RESTART
     power.fill_between(at, np.where(training, columns["cap_w"], 0.0), color=WORK, alpha=0.6, lw=0, step="pre")
-    power.fill_between(at, made.curve.idle_w * restarting, color=HEAT, alpha=0.9, lw=0, step="pre")
     _limit(power, made.curve.full_w, "full power")
     power.set(ylabel="GPU [W]", ylim=(0, 1.15 * made.curve.full_w))
-    starts = f"{flight.restarts} start{'s' * (flight.restarts != 1)} (red)"
-    power.set_title(starts, loc="right", fontsize=9, color=INK, pad=2)
+
+    # A restart is too short to be seen at its own width.
+    mode.fill_between(at, training, color=WORK, alpha=0.9, lw=0, step="pre")
+    on = np.concatenate([[False], np.asarray(trace.mode) != Mode.OFF])
+    starts_s = flight.time_s[np.flatnonzero(on[1:] & ~on[:-1])]
+    mode.vlines(starts_s / 3600.0 / scale, 0.0, 1.0, color=HEAT, lw=2.0, clip_on=False)
+    mode.set(ylabel="mode", ylim=(0, 1), yticks=[])
+    mode.set_title(_words(len(starts_s)), loc="right", fontsize=9, color=INK, pad=2)
 
     steps.plot(at, columns["steps"], color=INK, lw=1.5)
-    steps.set(ylabel="steps", ylim=(0, None), xlabel=f"mission time [{unit}], shaded: eclipse")
+    begins = made.timeline.track.utc(0.0)
+    steps.set(ylabel="steps", ylim=(0, None), xlabel=f"mission time [{unit}] from {begins:%Y-%m-%d %H:%M} UTC")
     steps.set_title(f"{flight.steps:,.0f} steps", loc="right", fontsize=9, color=INK, pad=2)
-    steps.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    steps.xaxis.set_major_locator(MaxNLocator(12, steps=[1, 2, 3, 6, 10] if at[-1] > 12.0 else [1, 2, 5, 10]))
     figure.align_ylabels(axes)
     figure.savefig(path, dpi=120)
+
+
+def _words(starts: int) -> str:
+    return f"green: training; red: {starts} start{'s' * (starts != 1)}; blank: off"
 
 
 def _limit(axis: Any, level: float, label: str) -> None:
@@ -98,4 +110,6 @@ def _limit(axis: Any, level: float, label: str) -> None:
         ha="right",
         va="bottom",
         fontsize=8,
+        zorder=1.5,  # under the curves
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
     )

@@ -1,6 +1,7 @@
 """The plan as tables in a terminal."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Config
+from pipeline.ground.plan_budget import LONGEST_DAYS
 
 NAMES = {
     "dp": "optimal plan",
@@ -16,6 +18,9 @@ NAMES = {
     "sunlight_only": "sunlight only",
     "constant": "constant",
 }
+
+WHY = {"UMBRA": "for the umbra", "LOW_CHARGE": "at low charge", "HOT": "at the plate's limit"}
+LATER = f"after {LONGEST_DAYS:.0f} days"
 
 
 def show(config: Config, answer: Mapping[str, Any]) -> None:
@@ -33,6 +38,7 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
     )
     console.print(_forecast(drawn))
     console.print(_policies(answer["policies"]))
+    console.print(_planned_stops(answer["notices"]))
     floor_wh = limits.capacity_wh * (1.0 - limits.depth_of_discharge)
     console.print(
         f"no policy can make more than {answer['bound']['upper_steps']:,.0f} steps (certified); floor of the battery "
@@ -40,15 +46,38 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
         "every figure is modelled; the spread is of assumed errors of harvest, array and outages",
         style="dim",
     )
+    if unfinished := answer["samples"]["unfinished"]:
+        console.print(
+            f"{unfinished} of {answer['samples']['drawn']} flights under errors do not spend the budget within "
+            f"{LONGEST_DAYS:.0f} days"
+        )
+    if config.mission.policy != "optimal":
+        console.print(
+            f"the run will fly mission.policy {config.mission.policy}; the forecast is of the optimal plan", style="dim"
+        )
 
 
-def _forecast(drawn: Mapping[str, Mapping[str, float]]) -> Table:
+def _planned_stops(notices: Sequence[Mapping[str, Any]]) -> str:
+    """How often the optimal plan gives up power, why, and when first."""
+    if not notices:
+        return "the optimal plan never gives up power: no planned stop, saves by interval alone"
+    kinds = Counter(WHY[notice["kind"]] for notice in notices)
+    first = notices[0]
+    return (
+        f"planned stops of the optimal plan: {', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())}; "
+        f"the first at mission second {first['time_s']:,.0f}, sealed within {first['seconds_left']:.0f} s"
+    )
+
+
+def _forecast(drawn: Mapping[str, Mapping[str, Any]]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, title="optimal plan under errors", title_justify="left", title_style="bold")
     for heading in ("", "5 %", "median", "95 %"):
         made.add_column(heading, justify="right" if heading else "left")
     units = {"steps": "steps", "tokens": "tokens", "train_wh": "training [Wh]", "harvest_wh": "harvest [Wh]"}
     for name, label in units.items():
         made.add_row(label, *(f"{drawn[name][percent]:,.0f}" for percent in ("p5", "p50", "p95")))
+    dates = (drawn["finish"][percent] for percent in ("p5", "p50", "p95"))
+    made.add_row("budget spent [UTC]", *(date[:16].replace("T", " ") if date else LATER for date in dates))
     return made
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
+from pipeline.config.arguments import within
 from pipeline.flight.parts import Parts
-from pipeline.ground.arguments import Parser, say_passed_over, set_up_jax, within
+from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 from pipeline.ground.text_stream import TextStream
 from pipeline.lm.generate import Sampling, generate
@@ -20,7 +21,7 @@ _CONTROLS = {code: "\ufffd" for code in [*range(32), *range(127, 160)] if chr(co
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py sample RUN`."""
-    parser = Parser("sample", "Continues one prompt or several with the model of a run.")
+    parser = RunParser("sample", "Continues one prompt or several with the model of a run.")
     parser.add_step()
     parser.add_argument(
         "--prompt", action="append", help="text to continue; may be given several times (default: a line break)"

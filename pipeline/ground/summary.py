@@ -14,6 +14,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _TOTALS = ("tokens", "orbits", "eclipses", "train_wh", "lost_steps", "skipped")
+# Only these tell that a launch was at work: the store looks over its copies before and after too.
+AT_WORK = {
+    *(
+        "launch",
+        "resume",
+        "first_step",
+        "step",
+        "validation",
+        "telemetry",
+        "mode",
+        "plan",
+        "notice",
+        "cooldown",
+        "sealed",
+        "save_failed",
+    ),
+    *("skipped", "spike", "corruption", "stopped", "done", "failed"),
+}
 _ENDINGS = {"done": "done", "stopped": "stopped; the same command resumes", "failed": "failed"}
 
 
@@ -31,29 +49,35 @@ class Summary:
     launches: int = 0
     mission_s: float = 0.0
     wall_s: float = 0.0  # while a launch was running
+    _last_wall: float = 0.0
+
+    def add(self, event: dict[str, Any]) -> None:
+        """One more event, in the order of the ledger."""
+        kind = event["event"]
+        if kind in ("launch", "resume"):
+            self.launches += 1
+            self.totals = {}  # those of an earlier launch no longer hold
+            self.unigram_loss = event.get("unigram_loss")
+            self.ending, self._last_wall = None, event["wall"]
+        elif kind in AT_WORK and self.launches:
+            self.wall_s += max(0.0, event["wall"] - self._last_wall)
+            self.ending, self._last_wall = kind if kind in _ENDINGS else None, event["wall"]
+        self.steps, self.mission_s = event["step"], event["mission_s"]
+        if kind in ("launch", "resume", *_ENDINGS):
+            self.totals |= {key: event[key] for key in _TOTALS if key in event}
+        elif kind == "validation":
+            self.validation = event
+        elif kind == "sealed":
+            self.sealed.add(event["checkpoint"])
+        elif kind == "quarantined":
+            self.quarantined += 1
 
 
 def summarise(events: Iterable[dict[str, Any]]) -> Summary:
     """One pass over a ledger."""
-    summary, last_wall = Summary(), 0.0
+    summary = Summary()
     for event in events:
-        kind = event["event"]
-        if kind in ("launch", "resume"):
-            summary.launches += 1
-            summary.totals = {}  # those of an earlier launch no longer hold
-            summary.unigram_loss = event.get("unigram_loss")
-        else:
-            summary.wall_s += max(0.0, event["wall"] - last_wall)
-        last_wall = event["wall"]
-        summary.ending = kind if kind in _ENDINGS else None
-        summary.steps, summary.mission_s = event["step"], event["mission_s"]
-        summary.totals |= {key: event[key] for key in _TOTALS if key in event}
-        if kind == "validation":
-            summary.validation = event
-        elif kind == "sealed":
-            summary.sealed.add(event["checkpoint"])
-        elif kind == "quarantined":
-            summary.quarantined += 1
+        summary.add(event)
     return summary
 
 

@@ -3,28 +3,46 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.checkpoint import verify
-from pipeline.config import BadInput
-from pipeline.ground.arguments import Parser
+from pipeline.config import BadInput, load_file
+from pipeline.ground.arguments import RunParser
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py verify RUN`: exit 1, and each bad file named, if anything differs from its SEAL."""
-    parser = Parser("verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory.")
+    parser = RunParser(
+        "verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory."
+    )
     parser.add_json()
     given = parser.parse_args(arguments)
     checked = verify(given.run)
     if not checked:
         raise BadInput(f"{given.run}: no sealed checkpoint yet; run it further, or name another run")
-    bad = {step: problems for step, problems in checked if problems}
+    places = {given.run: checked}
+    if mirror := _mirror(given.run):
+        if (mirror / "checkpoints").is_dir():
+            places[mirror] = verify(mirror)
+        else:
+            print(f"{mirror}: the copies on the second device are not here, and were not checked", file=sys.stderr)
+    bad = [f"{place}/checkpoints/{step}/{one}" for place in places for step, found in places[place] for one in found]
     if given.json:
-        steps = [{"step": step, "problems": problems} for step, problems in checked]
-        print(json.dumps({"run": str(given.run), "whole": not bad, "checkpoints": steps}))
+        listed = [
+            {"run": str(place), "checkpoints": [{"step": step, "problems": problems} for step, problems in found]}
+            for place, found in places.items()
+        ]
+        print(json.dumps({"whole": not bad} | listed[0] | {"mirror": listed[1] if len(listed) > 1 else None}))
     else:
-        for step, problems in checked:
-            print(f"step {step:,}: {'whole' if not problems else 'DAMAGED'}")
-    for step, problems in bad.items():
-        for problem in problems:
-            print(f"{given.run}/checkpoints/{step}/{problem}", file=sys.stderr)
+        for place, found in places.items():
+            where = "" if place == given.run else f" in {place}"
+            for step, problems in found:
+                print(f"step {step:,}{where}: {'whole' if not problems else 'DAMAGED'}")
+    for line in bad:
+        print(line, file=sys.stderr)
     return 1 if bad else 0
+
+
+def _mirror(run: Path) -> Path | None:
+    """The run's copies on a second device, if its configuration names one."""
+    return load_file(run / "config.yaml").mirror if (run / "config.yaml").exists() else None

@@ -45,6 +45,7 @@ class Metrics(NamedTuple):
 
 Tokens = Array | np.ndarray
 TrainChunk = Callable[[TrainState, Tokens, int, Cooldown], tuple[TrainState, Metrics]]
+Fault = Callable[[Params, Int[Array, ""]], Params]  # what becomes of the gradients of the step that is being taken
 
 
 def init_state(config: Config, vocab_size: int, params: Params | None = None) -> TrainState:
@@ -57,7 +58,7 @@ def init_state(config: Config, vocab_size: int, params: Params | None = None) ->
 
 def make_train_chunk(config: Config) -> TrainChunk:
     """`train_chunk(state, tokens[K, batch, context + 1], steps, cooldown) -> state, metrics`, jitted; eats `state`."""
-    return jax.jit(partial(_train_chunk, config), donate_argnums=0)
+    return jax.jit(partial(train_chunk, config), donate_argnums=0)
 
 
 def make_evaluate(config: Config) -> Callable[[Params, Tokens], Float[Array, " windows"]]:
@@ -69,14 +70,20 @@ def make_evaluate(config: Config) -> Callable[[Params, Tokens], Float[Array, " w
     return jax.jit(evaluate)
 
 
-def _train_chunk(
-    config: Config, state: TrainState, tokens: Int[Array, "steps batch window"], steps: int, cooldown: Cooldown
+def train_chunk(
+    config: Config,
+    state: TrainState,
+    tokens: Int[Array, "steps batch window"],
+    steps: int,
+    cooldown: Cooldown,
+    fault: Fault | None = None,
 ) -> tuple[TrainState, Metrics]:
+    """`steps` steps from `state`; `fault` is for drills."""
     optimizer = make_optimizer(config.optimizer)
 
     def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, metrics = carry
-        state, now = _train_step(config, optimizer, state, tokens[i], cooldown)
+        state, now = _train_step(config, optimizer, state, tokens[i], cooldown, fault)
         return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), metrics, now)
 
     blank = jnp.zeros(len(tokens), jnp.float32)
@@ -90,9 +97,12 @@ def _train_step(
     state: TrainState,
     tokens: Int[Array, "batch window"],
     cooldown: Cooldown,
+    fault: Fault | None,
 ) -> tuple[TrainState, Metrics]:
     """One update. A non-finite loss or gradient leaves parameters and moments as they were, and is counted."""
     loss, grads = _loss_and_gradients(config, state.params, tokens)
+    if fault:
+        grads = fault(grads, state.step)
     grad_norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     now = rate(state.step, config.optimizer.warmup_steps, cooldown)

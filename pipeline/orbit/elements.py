@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from sgp4.api import SGP4_ERRORS, WGS72, Satrec, jday
 from sgp4.earth_gravity import wgs72
+from sgp4.omm import initialize
 
 from pipeline.config.errors import BadInput
 from pipeline.config.mission import Orbit
+from pipeline.config.omm import Omm
 from pipeline.orbit.sun import mean_longitude_deg
 
 EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
@@ -93,6 +95,10 @@ def track(orbit: Orbit) -> Track:
         assert orbit.tle is not None
         satrec = _from_tle(*orbit.tle)
         start = (satrec.jdsatepoch, satrec.jdsatepochF)
+    elif orbit.kind == "omm":
+        assert orbit.omm is not None
+        satrec = _from_omm(orbit.omm)
+        start = (satrec.jdsatepoch, satrec.jdsatepochF)
     else:
         assert orbit.start is not None
         start = _julian(orbit.start)
@@ -129,6 +135,18 @@ def _from_tle(first: str, second: str) -> Satrec:
         raise BadInput(f"orbit.tle: {error}: copy the elements again") from error
     if satrec.error:
         raise BadInput(f"orbit.tle: {SGP4_ERRORS[satrec.error]}: copy the elements again")
+    return satrec
+
+
+def _from_omm(message: Omm) -> Satrec:
+    satrec = Satrec()
+    # What SGP4's reader wants beside the elements moves nothing; its catalogue numbers end at 339999.
+    unused = {"CLASSIFICATION_TYPE": "U", "ELEMENT_SET_NO": 0, "REV_AT_EPOCH": 0}
+    unused |= {"MEAN_MOTION_DOT": 0.0, "MEAN_MOTION_DDOT": 0.0, "NORAD_CAT_ID": 0}
+    epoch = {"EPOCH": message.EPOCH.isoformat(timespec="microseconds")}
+    initialize(satrec, message.model_dump() | unused | epoch)
+    if satrec.error:
+        raise BadInput(f"orbit.omm: {SGP4_ERRORS[satrec.error]}: copy the elements again")
     return satrec
 
 

@@ -4,7 +4,7 @@ from pipeline.plan.baselines import policies
 from pipeline.plan.bound import Bound, bound
 from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
-from pipeline.plan.montecarlo import Chances, Outcomes, outcomes
+from pipeline.plan.montecarlo import Chances, Noise, Outcomes, outcomes
 from pipeline.plan.payload import Payload
 from pipeline.plan.planner import Planner
 from pipeline.plan.scenario import Mode, Scenario, scenario
@@ -16,6 +16,7 @@ __all__ = [
     "Forecast",
     "Greedy",
     "Mode",
+    "Noise",
     "Outcomes",
     "Payload",
     "Planner",

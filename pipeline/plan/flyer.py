@@ -91,7 +91,7 @@ def fly(
         cap_w = payload.permit(act(parameters, row, carry.state.charge_wh, carry.state.heat_j, payload.on))
         payload, work = payload.slot(cap_w, slot_s, machine.restart_s, machine.steps_per_s(cap_w))
         drawn_w = cap_w * machine.draw
-        gpu_w = (work.training_s * drawn_w + work.restarting_s * machine.idle_w) / slot_s
+        gpu_w = work.gpu_w(drawn_w, machine.idle_w, slot_s)
         state = plant.step(carry.state, Command(gpu_w, machine.host_w * payload.on), sky, slot_s)
         after = Carry(
             state,

@@ -89,7 +89,9 @@ def forecast(
     flown = np.concatenate(pieces, axis=1)
     ends_s = start_s + SLOT_S * np.arange(1, flown.shape[1] + 1)
     trace = Slot(*flown)
-    until_s |= {"steps": _reached(ends_s, trace.steps, steps), "wh": _reached(ends_s, trace.train_wh, wh)}
+    edges_s = np.append(start_s, ends_s)
+    for name, total, limit in (("steps", trace.steps, steps), ("wh", trace.train_wh, wh)):
+        until_s[name] = reached(edges_s, np.append(0.0, total), limit)
     ended_by = min(until_s, key=lambda limit: until_s[limit])
     return _summary(scenario, state, bool(payload.on), start_s, until_s[ended_by], ended_by, ends_s, trace)
 
@@ -127,15 +129,12 @@ def _summary(
     )
 
 
-def _reached(ends_s: Float[np.ndarray, " slot"], total: Float[np.ndarray, " slot"], limit: float) -> float:
+def reached(edges_s: Float[np.ndarray, " edge"], total: Float[np.ndarray, " edge"], limit: float) -> float:
     """When a running total reaches its limit [s]; infinite where it does not."""
-    if limit <= 0.0:
-        return float(ends_s[0] - SLOT_S)
-    slot = int(np.searchsorted(total, limit))
-    if slot == len(total):
-        return np.inf
-    before = total[slot - 1] if slot else 0.0
-    return float(ends_s[slot] - SLOT_S * (total[slot] - limit) / (total[slot] - before))
+    edge = int(np.searchsorted(total, limit))
+    if edge in (0, len(total)):
+        return np.inf if edge else float(edges_s[0])
+    return float(np.interp(limit, total[edge - 1 : edge + 1], edges_s[edge - 1 : edge + 1]))
 
 
 def sampled(scenario: Scenario, time_s: Float[np.ndarray, " slot"]) -> Ambient:

@@ -18,6 +18,10 @@ class Work(NamedTuple):
     training_s: Scalar
     steps: Scalar  # whole steps that end in it
 
+    def gpu_w(self, training_w: Scalar, idle_w: Scalar, slot_s: Scalar) -> Scalar:
+        """Mean power of the GPU over the slot [W]."""
+        return (self.training_s * training_w + self.restarting_s * idle_w) / slot_s
+
 
 class Payload(NamedTuple):
     """Operators alone, so that floats, NumPy and traced arrays all pass."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import maximum_filter1d
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit import Environment
@@ -69,5 +68,5 @@ def reserve_after_wh(reserve: Series, stored: Series, slots: int) -> Series:
         reserve: what must be left at each sample [Wh].
         stored: `stored_wh` under that load.
     """
-    size = slots + 1
-    return maximum_filter1d(reserve - stored, size, origin=-(size // 2), mode="nearest") + stored
+    ahead = np.pad(reserve - stored, (0, slots), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(ahead, slots + 1).max(axis=1) + stored

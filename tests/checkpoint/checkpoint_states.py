@@ -84,12 +84,12 @@ class Saver:
                 return line.split()
         raise AssertionError(self.process.stderr.read()[-2000:])
 
-    def kill(self) -> list[int]:
-        """SIGKILL; returns the steps that it had reported sealed and that were not yet read."""
+    def kill(self, word: str = "sealed") -> list[int]:
+        """SIGKILL; returns the steps that it had reported `word`, and that were not yet read."""
         self.running.remove(self)
         self.process.kill()
         rest = self.process.stdout.read().splitlines()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
-        return [int(line.split()[1]) for line in rest if line.startswith("sealed ")]
+        return [int(line.split()[1]) for line in rest if line.startswith(f"{word} ")]

@@ -1,8 +1,9 @@
 """Programs that save until something stops them; they report each sealed step on their standard output, unbuffered.
 
-saver.py loop RUN [KILOBYTES]   saves steps as fast as they are sealed saver.py stock RUN              the same with
-stock Orbax, as its documentation has it: `result()` returned means saved saver.py points RUN             reads
-numbers N from standard input; for each, saves in RUN/N and dies at its N-th file operation
+saver.py loop RUN [KILOBYTES [SECOND]]   saves steps as fast as they are sealed, with copies in the directory SECOND;
+    reports these too
+saver.py stock RUN   the same with stock Orbax, as its documentation has it: `result()` returned means saved
+saver.py points RUN   reads numbers N from standard input; for each, saves in RUN/N and dies at its N-th file operation
 """
 
 import os
@@ -20,16 +21,17 @@ def say(*words: object) -> None:
 
 
 def report(name: str, fields: dict) -> None:
-    if name in ("sealed", "save_failed"):
-        say(name, fields["step"], fields.get("reason", ""))
+    if name in ("sealed", "save_failed", "mirrored", "mirror_failed"):
+        say(name, fields.get("step", -1), fields.get("reason", ""))
 
 
-def open_store(run: Path) -> Store:
-    return Store(run / "checkpoints", run / "quarantine", Checkpoint(keep=2, min_free_mb=0), report)
+def open_store(run: Path, second: Path | None = None) -> Store:
+    config = Checkpoint(keep=2, min_free_mb=0, mirror_dir=second)
+    return Store(run / "checkpoints", run / "quarantine", config, report)
 
 
-def loop(run: Path, kilobytes: int) -> None:
-    with open_store(run) as store:
+def loop(run: Path, kilobytes: int, second: Path | None) -> None:
+    with open_store(run, second) as store:
         restored = store.restore(like(state_of(0, kilobytes)))
         step = restored.step if restored else 0
         say("ready", step)
@@ -80,6 +82,6 @@ def points(run: Path) -> None:
 if __name__ == "__main__":
     kind, run = sys.argv[1], Path(sys.argv[2])
     if kind == "loop":
-        loop(run, int(sys.argv[3]) if len(sys.argv) > 3 else 64)
+        loop(run, int(sys.argv[3]) if len(sys.argv) > 3 else 64, Path(sys.argv[4]) if len(sys.argv) > 4 else None)
     else:
         {"stock": stock, "points": points}[kind](run)

@@ -86,6 +86,20 @@ def test_damaged_step_on_a_full_disk_is_still_passed_over(small_disk, open_store
 
 
 @needs_root
+def test_quarantined_steps_give_way_to_a_save_on_a_full_disk_and_leave_their_reasons(small_disk, open_store, events):
+    seal_steps(open_store(small_disk, min_free_mb=1), 1, 2, kilobytes=512)
+    (small_disk / "checkpoints" / "2" / "SEAL").unlink()
+    store = open_store(small_disk, min_free_mb=1)
+    assert store.restore(like(state_of(1, 512))).step == 1
+    fill(small_disk, leave_mb=6.5)  # a save needs 7.2 MB
+    seal_steps(store, 3, kilobytes=512)
+    assert events.of("quarantine_emptied") == [{"steps": 1}]
+    assert [path.name for path in (small_disk / "quarantine" / "2").iterdir()] == ["REASON"]
+    assert store.sealed_steps == [1, 3]
+    assert not events.of("save_failed")
+
+
+@needs_root
 def test_read_only_disk_is_bad_input_with_the_fix(small_disk, open_store):
     with open_store(small_disk, min_free_mb=1) as store:
         seal_steps(store, 1)

@@ -1,12 +1,13 @@
 """Killed at any instant, a run loses nothing that it had reported sealed."""
 
 import random
+import shutil
 import time
 
 import pytest
 from checkpoint_states import Saver, like, same, state_of
 
-from pipeline.checkpoint import layout
+from pipeline.checkpoint import layout, verify
 
 
 def kill_at_random(run_dir, open_store, events, kills, seed):
@@ -34,6 +35,27 @@ def test_sigkill_while_saving_loses_no_sealed_step(run_dir, open_store, events):
 @pytest.mark.slow
 def test_sigkill_while_saving_loses_no_sealed_step_forty_times(run_dir, open_store, events):
     kill_at_random(run_dir, open_store, events, kills=40, seed=2)
+
+
+def test_sigkill_leaves_only_whole_copies_on_the_second_device(run_dir, tmp_path, open_store):
+    """Whatever the instant, what has a number there is whole; what has none is swept by the next start."""
+    dice, second, copied = random.Random(3), tmp_path / "second", 0
+    second.mkdir()
+    for _ in range(4):
+        saver = Saver("loop", run_dir, 1024, second)
+        saver.until("mirrored")
+        time.sleep(dice.uniform(0, 0.3))
+        saver.kill()
+        found = verify(second / "run")
+        assert found
+        assert all(not problems for _, problems in found)
+        assert found[-1][0] > copied
+        copied = found[-1][0]
+    shutil.rmtree(run_dir)
+    with open_store(run_dir, mirror_dir=second) as store:
+        restored = store.restore(like(state_of(0, 1024)))
+    assert restored.step == copied
+    assert same(restored.state, state_of(copied, 1024))
 
 
 def at_every_file_operation(run_dir, open_store, events, stride):

@@ -1,7 +1,74 @@
+import os
+
+import pytest
 from checkpoint_states import like, seal_steps, state_of
 
-from pipeline.checkpoint import layout
+from pipeline.checkpoint import Tag, layout
+from pipeline.checkpoint.retention import kept
 from pipeline.config import BadInput
+
+ORBIT_S, DAY_S = 5678.0, 86400.0
+
+
+def tagged(count: int, every_s: float = 600.0) -> dict[int, Tag]:
+    """Steps 10, 20, … saved every `every_s`, with a loss that is lowest early on."""
+    return {
+        10 * k: Tag(int(k * every_s / ORBIT_S) + 1, k * every_s, 3.0 + abs(k - 40) / 1000) for k in range(1, count + 1)
+    }
+
+
+def test_the_newest_one_of_each_orbit_of_a_day_and_the_best_stay() -> None:
+    tags = tagged(400)
+    stay = kept(tags, newest=3, orbits_s=DAY_S)
+    assert {4000, 3990, 3980} <= stay
+    assert 400 in stay, "the best by validation loss"
+    extra = sorted(stay - {4000, 3990, 3980, 400})
+    orbits = [tags[step].orbit for step in extra]
+    assert len(set(orbits)) == len(orbits)
+    assert len(extra) == pytest.approx(DAY_S / ORBIT_S, abs=1)
+    assert all(tags[step + 10].orbit == tags[step].orbit + 1 for step in extra), "the last of its orbit"
+    assert all(4000 * 60.0 - tags[step].mission_s <= DAY_S for step in extra)
+
+
+def test_the_newest_stay_whatever_is_known_of_them() -> None:
+    assert kept({}, 3, DAY_S) == set()
+    assert kept({5: Tag()}, 3, DAY_S) == {5}
+    assert kept({step: Tag() for step in range(10)}, 3, DAY_S) == {7, 8, 9}
+    assert kept({step: Tag(1, 1e9, float("nan")) for step in range(10)}, 0, 0.0) == {9}
+    assert kept({1: Tag(loss=2.0), 2: Tag(loss=2.0), 3: Tag(), 4: Tag()}, 1, 0.0) == {1, 4}, "the earliest of equals"
+
+
+def test_a_store_keeps_what_retention_says_also_after_a_restart(open_store) -> None:
+    tags = {1: Tag(1, 100.0, 3.0), 2: Tag(1, 200.0, 2.0), 3: Tag(2, 6000.0, 2.5), 4: Tag(2, 6100.0, 2.6)}
+    tags |= {step: Tag(3, 12000.0 + step, 2.7) for step in (5, 6, 7)}
+    tags |= {8: Tag(18, 11800.0 + DAY_S, 2.7), 9: Tag(18, 11900.0 + DAY_S, 2.7)}
+    seen = []
+    for step, tag in tags.items():
+        store = open_store(keep=2)
+        store.restore(like(state_of(0, 8)))
+        assert store.save(step, state_of(step, 8), {}, tag=tag)
+        assert store.wait(60)
+        seen.append(store.sealed_steps)
+    assert seen[5] == [2, 4, 5, 6]
+    assert seen[6] == [2, 4, 6, 7]
+    assert seen[8] == [2, 7, 8, 9], "orbit 2 lies more than a day back"
+
+
+def test_a_disk_that_runs_full_gets_back_what_was_kept_besides_the_newest(open_store, events, monkeypatch) -> None:
+    from collections import namedtuple
+
+    store = open_store(keep=2, min_free_mb=0)
+    for step in range(1, 6):
+        assert store.save(step, state_of(step, 8), {}, tag=Tag(step, step * ORBIT_S))
+        assert store.wait(60)
+    assert store.sealed_steps == [1, 2, 3, 4, 5]
+    usage = namedtuple("usage", "free")
+    free = lambda path: usage(9e6 if not os.path.exists(f"{path}/1") else 0)  # noqa: E731
+    monkeypatch.setattr("shutil.disk_usage", free)
+    assert store.save(6, state_of(6, 8), {}, tag=Tag(6, 6 * ORBIT_S))
+    assert store.wait(60)
+    assert store.sealed_steps == [4, 5, 6]
+    assert not events.of("save_failed")
 
 
 def test_only_the_newest_are_kept_and_each_goes_after_a_newer_one_is_sealed(open_store, run_dir, events):
@@ -42,7 +109,7 @@ def test_deletion_that_fails_leaves_the_new_step_sealed_and_says_so(open_store, 
     def refuse(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("pipeline.checkpoint.durable.remove", refuse)
+    monkeypatch.setattr("pipeline.checkpoint.layout.take_out", refuse)
     seal_steps(store, 3)
     assert store.newest_sealed == 3
     assert events.of("delete_failed")[0]["step"] == 1

@@ -77,3 +77,16 @@ def test_prefetching_never_changes_what_is_returned(asked: list[tuple[int, int, 
 
 def test_a_billion_sequences_in_is_as_quick_as_the_start() -> None:
     assert Batches(TOKENS, 9, seed=5).chunk(10**9, 2, 2).shape == (2, 2, 10)
+
+
+@pytest.mark.parametrize("bit", [0, 16, 31])
+def test_a_chunk_that_changed_while_it_waited_is_read_again(bit: int) -> None:
+    batches, plain = Batches(TOKENS, 9, seed=5), Batches(TOKENS, 9, seed=5)
+    batches.chunk(0, 3, 4)
+    prepared = batches._prepared
+    assert prepared is not None
+    waiting, _ = prepared[1].result()
+    waiting.reshape(-1).view(np.uint32)[17] ^= np.uint32(1 << bit)
+    assert (waiting != plain.read(12, 3, 4)).any()  # what would have been trained on
+    assert (batches.chunk(12, 3, 4) == plain.read(12, 3, 4)).all()
+    assert batches.mended == 1

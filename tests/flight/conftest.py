@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from launching import finish
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +29,12 @@ mission: {{step_flops: 1.3e15}}
 """
     )
     return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of `tiny` that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    assert code == 0, err
+    return run

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RunFailed
 from pipeline.flight.ledger import Ledger, read_ledger, recall
 
 
@@ -24,7 +23,7 @@ def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
         assert events[:-1] == [
             json.loads(line)["event"] for line in whole[:length].decode().splitlines() if line[-1:] == "}"
         ]
-        recall(path, "cooldown")
+        assert not recall(path, "cooldown").damaged
 
 
 def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
@@ -32,14 +31,14 @@ def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
     for step in range(5):
         ledger.position = lambda step=step: (step * 30.0, step)
         ledger.append("cooldown" if step in (1, 3) else "telemetry", start=step)
-    found, last = recall(tmp_path / "ledger.jsonl", "cooldown", "resume")
+    found, last, _ = recall(tmp_path / "ledger.jsonl", "cooldown", "resume")
     assert last is not None
     assert (found["cooldown"]["start"], found["cooldown"]["mission_s"], last["step"]) == (3, 90.0, 4)
     assert "resume" not in found
 
 
 def test_a_run_without_a_ledger_has_no_events(tmp_path: Path) -> None:
-    assert recall(tmp_path / "none.jsonl", "cooldown") == ({}, None)
+    assert recall(tmp_path / "none.jsonl", "cooldown") == ({}, None, {})
     assert list(read_ledger(tmp_path / "none.jsonl")) == []
 
 
@@ -52,11 +51,29 @@ def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path
     decision = whole.index(b"\n")
     for at in range(decision + 1, len(whole) - 1):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
-        found, _ = recall(path, "cooldown")
-        assert found["cooldown"]["end"] == 9
-    path.write_bytes(whole[: decision - 3] + b"~" + whole[decision - 2 :])
-    with pytest.raises(RunFailed, match="line 1"):
-        recall(path, "cooldown")
+        assert recall(path, "cooldown").found["cooldown"]["end"] == 9
+        assert {event.get("charge_wh", 1.5) for event in read_ledger(path)} == {1.5}
+
+
+def test_any_flipped_bit_in_a_decision_is_found_and_no_other_decision_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append("cooldown", start=5, end=9)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        recalled = recall(path, "cooldown")
+        # The newline alone is no part of the line.
+        assert recalled.damaged == {"cooldown": 1} or recalled.found["cooldown"]["end"] == 9, bit
+        assert recalled.damaged or bit >= 8 * (len(whole) - 1), bit
+
+
+def test_a_line_without_its_checksum_is_shown_but_never_followed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event": "cooldown", "mission_s": 0.0, "step": 3, "start": 5, "end": 9}\n')
+    assert [event["end"] for event in read_ledger(path)] == [9]
+    assert recall(path, "cooldown") == ({}, None, {"cooldown": 1})
 
 
 def test_what_json_cannot_say_is_written_as_null(tmp_path: Path) -> None:

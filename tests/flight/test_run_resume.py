@@ -14,14 +14,6 @@ from pipeline.checkpoint import layout
 DONE, RESUMABLE = 0, 75
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("whole") / "run"
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
-    assert code == DONE, err
-    return run
-
-
 def in_phase(run: Path, phase: str) -> bool:
     """Whether the process at work in `run` is, as far as its files show, in `phase`."""
     events = [event["event"] for event in ledger(run)] if (run / "ledger.jsonl").exists() else []

@@ -71,6 +71,17 @@ def bpe_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "bpe", text, corpus={"tokenizer": "bpe", "vocab_size": 300})
 
 
+@pytest.fixture(scope="session")
+def new_run() -> Callable[..., Path]:
+    """`make_run`, for a test that needs a run of its own."""
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def text() -> Callable[..., str]:
+    return some_text
+
+
 @pytest.fixture
 def fingerprint() -> Callable[[Path], dict[str, tuple[int, int]]]:
     """Size and time of change of everything under a directory, for tests that nothing was written."""

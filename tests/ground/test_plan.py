@@ -2,11 +2,13 @@
 
 import json
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import BadInput
+from pipeline.ground import plan_budget
 from pipeline.ground.plan import main
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
@@ -21,7 +23,10 @@ def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     assert orbit["period_min"] == pytest.approx(94.6, abs=0.1)
     assert 20.0 < orbit["eclipse_min_mean"] <= orbit["eclipse_min_max"] < 40.0
     assert all(eclipse["start_s"] < eclipse["end_s"] for eclipse in orbit["eclipses"])
-    assert set(answer["forecast"]) == {"steps", "tokens", "train_wh", "harvest_wh"}
+    assert set(answer["forecast"]) == {"steps", "tokens", "train_wh", "harvest_wh", "finish", "finish_s"}
+    dates = answer["forecast"].pop("finish")
+    assert dates["p5"] <= dates["p50"] <= dates["p95"]
+    assert datetime.fromisoformat(dates["p5"]).utcoffset() == timedelta(0)
     for spread in answer["forecast"].values():
         assert 0.0 < spread["p5"] <= spread["p50"] <= spread["p95"]
     assert set(answer["policies"]) == {"dp", "full_power", "efficient_point", "sunlight_only", "constant"}
@@ -33,6 +38,21 @@ def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
         assert {"restarts", "min_charge_wh", "max_temperature_c", "discharge_wh"} <= set(row)
         assert row["steps"] <= answer["policies"]["dp"]["steps"]
     assert answer["provenance"] == "modelled"
+    assert answer["samples"] == {"drawn": 64, "unfinished": 0}
+
+
+def test_planned_stops_are_told_with_the_time_by_which_they_are_sealed(capsys: pytest.CaptureFixture[str]) -> None:
+    starved = ["--satellite", str(CONFIG.parent / "satellites" / "starved.yaml")]
+    assert main(["--config", str(CONFIG), "--days", "0.25", *starved, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["notices"]) >= answer["policies"]["dp"]["restarts"] - 1 > 0
+    times_s = [notice["time_s"] for notice in answer["notices"]]
+    assert times_s == sorted(times_s)
+    shadows = [(eclipse["start_s"], eclipse["end_s"]) for eclipse in answer["orbit"]["eclipses"]]
+    for notice in answer["notices"]:
+        assert notice["save_s"] == notice["time_s"] + notice["seconds_left"] > notice["time_s"]
+        in_shadow = any(start_s - 60.0 <= notice["time_s"] <= end_s for start_s, end_s in shadows)
+        assert notice["kind"] == ("UMBRA" if in_shadow else "LOW_CHARGE")
 
 
 def test_a_larger_array_on_the_same_line_buys_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +61,24 @@ def test_a_larger_array_on_the_same_line_buys_more(capsys: pytest.CaptureFixture
         main([*SHORT, "--json", "--satellite.array.area_m2", area_m2])
         steps.append(json.loads(capsys.readouterr().out)["policies"]["dp"]["steps"])
     assert steps[1] > 1.1 * steps[0]
+
+
+def test_without_days_it_plans_until_a_counted_budget_is_spent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(CONFIG), "--budget.orbits", "null", "--budget.steps", "1500", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    drawn = answer["forecast"]
+    assert set(drawn["steps"].values()) == {1500.0}
+    assert drawn["finish_s"]["p5"] <= drawn["finish_s"]["p95"]
+    assert answer["duration_s"] == pytest.approx(drawn["finish_s"]["p50"], abs=60.0)
+    assert answer["policies"]["dp"]["steps"] == pytest.approx(1500.0, rel=0.02)
+
+
+def test_a_budget_that_is_not_spent_in_time_is_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan_budget, "LONGEST_DAYS", 0.25)
+    main(["--config", str(CONFIG), "--budget.orbits", "null", "--budget.steps", "100000"])
+    assert "64 of 64 flights under errors do not spend the budget" in capsys.readouterr().out
 
 
 def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

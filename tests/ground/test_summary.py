@@ -76,6 +76,14 @@ def test_the_hour_without_power_is_no_wall_time() -> None:
     assert summarise(FIRST + SECOND).wall_s == pytest.approx(100.0)
 
 
+def test_what_the_store_does_before_and_after_a_launch_is_neither_its_time_nor_its_end() -> None:
+    """A copy is opened before the first launch, a checkpoint restored before the second, one mirrored after the end."""
+    opened, restored = event("mirror_opened", 90.0, 0), event("restored", 3749.0, 900, checkpoint=800)
+    mirrored = event("mirrored", 3805.0, 1000, checkpoint=1000)
+    summary = summarise([opened, *FIRST, restored, *SECOND, mirrored])
+    assert (summary.wall_s, summary.ending) == (pytest.approx(100.0), "done")
+
+
 def test_a_run_cut_short_shows_what_is_known_and_makes_up_nothing() -> None:
     text = shown(FIRST)
     assert "2.5000" in text

@@ -122,11 +122,14 @@ def test_beta_decides_how_long_eclipses_are() -> None:
         assert minutes_an_orbit(path, 15) == pytest.approx(half / np.pi * path.period_s / 60.0, abs=0.5)
 
 
-def test_a_day_is_computed_faster_than_anyone_waits_for() -> None:
+@pytest.mark.parametrize(("days", "step_s", "limit_s"), [(1.0, 10.0, 0.02), (365.25, 30.0, 2.0)])
+def test_a_day_and_a_year_are_computed_faster_than_anyone_waits_for(days: float, step_s: float, limit_s: float) -> None:
     path = track(shipped.orbit("starcloud-1"))
     took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        environment(path, 0.0, DAY_S, 10.0)
-        took.append(time.perf_counter() - began)
-    assert min(took) < 0.1
+    for _ in range(20 if days == 1.0 else 3):
+        began = time.process_time()  # one thread: what else the machine does is not counted
+        environment(path, 0.0, days * DAY_S, step_s)
+        took.append(time.process_time() - began)
+        if took[-1] < limit_s:
+            break
+    assert min(took) < limit_s

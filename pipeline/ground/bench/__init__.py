@@ -7,6 +7,12 @@ from pipeline.config import BadInput
 
 # Each module has `main(arguments) -> exit code`, and prints JSON under --json.
 BENCHES: dict[str, tuple[str, str]] = {
+    "planner": (
+        "pipeline.ground.bench.planner",
+        "orbit, optimal plan and scheduler: speed, percent of the bound, safety",
+    ),
+    "checkpoint": ("pipeline.ground.bench.checkpoint", "what saving costs, beside plain Orbax; verify and restore"),
+    "checkpoint-policy": ("pipeline.ground.bench.checkpoint_policy", "bytes, goodput and lost work of save policies"),
     "sample": ("pipeline.ground.bench.sample", "tokens/s of sampling, beside nanoGPT's, and how soon text appears"),
 }
 

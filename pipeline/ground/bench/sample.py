@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput
+from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
-from pipeline.ground.arguments import Parser, set_up_jax, within
+from pipeline.ground.arguments import set_up_jax
 
 # nanoGPT's two shapes for Tiny Shakespeare and its 65 characters; weights are fresh, which costs as much as trained.
 SHAPES = {
@@ -29,7 +30,7 @@ TRAIN_PY = Path(__file__).parents[3] / "train.py"
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py bench sample [--peer-path DIR] [--run RUN]`."""
-    parser = Parser("bench sample", "Tokens per second of sampling, one row at a time.", of_run=False)
+    parser = Parser("train.py bench sample", description="Tokens per second of sampling, one row at a time.")
     parser.add_argument(
         "--peer-path", type=Path, metavar="DIR", help="a copy of nanoGPT, to be timed in turns with ours"
     )
@@ -146,7 +147,7 @@ def _start(run: Path, rounds: int) -> dict[str, Any]:
         wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         parts = json.loads(done.stdout)["seconds"]
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        launches.append({"total": wall_s, "processor": cpu_s, "imports": wall_s - parts.pop("total")} | parts)
+        launches.append({"total": wall_s, "processor": cpu_s, "exit": wall_s - parts.pop("total")} | parts)
     warm = launches[1:]
     return {part: round(statistics.median(launch[part] for launch in warm), 3) for part in warm[0]}
 
@@ -163,5 +164,5 @@ def _lines(result: dict[str, Any]) -> str:
     if "start" in result:
         parts = dict(result["start"])
         total = f"{parts.pop('total'):.2f} s, {parts.pop('processor'):.2f} s of them of one processor"
-        lines.append(f"sample: first text after {total}: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items()))
+        lines.append(f"sample: one token, and out, after {total}: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items()))
     return "\n".join(lines)

@@ -1,0 +1,196 @@
+"""The control arms: the same outages on another way of saving, which must lose what it acknowledged.
+
+An injector that such a way of saving survives has broken nothing. Stock Orbax, without flush and seal, loses its last
+checkpoint in a power cut, takes flipped bits for good, and ends the training on a full disk. It survives SIGKILL; there
+the control is what most training scripts do, one file written anew in place.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.config import RunFailed
+from pipeline.drill import saver
+from pipeline.drill.damage import files, wound
+from pipeline.drill.disk import Disk
+from pipeline.drill.tally import Control
+
+PATIENCE_S = 120.0
+STOCK, OVERWRITE = "stock", "overwrite"
+ARMS = {STOCK: "stock Orbax, no flush, no seal", OVERWRITE: "one file written anew in place"}
+SMALLEST_BYTES = 16 << 20  # a state smaller than this is written too quickly to be caught at it
+
+
+class Bench:
+    """Where control arms run: `at` is a free directory, on `disk` if there is one."""
+
+    def __init__(
+        self, at: Path, disk: Disk | None, dice: random.Random, environment: Mapping[str, str], state_bytes: int
+    ) -> None:
+        self.at, self.disk, self.dice = at, disk, dice
+        self.size = max(state_bytes, SMALLEST_BYTES)
+        root = str(Path(saver.__file__).parents[2])
+        path = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+        self._environment = {**environment, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+
+    @contextmanager
+    def saver(self, arm: str) -> Iterator["Saver"]:
+        """A program that saves into an empty directory; ended and swept away afterwards."""
+        shutil.rmtree(self.at, ignore_errors=True)
+        started = Saver(arm, self.at, self.size, self._environment)
+        try:
+            yield started
+        finally:
+            started.kill()
+            shutil.rmtree(self.at, ignore_errors=True)
+
+    def saved(self, arm: str) -> tuple[int, Path]:
+        """A step that is saved, and the directory that holds it, which is made once."""
+        directory = self.at.with_name(f"{self.at.name}-{arm}")
+        if not directory.exists():
+            with self.saver(arm) as program:
+                program.until("sealed", 1)
+                program.kill()
+                shutil.copytree(self.at, directory)
+        return max(int(path.name) for path in directory.iterdir() if path.name.isdigit()), directory
+
+    def holds(self, arm: str, step: int) -> bool:
+        """Whether that step, or a later one, can be restored to the bit."""
+        found = saver.restored(arm, self.at)
+        return found is not None and found[0] >= step and saver.same(found[1], saver.state(found[0], self.size))
+
+    def restores(self, arm: str) -> bool:
+        """Whether anything can be, without complaint."""
+        return saver.restored(arm, self.at) is not None
+
+
+class Saver:
+    """saver.py in a process of its own."""
+
+    def __init__(self, arm: str, directory: Path, size: int, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", saver.__name__, arm, str(directory), str(size)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=environment,
+        )
+        self.sealed = 0  # the last step that it acknowledged
+        self._over = False
+
+    def until(self, word: str, step: int) -> None:
+        """Reads what it says until it says `word` of a step from `step` on.
+
+        Raises:
+            RunFailed: it ended first.
+        """
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said, number = line.split()
+            if said == "sealed":
+                self.sealed = int(number)
+            if said == word and int(number) >= step:
+                return
+        raise RunFailed("the control arm ended by itself; see its program, pipeline/drill/saver.py")
+
+    def kill(self) -> None:
+        """SIGKILL, if it has not ended; what it had acknowledged and was not yet read is read."""
+        if not self._over:
+            self._process.kill()
+            self.drain()
+
+    def ended(self) -> bool:
+        """Whether it ends by itself, in a while."""
+        assert self._process.stdout is not None
+        watch = threading.Timer(PATIENCE_S, self._process.kill)
+        watch.start()
+        self.drain()
+        watch.cancel()
+        return self._process.returncode != -signal.SIGKILL
+
+    def drain(self) -> None:
+        assert self._process.stdout is not None
+        rest = [line.split() for line in self._process.stdout]
+        self.sealed = max([self.sealed, *(int(line[1]) for line in rest if line[0] == "sealed")])
+        self._process.wait(PATIENCE_S)
+        self._process.stdout.close()
+        self._over = True
+
+
+def control(kinds: Iterable[str], faults: int, bench: Bench) -> list[Control]:
+    """The control arms of kinds of outages, and what each lost of the steps that it had acknowledged.
+
+    Raises:
+        RunFailed: a program ends by itself.
+    """
+    power = "power-cut" if bench.disk else "kill"  # what a brown-out does here
+    names: dict[str, list[str]] = {}
+    for kind in kinds:
+        names.setdefault(power if kind == "brown-out" else kind, []).append(kind)
+    found = []
+    for name, stands_for in names.items():
+        arm, fault = FAULTS[name]
+        lost = sum(fault(bench, arm) for _ in range(faults))
+        found.append(Control(", ".join(stands_for), ARMS[arm], faults, lost))
+    return found
+
+
+def _killed(bench: Bench, arm: str) -> bool:
+    with bench.saver(arm) as program:
+        program.until("saving", bench.dice.randint(2, 4))
+        began = time.monotonic()
+        program.until("sealed", 0)
+        length_s = time.monotonic() - began
+        program.until("saving", 0)
+        time.sleep(bench.dice.uniform(0.0, length_s))
+        program.kill()
+        return not bench.holds(arm, program.sealed)
+
+
+def _cut(bench: Bench, arm: str) -> bool:
+    assert bench.disk is not None
+    with bench.saver(arm) as program:
+        program.until("sealed", 1)
+        time.sleep(bench.dice.uniform(0.0, 0.5))
+        bench.disk.cut()
+        program.kill()
+        bench.disk.remount()
+        return not bench.holds(arm, program.sealed)
+
+
+def _flipped(bench: Bench, arm: str) -> bool:
+    """Whether a flipped bit is restored as if it had always been so."""
+    step, directory = bench.saved(arm)
+    shutil.copytree(directory, bench.at)
+    candidates = files(bench.at / str(step))
+    sizes = [path.stat().st_size for path in candidates]
+    made = wound(bench.dice.choices(candidates, sizes)[0], bench.dice, ("one bit",))
+    taken = not made.harmless and bench.restores(arm) and not bench.holds(arm, step)
+    shutil.rmtree(bench.at)
+    return taken
+
+
+def _full(bench: Bench, arm: str) -> bool:
+    """Whether the training ends."""
+    assert bench.disk is not None
+    with bench.saver(arm) as program:
+        program.until("sealed", 1)
+        with bench.disk.full():
+            return program.ended()
+
+
+FAULTS: dict[str, tuple[str, Callable[[Bench, str], bool]]] = {
+    "kill": (OVERWRITE, _killed),
+    "power-cut": (STOCK, _cut),
+    "bit-flip": (STOCK, _flipped),
+    "disk-full": (STOCK, _full),
+}

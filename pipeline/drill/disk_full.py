@@ -1,0 +1,53 @@
+"""The disk fills up to the last block while the run trains, and some time later has room again."""
+
+import time
+
+from pipeline.drill.outages import linger, reach_training
+from pipeline.drill.run import Run
+
+SAYS, RESUMES, CANNOT_END = "save failed", "resumes at step", "could not be sealed"
+KILLED = 0.4  # share of the outages in which the run is killed besides, and must start on the full disk
+LONGER_S = 1.0
+
+
+def disk_full(run: Run) -> bool:
+    """Training goes on, the last sealed step stays, the run says so, and seals again when there is room.
+
+    False if the run was done before the disk was full.
+    """
+    assert run.disk is not None
+    if not (reach_training(run) and run.wait(lambda: run.newest is not None)):
+        return False
+    launch, began = run.start(), time.time()
+    with run.disk.full():
+        if not launch.wait(lambda: SAYS in launch.said()):
+            if CANNOT_END not in launch.said():
+                run.require_done()
+                return False
+            run.stopped("disk-full")  # it came to its end, and rightly did not call itself done
+            return True
+        linger(run, LONGER_S)
+        killed = run.dice.random() < KILLED and run.kill("disk-full")
+        if killed:
+            again = run.start()
+            if not again.wait(lambda: RESUMES in again.said()):
+                run.require_done()
+        elif CANNOT_END in launch.said():
+            run.stopped("disk-full")
+            return True
+        ended = time.time()
+    return killed or _recovered(run, began, ended)
+
+
+def _recovered(run: Run, began: float, ended: float) -> bool:
+    """Waits for a sealed step newer than the full disk; the ledger then tells what happened on it."""
+    before = run.newest or 0
+    run.wait(lambda: (run.newest or 0) > before)
+    meanwhile = [event["event"] for event in run.events if began < event["wall"] < ended]
+    if not set(meanwhile) - {"save_failed"}:
+        run.tally.failures.append(f"{run.directory}: nothing was done while the disk was full")
+    run.count("disk-full", "training")
+    run.tally.resumed += 1
+    run.tally.lost_steps.append(0)
+    run.tally.lost_seconds.append(0.0)
+    return True

@@ -1,0 +1,104 @@
+"""One process of `train.py run`, started as a person starts it and watched from outside."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunFailed
+
+LOOK_S = 0.003  # between two looks
+PATIENCE_S = 900.0  # nothing new for so long is a hang
+
+
+class Launch:
+    """`events` is what this process has written in the ledger, as far as `look` has read it."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        ledger: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        on_event: Callable[[dict[str, Any]], None],
+    ) -> None:
+        spec = importlib.util.find_spec("train")
+        assert spec is not None
+        assert spec.origin is not None
+        self.events: list[dict[str, Any]] = []
+        self.log = log
+        self._ledger, self._on_event = ledger, on_event
+        self._offset = ledger.stat().st_size if ledger.exists() else 0
+        self._log_offset = log.stat().st_size if log.exists() else 0
+        self.began_s = time.monotonic()
+        with log.open("ab") as errors:
+            # A session of its own: Ctrl-C at the terminal is for the drill, which ends its launches itself.
+            self.process = subprocess.Popen(
+                [sys.executable, spec.origin, "run", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                env={**environment, "TERM": "dumb"},
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def look(self) -> bool:
+        """Reads the whole lines that are new in the ledger; whether there were any."""
+        try:
+            with self._ledger.open("rb") as file:
+                file.seek(self._offset)
+                new = file.read()
+        except OSError:  # not there yet, or its disk has been cut off
+            return False
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:  # of an earlier launch, torn by a cut, and ended by this one
+                continue
+            self.events.append(event)
+            self._on_event(event)
+        return bool(whole)
+
+    def happened(self, event: str) -> bool:
+        return any(seen["event"] == event for seen in self.events)
+
+    def said(self) -> str:
+        """What it has written on its standard error."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_offset)
+            return file.read().decode(errors="replace")
+
+    def wait(self, until: Callable[[], bool]) -> bool:
+        """Looks until `until()`, which is true of what was seen; False if the process ended first.
+
+        Raises:
+            RunFailed: it neither ended nor wrote anything for a long time.
+        """
+        quiet_since = time.monotonic()
+        while True:
+            ended = not self.alive  # asked before the look: what it wrote last is then read too
+            if self.look():
+                quiet_since = time.monotonic()
+            if until():
+                return True
+            if ended:
+                return False
+            if time.monotonic() - quiet_since > PATIENCE_S:
+                raise RunFailed(f"a launch shows no sign of life for {PATIENCE_S:.0f} s; see {self.log}")
+            time.sleep(LOOK_S)
+
+    def kill(self) -> None:
+        """SIGKILL: no handler runs, nothing is flushed. What it had written is read."""
+        self.process.kill()
+        self.process.wait()
+        self.look()

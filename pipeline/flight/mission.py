@@ -1,0 +1,23 @@
+"""The scenario of a configuration: its orbit, satellite and GPU, and what a step of its model costs."""
+
+from pipeline.config import Config
+from pipeline.config.learning import Corpus
+from pipeline.lm.flops import token_flops
+from pipeline.plan import Scenario, scenario
+
+CHAR_VOCABULARY = 128  # of a corpus not read yet
+
+
+def mission(config: Config, vocab_size: int | None = None) -> Scenario:
+    """The scenario that `config` describes; `vocab_size` null: of a run whose corpus has not been read.
+
+    Raises:
+        BadInput: elements that cannot be read.
+    """
+    vocabulary = _unread(config.corpus) if vocab_size is None else vocab_size
+    flops = token_flops(config.model, vocabulary) * config.tokens_per_step
+    return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
+
+
+def _unread(corpus: Corpus) -> int:
+    return {"byte": 256, "char": CHAR_VOCABULARY}.get(corpus.tokenizer, corpus.vocab_size)

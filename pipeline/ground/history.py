@@ -1,0 +1,188 @@
+"""What a ledger says of a run, gathered in one pass: curves, modes, checkpoints, outages, incidents."""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.ground.summary import AT_WORK, Summary
+from pipeline.ground.tail import number
+
+_MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
+SAFE = "SAFE"  # how the reason of a mode begins that the watchdog gave
+
+
+class Table:
+    """Columns of numbers that grow by rows. Where rows are to be taken back, the first column never falls."""
+
+    def __init__(self, *names: str):
+        self._names = names
+        self._cells = array("d")  # row after row: half a million rows are half a million calls, whatever their columns
+
+    def __len__(self) -> int:
+        return len(self._cells) // len(self._names)
+
+    def __getitem__(self, name: str) -> Float[np.ndarray, " rows"]:
+        return np.array(self._cells).reshape(-1, len(self._names))[:, self._names.index(name)]
+
+    def append(self, *values: float) -> None:
+        assert len(values) == len(self._names)
+        self._cells.extend(values)
+
+    def cut(self, last: float) -> None:
+        """Takes back the rows whose first column is above `last`."""
+        width = len(self._names)
+        kept = bisect_right(range(len(self)), last, key=lambda row: self._cells[row * width])
+        del self._cells[kept * width :]
+
+
+class Moment(NamedTuple):
+    """When something happened: mission time [s], this machine's time [s since 1970] and step."""
+
+    mission_s: float
+    wall: float
+    step: int
+
+
+class Gap(NamedTuple):
+    """Between two launches of one run."""
+
+    before: Moment  # the last line of the launch that ended
+    after: Moment  # the first of the next
+    ending: str | None  # stopped, done or failed; None: without notice
+
+    @property
+    def lost_steps(self) -> int:
+        return max(0, self.before.step - self.after.step)
+
+
+class Mode(NamedTuple):
+    """What GPU and host do from `start_s` on."""
+
+    start_s: float
+    name: str  # TRAIN, RESTART, OFF, or DOWN: nobody was there to write it down
+    reason: str
+
+
+class Note(NamedTuple):
+    """One event as it was written, for those who put it in words."""
+
+    at: Moment
+    event: dict[str, Any]
+    gap: Gap | None = None  # what came before a launch that was not the first
+
+
+# Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
+_ROWS = {"step", "telemetry", "mode", "sealed", "deleted", "restored", "first_step", "validation", "plan"}
+
+
+class History:
+    """The run as it stands: what an outage took back and was computed again appears once, as it was in the end."""
+
+    def __init__(self) -> None:
+        self.summary = Summary()
+        self.steps = Table("at", "mission_s", "wall", "launch", "loss", "grad_norm", "rate", "tokens_per_s")
+        self.telemetry = Table("mission_s", "charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+        self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
+        self.seals = Table("checkpoint", "mission_s", "wall", "bytes", "seconds", "blocking_s")
+        self.plans = Table("mission_s", "planned_steps")
+        self.modes: list[Mode] = []
+        self.gaps: list[Gap] = []
+        self.lost_steps = 0  # computed again, after outages and after corruption was found
+        self.deleted: set[int] = set()
+        self.quarantined: set[int] = set()
+        self.cooldown: int | None = None  # the step at which the learning rate began to fall
+        self.notes: list[Note] = []
+        self.notes_left_out = 0
+        self.last: Moment | None = None
+
+    def read(self, events: Iterable[dict[str, Any]]) -> "History":
+        for event in events:
+            self.add(event)
+        return self
+
+    def add(self, event: dict[str, Any]) -> None:
+        """One event, as `Tail` gives it."""
+        kind = event["event"]
+        now = Moment(event["mission_s"], event["wall"], event["step"])
+        if kind in ("launch", "resume"):
+            self._launch(now)
+            self._note(Note(now, event, self.gaps[-1] if self.last else None))
+        elif kind == "corruption" and self.last and now.step < self.last.step:
+            self._take_back(now.step)  # corruption was found: the run has gone back to a sealed step
+        if kind == "step":
+            curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
+            self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
+        elif kind == "sealed":
+            figures = [number(event.get(name)) for name in ("bytes", "seconds", "blocking_s")]
+            self.seals.append(event["checkpoint"], now.mission_s, now.wall, *figures)
+        elif kind == "deleted" and "place" not in event:  # which a copy on the second device has
+            self.deleted.add(int(event["checkpoint"]))
+        elif kind == "validation":
+            figures = [number(event.get(name)) for name in ("loss", "standard_error", "bits_per_byte")]
+            self.validations.append(now.step, now.mission_s, *figures)
+        elif kind == "cooldown":
+            self.cooldown = int(event["start"])
+        elif kind == "quarantined":
+            if isinstance(event.get("checkpoint"), int) and "place" not in event:
+                self.quarantined.add(event["checkpoint"])
+        elif kind == "plan":
+            self.plans.append(now.mission_s, number(event.get("planned_steps")))
+        elif kind == "mode":
+            reason = str(event.get("reason", ""))
+            self.modes.append(Mode(now.mission_s, str(event.get("mode")), reason))
+            if reason.startswith(SAFE):
+                self._note(Note(now, event))
+        if kind in ("telemetry", "mode"):
+            names = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+            self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in names))
+        if kind not in _ROWS and kind not in ("launch", "resume"):
+            self._note(Note(now, event))
+        self.summary.add(event)
+        if kind in AT_WORK:
+            self.last = now
+
+    def train_wh(self, mission_s: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Energy spent on training until then [Wh]; NaN where the ledger does not say."""
+        known = np.isfinite(self.telemetry["train_wh"])
+        if not known.any():
+            return np.full(len(mission_s), np.nan)
+        return np.interp(mission_s, self.telemetry["mission_s"][known], self.telemetry["train_wh"][known])
+
+    def spans(self) -> list[tuple[float, float, Mode]]:
+        """(start, end, mode) of each stretch of one mode [mission s]; those that took no time are left out."""
+        if not self.modes or not self.last:
+            return []
+        ends = [*(mode.start_s for mode in self.modes[1:]), self.last.mission_s]
+        return [(mode.start_s, end, mode) for mode, end in zip(self.modes, ends, strict=True) if end > mode.start_s]
+
+    def _launch(self, now: Moment) -> None:
+        """What the launch before did after the checkpoint that this one begins from is done again."""
+        if self.last:
+            self.gaps.append(Gap(self.last, now, self.summary.ending))
+            self._take_back(now.step)
+            # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
+            for table in (self.telemetry, self.plans):
+                table.cut(now.mission_s)
+            while self.modes and self.modes[-1].start_s >= now.mission_s:
+                self.modes.pop()
+            if now.mission_s > self.last.mission_s:
+                self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
+        self.modes.append(Mode(now.mission_s, "OFF", "launch"))
+
+    def _take_back(self, step: int) -> None:
+        """What was computed after `step` is computed again."""
+        assert self.last
+        self.lost_steps += max(0, self.last.step - step)
+        self.steps.cut(step)
+        self.validations.cut(step)
+
+    def _note(self, note: Note) -> None:
+        self.notes.append(note)
+        if len(self.notes) > _MOST_NOTES:
+            middle = _MOST_NOTES // 2
+            del self.notes[middle : middle + middle // 2]
+            self.notes_left_out += middle // 2

@@ -1,0 +1,53 @@
+"""One self-contained page that says how a run stands and what happened to it, from its directory alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import BadInput
+from pipeline.config.arguments import within
+from pipeline.ground.arguments import RunParser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`train.py report RUN`."""
+    parser = RunParser("report", "One HTML page about a run: it opens anywhere and asks the network for nothing.")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: NAME.html, here)")
+    parser.add_argument(
+        "--samples", type=within(int, 0), default=60, help="tokens that each checkpoint writes; 0: none (default: 60)"
+    )
+    parser.add_argument("--follow", action="store_true", help="serve the page of a live run, to this computer only")
+    parser.add_argument("--port", type=within(int, 0, 65535), default=8765, help="of --follow; 0: any (default: 8765)")
+    parser.add_json()
+    given = parser.parse_args(arguments)
+    if given.follow:
+        from pipeline.ground.report.serve import follow
+
+        return follow(given.run, given.port)
+    out = report(given.run, given.out, given.samples)
+    print(json.dumps({"report": str(out), "bytes": out.stat().st_size}) if given.json else out)
+    return 0
+
+
+def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60) -> Path:
+    """Writes the page of the run in `run_dir` to `out` (default: NAME.html in the current directory); returns where.
+
+    Args:
+        samples: tokens that each of a few sealed checkpoints writes; 0: none, which needs no JAX.
+
+    Raises:
+        BadInput: there is no ledger, or `out` cannot be written.
+    """
+    from pipeline.ground.report.collect import Collector
+    from pipeline.ground.report.page import render
+
+    directory = Path(run_dir)
+    out = Path(out) if out else Path(f"{directory.resolve().name}.html")
+    if not out.parent.is_dir():
+        raise BadInput(f"--out: {out}: there is no folder {out.parent}; create it")
+    page = render(Collector(directory).collect(samples))
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--out: {out}: {error.strerror}; name a file that can be written") from error
+    return out

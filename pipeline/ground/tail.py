@@ -1,0 +1,94 @@
+"""A ledger read as it grows: each look gives the events written since the last one."""
+
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json  # five times as fast as json: half a million lines in half a second
+
+# What a reader needs of an event. A line that lacks it is damaged; events not named here need nothing more.
+_POSITION = ("mission_s", "wall")
+_WHOLE = {
+    "step": (*_POSITION, "at"),
+    "sealed": (*_POSITION, "checkpoint"),
+    "deleted": (*_POSITION, "checkpoint"),
+    "cooldown": (*_POSITION, "start", "end"),
+}
+_CRC = b', "crc": "'  # before the checksum of the line, its last key
+_NUMBERS = (float, int)  # and not bool, which is an int that no field of a ledger means as a number
+
+
+class Tail:
+    """Events of a ledger in the order written. Damaged lines are passed over and counted, never guessed at."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.lines = 0  # read so far, damaged ones included
+        self.torn = False  # the last line has no end: it is being written, or was cut short
+        self._damaged = 0
+        self._at = 0  # bytes read
+
+    @property
+    def damaged(self) -> int:
+        """Lines that say nothing: altered in any bit, torn by a power cut, or without what their event needs."""
+        return self._damaged + self.torn
+
+    @property
+    def state(self) -> str:
+        """Another text whenever the file has changed."""
+        if not self.path.exists():
+            return ""
+        about = self.path.stat()
+        return f"{about.st_size}-{about.st_mtime_ns}"
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the file is another than the one read so far: it has become shorter."""
+        return self._size() < self._at
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events since the last call. A missing file has none."""
+        if not self._size():
+            return
+        self.torn = False
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            for line in file:
+                event = _parse(line)
+                if event is None and not line.endswith(b"\n"):
+                    self.torn = True
+                    return
+                self._at += len(line)
+                self.lines += 1
+                if event is not None:
+                    yield event
+                elif line.strip():  # a launch ends a torn line with an empty one
+                    self._damaged += 1
+
+    def _size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def number(value: Any) -> float:
+    """`value` if it is a finite number; otherwise NaN."""
+    return float(value) if type(value) in _NUMBERS and math.isfinite(value) else math.nan
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    body, mark, rest = line.rstrip(b"\n").rpartition(_CRC)
+    if mark and rest != b'%08x"}' % zlib.crc32(body):
+        return None
+    try:
+        event = from_json(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("step")) is not int:
+        return None
+    for name in _WHOLE.get(event["event"], _POSITION):
+        value: Any = event.get(name)
+        if type(value) not in _NUMBERS or not math.isfinite(value):
+            return None
+    event.pop("crc", None)
+    return event

@@ -1,0 +1,40 @@
+"""How many bytes of text each token stands for: what models with different tokenizers can be compared by."""
+
+import json
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from pipeline.config import BadInput
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes of each token of a byte-level or character tokenizer.
+
+    Raises:
+        BadInput: another kind of tokenizer, whose tokens are not pieces of the text.
+    """
+    from pipeline.corpus.tokenizer import byte_tokenizer
+
+    definition = json.loads(tokenizer.to_str())
+    decoder = (definition.get("decoder") or {}).get("type")
+    special = {added["id"]: added["content"] for added in definition.get("added_tokens", [])}
+    alphabet = byte_tokenizer().get_vocab()
+    table = []
+    for index in range(tokenizer.get_vocab_size()):
+        token = tokenizer.id_to_token(index) or ""
+        if index in special:
+            table.append(special[index].encode())
+        elif decoder == "ByteLevel":
+            table.append(bytes(alphabet[character] for character in token))
+        elif decoder == "Fuse":
+            table.append(token.encode())
+        else:
+            raise BadInput(
+                f"tokenizer.json: its decoder {decoder} joins tokens otherwise than end to end; compare in nats"
+            )
+    return table
+
+
+def text_of(table: list[bytes], tokens: np.ndarray) -> bytes:
+    return b"".join(table[token] for token in tokens.tolist())

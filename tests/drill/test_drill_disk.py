@@ -1,0 +1,94 @@
+"""The disk does what is said of it, and leaves nothing mounted behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from drilling import ROOT, TINY
+
+from pipeline.drill import disk as disk_module
+from pipeline.drill.disk import Disk, NoDisk
+
+
+def write(path: Path, flush: bool) -> None:
+    with path.open("wb") as file:
+        file.write(b"x" * 100_000)
+        if flush:
+            os.fsync(file.fileno())
+
+
+def mounts() -> str:
+    return Path("/proc/mounts").read_text()
+
+
+def test_a_cut_takes_what_was_not_flushed_and_leaves_what_was(disk: Disk) -> None:
+    write(disk.at / "flushed", flush=True)
+    folder = os.open(disk.at, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    write(disk.at / "not", flush=False)
+    disk.cut()
+    with pytest.raises(OSError, match=r"Input/output error|shutdown"):
+        write(disk.at / "late", flush=True)
+    disk.remount()
+    assert (disk.at / "flushed").read_bytes() == b"x" * 100_000
+    assert not (disk.at / "not").exists() or (disk.at / "not").stat().st_size == 0
+    write(disk.at / "late", flush=True)
+
+
+def test_a_full_disk_takes_nothing_and_then_has_room_again(disk: Disk) -> None:
+    write(disk.at / "before", flush=True)
+    with disk.full(), pytest.raises(OSError, match="No space left"):
+        write(disk.at / "more", flush=True)
+    write(disk.at / "after", flush=True)
+    assert (disk.at / "before").stat().st_size == 100_000
+
+
+def test_nothing_stays_mounted_after_an_error(tmp_path: Path) -> None:
+    class Trouble(Exception):
+        pass
+
+    try:
+        disk = Disk(tmp_path / "made", 16)
+    except NoDisk as lack:
+        pytest.skip(str(lack))
+    with suppress(Trouble), disk:
+        disk.cut()
+        raise Trouble
+    assert str(disk.at) not in mounts()
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drill_that_is_interrupted_unmounts_its_disk_and_ends_its_runs(
+    number: int, disk: Disk, tmp_path: Path
+) -> None:
+    """`disk` is asked for only to skip where there can be none."""
+    work = tmp_path / "work"
+    arguments = [*TINY, "--kind", "power-cut", "--outages", "1", "--work-dir", str(work)]
+    process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), "drill", *arguments], stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + 300
+    while not (work / "disk" / "run1" / "ledger.jsonl").exists() and time.monotonic() < give_up:
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert str(work) in mounts()
+    process.send_signal(number)
+    assert process.wait(60) == 130
+    assert str(work) not in mounts()
+    assert not (work / "disk.ext4").exists()
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"--run_dir {work}" not in running
+
+
+def test_without_root_the_kinds_that_need_a_disk_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "needs root" in (disk_module.lacking() or "")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "needs mkfs.ext4" in (disk_module.lacking() or "")

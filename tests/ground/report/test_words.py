@@ -1,0 +1,136 @@
+"""A run in words."""
+
+from typing import Any
+
+import pytest
+from ledger_lines import BEFORE, event
+
+from pipeline.ground.history import History
+from pipeline.ground.report import words
+
+NOW = 1e9
+
+
+def told(*events: dict[str, Any]) -> list[str]:
+    shown, _ = words.incidents(History().read([*BEFORE, *events]))
+    return [f"{incident.weight}: {incident.text}" for incident in shown[1:]]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (
+            [event("resume", 11.0, 10) | {"wall": 1090.0}],
+            "warning: Outage without notice at step 30: resumed from step 10 after 1 min; 20 steps computed again",
+        ),
+        (
+            [event("stopped", 31.0, 30, notice="SIGTERM"), event("resume", 31.0, 30)],
+            "info: Resumed at step 30 after a stop of 0 s; nothing lost",
+        ),
+        (
+            [event("mode", 31.0, 30, mode="OFF", reason="SAFE: telemetry is 200 s old")],
+            "bad: Watchdog switched the GPU off: telemetry is 200 s old",
+        ),
+        (
+            [event("quarantined", 31.0, 30, checkpoint=20, reason="data/0: content differs")],
+            "bad: Checkpoint 20 was damaged, and set aside: data/0: content differs",
+        ),
+        (
+            [event("save_failed", 31.0, 30, checkpoint=30, reason="disk full")],
+            "bad: Checkpoint 30 could not be saved: disk full",
+        ),
+        ([event("skipped", 31.0, 30, steps=2)], "warning: Updates skipped, because loss or gradient was not finite: 2"),
+        (
+            [event("cooldown", 31.0, 30, start=30, end=50)],
+            "info: The learning rate begins to fall; it reaches zero at step 50",
+        ),
+        (
+            [event("corruption", 31.0, 30, reason="step 29 differs", found_by="replay")],
+            "warning: Silent corruption, found by replay: step 29 differs",
+        ),
+        (
+            [event("quarantined", 31.0, 30, checkpoint=20, reason="SEAL: missing", place="mirror")],
+            "bad: Checkpoint 20 on the second device was damaged, and set aside: SEAL: missing",
+        ),
+        (
+            [event("repaired", 31.0, 30, checkpoint=20)],
+            "good: Checkpoint 20 made whole again from the copy on the other device",
+        ),
+        ([event("mirror_failed", 31.0, 30, reason="gone")], "warning: Mirror failed: reason gone"),
+        ([event("gpu_health", 31.0, 30, ecc_errors=3)], "info: Gpu health: ecc errors 3"),
+        ([event("notice", 31.0, 30, kind="UMBRA", seconds_left=9.0, sealed=False)],
+         "bad: Notice UMBRA, 9 s left: the state could not be sealed in time"),
+        ([event("failed", 31.0, 30, reason="out of memory")], "bad: Failed: out of memory"),
+    ],
+)  # fmt: skip
+def test_each_incident_is_a_sentence(events: list[dict[str, Any]], expected: str) -> None:
+    assert told(*events)[-1] == expected
+
+
+def test_what_goes_on_all_the_time_is_no_incident() -> None:
+    quiet = [event("notice", 31.0, 30, kind="UMBRA", seconds_left=9.0, sealed=True), event("scrubbed", 32.0, 30)]
+    quiet += [event("mode", 33.0, 30, mode="OFF", reason="umbra reserve"), event("mirrored", 34.0, 30)]
+    assert told(*quiet) == []
+
+
+def test_of_many_alike_the_first_and_the_last_are_shown_and_the_rest_are_counted() -> None:
+    many = [event("skipped", 31.0 + i, 30 + i, steps=1) for i in range(100)]
+    shown, more = words.incidents(History().read([*BEFORE, *many, event("done", 200.0, 130, spent="steps")]))
+    skipped = [incident.step for incident in shown if "skipped" in incident.text]
+    assert skipped == [*range(30, 40), *range(120, 130)]
+    assert more == {"skipped": 80}
+    assert shown[-1].weight == "good"
+
+
+def test_fields_that_are_missing_or_of_another_type_do_not_stop_the_report() -> None:
+    for kind in (
+        "resume",
+        "mode",
+        "quarantined",
+        "save_failed",
+        "delete_failed",
+        "skipped",
+        "notice",
+        "stopped",
+        "failed",
+        "done",
+    ):
+        assert isinstance(told(event(kind, 31.0, 30)), list)
+        odd = {key: [{"a": None}] for key in ("reason", "checkpoint", "notice", "spent", "steps", "sealed", "kind")}
+        assert isinstance(told(event(kind, 31.0, 30, **odd)), list)
+
+
+def test_a_long_reason_is_cut() -> None:
+    (line,) = told(event("failed", 31.0, 30, reason="x" * 5000))
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("events", "wall", "name"),
+    [
+        ([event("done", 40.0, 40, orbits=3.0, train_wh=100.0)], NOW, "Done"),
+        ([event("failed", 40.0, 40, reason="r")], NOW, "Failed"),
+        ([event("stopped", 40.0, 40)], NOW, "Stopped"),
+        ([], 1031.0, "Under way"),
+        ([], NOW, "Cut short"),
+    ],
+)
+def test_how_the_run_stands(events: list[dict[str, Any]], wall: float, name: str) -> None:
+    assert words.standing(History().read([*BEFORE, *events]), wall).name == name
+
+
+def test_a_finished_run_accounts_for_itself_in_a_sentence() -> None:
+    lines = [*BEFORE, event("resume", 11.0, 10), event("done", 40.0, 40, orbits=3.0, train_wh=1908.4)]
+    assert words.standing(History().read(lines), NOW).text == (
+        "All that was budgeted is done: 40 steps in 3.0 orbits for 1,908 Wh of training. "
+        "1 interruption cost 20 steps, computed again; nothing is missing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "0 s"), (2.84, "2.8 s"), (59.6, "1 min"), (61.0, "1 min 1 s"), (3600.0, "1 h"), (17008.0, "4 h 43 min"),
+     (1.03e6, "11 d 22 h"), (-5.0, "0 s"), (float("nan"), "an unknown time")],
+)  # fmt: skip
+def test_durations_have_two_units_at_most(seconds: float, said: str) -> None:
+    assert words.duration(seconds) == said

@@ -1,0 +1,111 @@
+"""What a ledger says, outages taken into account."""
+
+import math
+
+import numpy as np
+import pytest
+from ledger_lines import BEFORE, event, step, telemetry
+
+from pipeline.flight import governor
+from pipeline.ground import history
+from pipeline.ground.history import History, Table
+
+
+def test_what_an_outage_took_back_is_there_once_as_it_was_in_the_end() -> None:
+    """On a simulated clock: mission time goes back with the state."""
+    again = [event("resume", 11.0, 10), step(20, 22.0, 4.2), step(30, 33.0, 3.6), telemetry(25.0, 0.8, 6.0)]
+    made = History().read(BEFORE + again)
+    assert made.steps["at"].tolist() == [10, 20, 30]
+    assert made.steps["loss"].tolist() == [5.0, 4.2, 3.6]
+    assert made.steps["launch"].tolist() == [1, 2, 2]
+    assert made.telemetry["mission_s"].tolist() == [0.0, 0.0, 25.0]
+    assert len(made.validations) == 0
+    (gap,) = made.gaps
+    assert (gap.lost_steps, gap.ending) == (20, None)
+    assert [mode.name for mode in made.modes] == ["OFF", "TRAIN", "OFF"]
+
+
+def test_on_a_real_clock_the_time_away_belongs_to_no_mode() -> None:
+    away = [event("resume", 630.0, 10), event("mode", 640.0, 10, mode="TRAIN", reason="charge allows")]
+    made = History().read([*BEFORE, *away, telemetry(700.0, 0.7, 8.0)])
+    spans = [(start, end, mode.name) for start, end, mode in made.spans()]
+    assert spans == [(0.0, 30.0, "TRAIN"), (30.0, 630.0, "DOWN"), (630.0, 640.0, "OFF"), (640.0, 700.0, "TRAIN")]
+    assert len(made.telemetry) == 5  # nothing that was measured is taken back
+
+
+def test_a_launch_that_died_before_its_first_save_begins_again() -> None:
+    made = History().read([*BEFORE, event("launch", 0.0, 0, lost_steps=30), step(10, 9.0, 5.5)])
+    assert made.steps["at"].tolist() == [10]
+    assert made.gaps[0].lost_steps == 30
+
+
+def test_a_stop_on_notice_is_no_outage() -> None:
+    made = History().read([*BEFORE, event("stopped", 31.0, 30, notice="SIGTERM"), event("resume", 31.0, 30)])
+    assert (made.gaps[0].ending, made.gaps[0].lost_steps) == ("stopped", 0)
+
+
+def test_a_run_that_found_corruption_goes_back_and_its_time_goes_on() -> None:
+    found = event("corruption", 31.0, 10, reason="replay differs", found_by="replay")
+    made = History().read([*BEFORE, found, step(20, 40.0, 4.4)])
+    assert made.steps["at"].tolist() == [10, 20]
+    assert made.steps["loss"].tolist() == [5.0, 4.4]
+    assert len(made.telemetry) == 3
+    assert (made.lost_steps, made.gaps) == (20, [])
+
+
+def test_what_is_thinned_out_on_the_second_device_is_still_on_the_first() -> None:
+    made = History().read([*BEFORE, event("deleted", 31.0, 30, checkpoint=10, place="mirror")])
+    assert made.deleted == set()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_a_launch_writes_while_it_restores_is_not_the_last_word_of_the_one_before(stopped: bool) -> None:
+    end = [event("stopped", 31.0, 30, notice="SIGTERM")] if stopped else []
+    restore = [event(kind, 31.0, 30, checkpoint=10, wall=9000.0) for kind in ("quarantined", "restored")]
+    made = History().read([*BEFORE, *end, *restore, event("resume", 11.0, 10, wall=9001.0)])
+    (gap,) = made.gaps
+    assert gap.ending == ("stopped" if stopped else None)
+    assert gap.after.wall - gap.before.wall == 9001.0 - (1031.0 if stopped else 1030.0)
+    assert made.summary.quarantined == 1
+    assert made.summary.wall_s == pytest.approx(31.0 if stopped else 30.0), "the time away is no time of work"
+
+
+def test_energy_is_interpolated_between_readings_and_unknown_where_no_reading_has_it() -> None:
+    made = History().read(BEFORE)
+    np.testing.assert_allclose(made.train_wh(np.array([0.0, 10.0, 20.0])), [0.0, 2.5, 5.0])
+    old = [{key: value for key, value in line.items() if key != "train_wh"} for line in BEFORE]
+    assert np.isnan(History().read(old).train_wh(np.array([10.0]))).all()
+
+
+def test_a_value_that_is_none_or_of_another_type_is_a_gap_in_its_curve() -> None:
+    made = History().read([step(10, 1.0, 5.0) | {"loss": None, "grad_norm": "wide"}])
+    assert math.isnan(made.steps["loss"][0])
+    assert math.isnan(made.steps["grad_norm"][0])
+
+
+def test_events_of_a_later_version_are_notes() -> None:
+    made = History().read([*BEFORE, event("corruption", 31.0, 30, reason="bits")])
+    assert [note.event["event"] for note in made.notes] == ["launch", "corruption"]
+
+
+def test_notes_do_not_grow_without_bound_and_keep_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_MOST_NOTES", 100)
+    made = History().read(event("scrubbed", float(i), i) for i in range(1000))
+    assert len(made.notes) <= 100
+    assert len(made.notes) + made.notes_left_out == 1000
+    assert (made.notes[0].at.step, made.notes[-1].at.step) == (0, 999)
+
+
+def test_the_watchdogs_word_is_that_of_the_flight() -> None:
+    assert history.SAFE == governor.SAFE
+
+
+def test_rows_are_taken_back_from_the_first_that_is_too_late() -> None:
+    table = Table("at", "value")
+    for at in (1.0, 2.0, 2.0, 3.0):
+        table.append(at, 10 * at)
+    table.cut(2.0)
+    assert table["value"].tolist() == [10.0, 20.0, 20.0]
+    table.cut(0.0)
+    assert len(table) == 0
+    assert table["value"].shape == (0,)
