@@ -164,5 +164,7 @@ def _lines(result: dict[str, Any]) -> str:
     if "start" in result:
         parts = dict(result["start"])
         total = f"{parts.pop('total'):.2f} s, {parts.pop('processor'):.2f} s of them of one processor"
-        lines.append(f"sample: one token, and out, after {total}: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items()))
+        lines.append(
+            f"sample: one token, and out, after {total}: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items())
+        )
     return "\n".join(lines)
