@@ -96,3 +96,22 @@ def ours(name: str, config: Config, folder: Path) -> Worker:
     written.write_text(dump_yaml(config.model_copy(update={"run_dir": folder / name})))
     command = [sys.executable, "-m", "pipeline.ground.bench.ours", str(written)]
     return Worker(name, command, folder / f"{name}.log", Path.cwd())
+
+
+def run(module: str, *arguments: str) -> str:
+    """What a module prints that ends by itself.
+
+    Raises:
+        RunFailed: it ended badly; the message holds the last that it said.
+    """
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise RunFailed(f"{module}: ended with exit code {done.returncode}: {said[-1][:300]}")
+    return done.stdout
