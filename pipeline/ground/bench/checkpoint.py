@@ -19,6 +19,7 @@ from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model, Optimizer, Train
 from pipeline.config.tree import Checkpoint
 from pipeline.ground.arguments import set_up_jax
+from pipeline.ground.bench.spread import spread
 
 if TYPE_CHECKING:
     from pipeline.checkpoint import Store
@@ -50,10 +51,10 @@ def main(arguments: Sequence[str]) -> int:
     own = parser.parse_args(list(arguments))
     set_up_jax()
     with TemporaryDirectory(prefix="bench-", dir=own.dir) as folder:
-        job = _Job()
+        job = Job(SHAPE, VOCABULARY)
         answer = {
             "provenance": f"measured on {os.cpu_count()} cores, JAX on {job.backend}",
-            "overhead": overhead(job, Path(folder), own.pairs),
+            "overhead": overhead(job, Path(folder), own.pairs, INTERVAL_S),
             "plain_orbax": beside_orbax(job, Path(folder), own.saves),
             "restore": restoring(Path(folder), own.restores, own.restore_mb),
         }
@@ -61,20 +62,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-class _Job:
-    """The real train step on random tokens, and its state."""
+class Job:
+    """The real train step of `config` on random tokens, and its state."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config, vocab_size: int) -> None:
         import jax
 
         from pipeline.lm.schedule import Cooldown
         from pipeline.lm.step import init_state, make_train_chunk
 
         self.backend = jax.default_backend()
-        self.state = jax.jit(lambda: init_state(SHAPE, VOCABULARY))()
+        self.state = jax.jit(lambda: init_state(config, vocab_size))()
         self.steps = 0
-        self._train_chunk, self._cooldown = make_train_chunk(SHAPE), Cooldown()
-        self._tokens = np.random.default_rng(0).integers(0, VOCABULARY, (1, 1, 257)).astype(np.int32)
+        self._train_chunk, self._cooldown = make_train_chunk(config), Cooldown()
+        shape = (1, config.train.batch, config.model.context + 1)
+        self._tokens = np.random.default_rng(0).integers(0, vocab_size, shape).astype(np.int32)
         self.step()
 
     def step(self) -> None:
@@ -83,9 +85,9 @@ class _Job:
         self.steps += 1
 
 
-def overhead(job: _Job, folder: Path, pairs: int) -> dict[str, Any]:
-    """Segments of 15 s, by turns with one save and with none: the share of the loop's time that it stood still for the
-    save, and how much longer a step took, which on a CPU holds what the save computes beside it too."""
+def overhead(job: Job, folder: Path, pairs: int, interval_s: float) -> dict[str, Any]:
+    """Segments of `interval_s`, by turns with one save and with none: the share of the loop's time that it stood still
+    for the save, and how much longer a step took, which on a CPU holds what the save computes beside it too."""
     from pipeline.checkpoint import Store
 
     sealed: list[dict[str, Any]] = []
@@ -100,7 +102,7 @@ def overhead(job: _Job, folder: Path, pairs: int) -> dict[str, Any]:
         def segment(saves: bool) -> tuple[float, float]:
             """Seconds a step, and seconds that the loop stood still."""
             begun_s, first, still_s = time.perf_counter(), job.steps, 0.0
-            while (now_s := time.perf_counter()) - begun_s < INTERVAL_S:
+            while (now_s := time.perf_counter()) - begun_s < interval_s:
                 store.save(job.steps, job.state, {}) if saves and job.steps == first else store.poll()
                 still_s += time.perf_counter() - now_s
                 job.step()
@@ -120,17 +122,17 @@ def overhead(job: _Job, folder: Path, pairs: int) -> dict[str, Any]:
     longer, blocked, polling = zip(*rows, strict=True)
     return {
         "state_mb": sealed[-1]["bytes"] / 1e6,
-        "interval_s": INTERVAL_S,
-        "blocked_share": _spread(blocked),
-        "polling_share": _spread(polling),
-        "longer_steps": _spread(longer),
-        "processor_share": _spread([seconds / (INTERVAL_S * (os.cpu_count() or 1)) for seconds in alone]),
-        "time_to_seal_s": _spread([one["seconds"] for one in sealed]),
+        "interval_s": interval_s,
+        "blocked_share": spread(blocked),
+        "polling_share": spread(polling),
+        "longer_steps": spread(longer),
+        "processor_share": spread([seconds / (interval_s * (os.cpu_count() or 1)) for seconds in alone]),
+        "time_to_seal_s": spread([one["seconds"] for one in sealed]),
         "holds": statistics.median(blocked) <= GOALS["blocked_share"],
     }
 
 
-def _processor_s(store: "Store", job: _Job) -> float:
+def _processor_s(store: "Store", job: Job) -> float:
     """Processor time of one save, all threads, with nothing beside it [s]."""
     job.step()
     begun_s = time.process_time()
@@ -139,7 +141,7 @@ def _processor_s(store: "Store", job: _Job) -> float:
     return time.process_time() - begun_s
 
 
-def beside_orbax(job: _Job, folder: Path, saves: int) -> dict[str, Any]:
+def beside_orbax(job: Job, folder: Path, saves: int) -> dict[str, Any]:
     """The same state saved by turns by the store and by plain Orbax, asynchronously, a training step after each."""
     from orbax.checkpoint import v1 as ocp
 
@@ -177,7 +179,7 @@ def beside_orbax(job: _Job, folder: Path, saves: int) -> dict[str, Any]:
             begun_s = time.perf_counter()
             seal.write(target, attempt, arrays.fingerprints(host))
             took["seal_s"].append(time.perf_counter() - begun_s)
-    spreads = {name: _spread(values) for name, values in took.items()}
+    spreads = {name: spread(values) for name, values in took.items()}
     return spreads | {"holds": spreads["blocks_s"]["median"] <= spreads["plain_blocks_s"]["median"]}
 
 
@@ -205,11 +207,11 @@ def restoring(folder: Path, restores: int, megabytes: int) -> dict[str, Any]:
             jax.block_until_ready(found.state)
             verify_s.append(found.verify_s)
             load_s.append(found.load_s)
-    total = _spread([a + b for a, b in zip(verify_s, load_s, strict=True)])
+    total = spread([a + b for a, b in zip(verify_s, load_s, strict=True)])
     return {
         "state_mb": megabytes,
-        "verify_s": _spread(verify_s),
-        "load_s": _spread(load_s),
+        "verify_s": spread(verify_s),
+        "load_s": spread(load_s),
         "restore_s": total,
         "holds": total["median"] <= GOALS["restore_s"],
     }
@@ -217,10 +219,6 @@ def restoring(folder: Path, restores: int, megabytes: int) -> dict[str, Any]:
 
 def _files(directory: Path) -> Iterator[Path]:
     return (path for path in directory.rglob("*") if path.is_file())
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def table(answer: dict[str, Any]) -> str:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
-WIDTH = 110  # of the widest table: it is piped as often as read
+from pipeline.ground.bench.printing import console, tabulate
 
 
 def show(part: str, found: Any) -> None:
@@ -21,22 +19,13 @@ def show(part: str, found: Any) -> None:
         "scheduler": _scheduler,
         "noise": _noise,
     }[part](found)
-    console = Console(highlight=False, width=WIDTH)
     title, made.title = made.title, None
     caption, made.caption = made.caption, None
-    console.print(title, style="bold")
-    console.print(made)
+    terminal = console()
+    terminal.print(title, style="bold")
+    terminal.print(made)
     if caption:
-        console.print(caption, style="dim")
-
-
-def _rows(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, title=title, padding=(0, 1, 0, 0))
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
-    return made
+        terminal.print(caption, style="dim")
 
 
 def _orbit(found: Mapping[str, float]) -> Table:
@@ -44,7 +33,7 @@ def _orbit(found: Mapping[str, float]) -> Table:
         ("a day at 10 s", f"{1e3 * found['day_at_10_s_s']:.1f} ms"),
         ("a year at 30 s", f"{found['year_at_30_s_s']:.2f} s"),
     ]
-    return _rows("eclipses, passes and hazard (median)", ("", "took"), rows)
+    return tabulate("eclipses, passes and hazard (median)", ("", "took"), rows)
 
 
 def _percent_of_bound(found: Mapping[str, Any]) -> Table:
@@ -56,7 +45,7 @@ def _percent_of_bound(found: Mapping[str, Any]) -> Table:
         goal = f"{each['goal']:.1f}" if each["goal"] else ""
         rows.append((scenario, *cells, goal, str(each["policies"]["dp"]["restarts"]), str(broken)))
     headings = ("", *names, "goal", "dp starts", "violations")
-    return _rows("a day, percent of the certified bound", headings, rows)
+    return tabulate("a day, percent of the certified bound", headings, rows)
 
 
 def _solar_error(found: Mapping[str, Any]) -> Table:
@@ -65,7 +54,7 @@ def _solar_error(found: Mapping[str, Any]) -> Table:
         (scenario, *(f"{each['percent'][error]:.2f}" for error in errors), f"{each['points_lost']:.2f}")
         for scenario, each in found.items()
     ]
-    return _rows("dp where the Sun gives other than planned, percent of that bound", ("", *errors, "points lost"), rows)
+    return tabulate("dp where the Sun gives other than planned, percent of that bound", ("", *errors, "points lost"), rows)
 
 
 def _random_satellites(found: Mapping[str, Any]) -> Table:
@@ -75,12 +64,12 @@ def _random_satellites(found: Mapping[str, Any]) -> Table:
         lead = "" if each["lead_percent"] is None else f"{each['lead_percent']:+.2f} %"
         rows.append((f"seed {seed}", *(f"{each['steps'][name]:,.0f}" for name in names), lead, str(each["violations"])))
     title = "random satellites, steps of a day, and the lead of dp over the best of the others"
-    return _rows(title, ("", *names, "lead", "violations"), rows)
+    return tabulate(title, ("", *names, "lead", "violations"), rows)
 
 
 def _fine_grid(found: Mapping[str, float]) -> Table:
     rows = [(name, f"{percent:.2f} %") for name, percent in found.items()]
-    return _rows("steps over those of the fine-grid programme, where heat binds", ("", "dp"), rows)
+    return tabulate("steps over those of the fine-grid programme, where heat binds", ("", "dp"), rows)
 
 
 def _scheduler(found: Mapping[str, Any]) -> Table:
@@ -89,7 +78,7 @@ def _scheduler(found: Mapping[str, Any]) -> Table:
     for label, key in (("poll of the planner", "poll_s"), ("poll of the governor", "governor_poll_s")):
         rows.append((label, f"{1e6 * found[key]['median']:.1f} µs", f"{1e6 * found[key]['p99']:.1f} µs"))
     rows.append(("share of the loop's time", f"{found['share_percent']:.4f} %", ""))
-    made = _rows("scheduler", ("", "median", "p99"), rows)
+    made = tabulate("scheduler", ("", "median", "p99"), rows)
     made.caption = f"share: {found['share_of']}"
     return made
 
@@ -108,6 +97,6 @@ def _noise(found: Mapping[str, Any]) -> Table:
     ]
     headings = ("", "floor", "heat", "brown-outs", "above floor [Wh]", "over limit [K]", "unserved [Wh]", "steps")
     samples = next(iter(found.values()))["samples"]
-    return _rows(
+    return tabulate(
         f"harvest within ±10 % of the planned: of {samples} skies each, how many break a limit", headings, rows
     )

@@ -1,0 +1,77 @@
+"""What machine and GPU draw, where they count it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.flight.meter import Meter, NoMeter, make_meter
+
+POWERCAP = Path("/sys/class/powercap")
+NOT_MEASURABLE = "not measurable here"
+
+
+class RaplMeter:
+    """Running average power limit: the processor packages' own counters [µJ], which wrap round.
+
+    Linux shows them to root only (since CVE-2020-8694).
+    """
+
+    def __init__(self, root: Path = POWERCAP):
+        """
+        Raises:
+            OSError: there are none, or they may not be read.
+        """
+        self._zones = [path for path in sorted(root.glob("*-rapl:*")) if (path / "name").read_text().startswith("package")]
+        if not self._zones:
+            raise FileNotFoundError(root)
+        self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._zones]
+        self._last_uj = self._read_uj()
+
+    def joules(self) -> float | None:
+        """Drawn since the last call [J]; right if that was less than one wrap ago, some minutes under load."""
+        now_uj = self._read_uj()
+        since_uj = sum(
+            (now - last) % (most + 1)
+            for now, last, most in zip(now_uj, self._last_uj, self._ranges_uj, strict=True)
+        )
+        self._last_uj = now_uj
+        return since_uj / 1e6
+
+    def close(self) -> None:
+        pass
+
+    def _read_uj(self) -> list[int]:
+        return [int((zone / "energy_uj").read_text()) for zone in self._zones]
+
+
+class Meters:
+    """All that count here."""
+
+    def __init__(self, meters: dict[str, Meter]):
+        self._meters = meters
+
+    def joules(self) -> dict[str, float]:
+        """What each has counted since the last call [J]; empty where nothing counts."""
+        found = {name: meter.joules() for name, meter in self._meters.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def make_meters(backend: str, root: Path = POWERCAP) -> Meters:
+    """NVML on an NVIDIA GPU and RAPL of the processor, as far as they can be had."""
+    meters: dict[str, Meter] = {}
+    gpu = make_meter(backend)
+    if not isinstance(gpu, NoMeter):
+        meters["gpu"] = gpu
+    try:
+        meters["processor"] = RaplMeter(root)
+    except (OSError, ValueError):
+        pass
+    return Meters(meters)
+
+
+def per_token(segments: Sequence[dict[str, Any]], tokens: Sequence[int]) -> dict[str, float] | str:
+    """Joules per token of each counter over all segments, or that none counts."""
+    names = set.intersection(*(set(one["joules"]) for one in segments)) if segments else set()
+    if not names:
+        return NOT_MEASURABLE
+    return {name: sum(one["joules"][name] for one in segments) / sum(tokens) for name in sorted(names)}

@@ -1,0 +1,85 @@
+"""From the launch of `train.py run` to its first step, by part: real launches, as a person starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, RunFailed, dump_yaml
+from pipeline.corpus.download import tiny_shakespeare
+from pipeline.ground.bench.spread import spread
+from pipeline.ground.bench.worker import ROOT
+
+KINDS = {
+    "cold": "text not tokenised, nothing compiled",
+    "new run": "text tokenised, nothing compiled",
+    "warm": "an interrupted run resumes",
+}
+PATIENCE_S = 600.0
+
+
+def measure(config: Config, folder: Path, repeats: int) -> dict[str, Any]:
+    """For each kind the spread of the total, from the start of the process on, and of each part [s]."""
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    corpus = config.corpus
+    if corpus.source == "tiny-shakespeare" and corpus.path is None:  # nothing is downloaded for a measurement
+        corpus = corpus.model_copy(update={"path": str(tiny_shakespeare(corpus.cache_dir, lambda: None).absolute())})
+    for repeat in range(repeats):
+        cache = corpus.model_copy(update={"cache_dir": folder / f"cache-{repeat}"})
+        for kind in KINDS:
+            run_dir = folder / f"{'cold' if kind == 'cold' else 'run'}-{repeat}"
+            found[kind].append(launch(config.model_copy(update={"corpus": cache, "run_dir": run_dir}), folder))
+    return {
+        kind: {part: spread([one.get(part, 0.0) for one in launches]) for part in launches[-1]}
+        for kind, launches in found.items()
+    }
+
+
+def launch(config: Config, folder: Path) -> dict[str, float]:
+    """Seconds of each part of one launch up to its first step; it is then asked to stop, and seals.
+
+    Raises:
+        RunFailed: it ended before its first step, or takes for ever.
+    """
+    written, log, ledger = folder / "start.yaml", folder / "start.log", config.directory / "ledger.jsonl"
+    written.write_text(dump_yaml(config))
+    read = ledger.stat().st_size if ledger.exists() else 0
+    until_s = time.monotonic() + PATIENCE_S
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), "run", "--config", str(written), "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+            env={**os.environ, "TERM": "dumb"},
+        )
+    try:
+        while (parts := _first_step(ledger, read)) is None:
+            if process.poll() is not None or time.monotonic() > until_s:
+                said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                raise RunFailed(f"train.py run came to no first step: {said[-1][:300]}")
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60.0)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return parts
+
+
+def _first_step(ledger: Path, read: int) -> dict[str, float] | None:
+    """What the ledger says of the first step in what was written after its first `read` bytes."""
+    try:
+        new = ledger.read_bytes()[read:]
+    except OSError:
+        return None
+    for line in new.splitlines(keepends=True):
+        if line.endswith(b"\n") and (event := json.loads(line))["event"] == "first_step":
+            return event["seconds"]
+    return None

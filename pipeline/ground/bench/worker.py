@@ -1,0 +1,117 @@
+"""A training in a process of its own that goes on when it is told to and waits meanwhile: so two can be compared by turns.
+
+The process reads one JSON object a line and answers each with one. Before the first it answers once of itself, when its
+first step is done.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipeline.config import Config, RunFailed, dump_yaml
+
+ROOT = Path(__file__).parents[3]
+SETTLE_S = 0.3  # threads of the one that stops spin for a while
+
+
+class Worker:
+    """`launch_s`: from its launch to the end of its first piece of work [s]; `first`: what it answered then."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, cwd: Path, **environment: str):
+        """
+        Raises:
+            RunFailed: it ended before its first step; the message holds the last that it said.
+        """
+        self.name, self._log = name, log
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        begun_s = time.perf_counter()
+        with log.open("ab") as errors:
+            # A session of its own: Ctrl-C at the terminal is for the bench, which ends its workers itself.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=cwd,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path, **environment},
+            )
+        try:
+            self.first = self._answer()
+        except BaseException:
+            self.close()
+            raise
+        self.launch_s = time.perf_counter() - begun_s
+
+    def ask(self, **what: Any) -> dict[str, Any]:
+        """Its answer to `what`."""
+        assert self._process.stdin is not None
+        time.sleep(SETTLE_S)
+        try:
+            self._process.stdin.write(json.dumps(what) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure() from None
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._failure()
+        return json.loads(line)
+
+    def _failure(self) -> RunFailed:
+        self._process.wait()
+        said = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        reason = said[-1].strip()[:300] if said else "it said nothing"
+        return RunFailed(f"{self.name}: ended with exit code {self._process.returncode}: {reason}")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(timeout=5.0)
+        except (OSError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def ours(name: str, config: Config, folder: Path) -> Worker:
+    """`train.py run` of `config`, nothing compiled before, as a worker; it writes into `folder`."""
+    written = folder / f"{name}.yaml"
+    written.write_text(dump_yaml(config.model_copy(update={"run_dir": folder / name})))
+    command = [sys.executable, "-m", "pipeline.ground.bench.ours", str(written)]
+    return Worker(name, command, folder / f"{name}.log", Path.cwd())
+
+
+def run(module: str, *arguments: str) -> str:
+    """What a module prints that ends by itself.
+
+    Raises:
+        RunFailed: it ended badly; the message holds the last that it said.
+    """
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise RunFailed(f"{module}: ended with exit code {done.returncode}: {said[-1][:300]}")
+    return done.stdout
