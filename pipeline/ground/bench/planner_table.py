@@ -1,6 +1,6 @@
 """The figures of `train.py bench planner` as tables in a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table

@@ -1,0 +1,149 @@
+"""`train.py calibrate`: what this GPU computes and draws under load, as a curve that plans can rest on.
+
+By duty cycle nothing of the card is touched. By power cap or SM clock it is set, where that is permitted, and put back.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipeline.config import BadInput, Config, load
+from pipeline.config.arguments import Parser, within
+
+USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
+KINDS = ("duty-cycle", "power-cap", "sm-clock")
+DUTIES = "1,0.75,0.5,0.25"
+SWEPT = ("batch", "context", "precision")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures, prints a table or JSON, and writes the curve if `--out` names a file.
+
+    Raises:
+        BadInput: an argument is wrong, nothing here counts energy, or the card may not be set.
+        RunFailed: what was measured is no curve.
+    """
+    parser = Parser("train.py calibrate", USAGE, usage=USAGE, description=__doc__)
+    parser.add_argument("--by", choices=KINDS, default=KINDS[0], help="what makes the GPU do less (duty-cycle)")
+    parser.add_argument("--at", help=f"shares of the time ({DUTIES}), watts, or MHz, the fullest first; separated by ,")
+    parser.add_argument("--seconds", type=within(float, 0, above=True), default=20.0, help="of each window (20)")
+    parser.add_argument("--windows", type=within(int, 1), default=3, help="of each load (3)")
+    parser.add_argument("--sweep", help="also, at full load: batch, context, precision, as batch=8,64;context=256")
+    parser.add_argument("--throughput_only", action="store_true", help="where nothing counts energy: no curve")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the curve, as a run's `gpu:` names it")
+    parser.add_json()
+    own, rest = parser.parse_known_args(list(arguments))
+    config = load(rest, prog=USAGE)
+    levels = _numbers("--at", own.at or (DUTIES if own.by == KINDS[0] else ""))
+    if own.by == KINDS[0] and not all(0.0 < level <= 1.0 for level in levels):
+        raise BadInput(f"--at: {own.at}: shares of the time lie above 0 and at most at 1; give --at {DUTIES}")
+    if own.out and own.throughput_only:
+        raise BadInput(f"--out: {own.out}: without energy there is no curve; leave --throughput_only or --out away")
+    if own.out and not own.out.parent.is_dir():
+        raise BadInput(f"--out: {own.out}: there is no folder {own.out.parent}; create it")
+    swept = _swept(config, own.sweep)
+    with TemporaryDirectory(prefix="calibrate-") as cache:
+        from pipeline.flight.device import choose_device
+
+        device = choose_device(config.train.device, config.model.attention, Path(cache))
+        answer = _measure(config, own, levels, swept, device)
+    if own.out:
+        from pipeline.ground.calibrate.curve import write
+
+        write(own.out, answer["gpu"])
+    if own.json:
+        print(json.dumps(answer))
+    else:
+        from pipeline.ground.calibrate.table import show
+
+        show(answer, own.out)
+    return 0
+
+
+def _measure(
+    config: Config, own: Any, levels: Sequence[float], swept: dict[str, Config], device: str
+) -> dict[str, Any]:
+    """The loads of the curve, then those swept; each `windows` times, by turns where that needs no new program."""
+    import jax
+
+    from pipeline.flight.meter import NoMeter, make_meter
+    from pipeline.ground.calibrate.curve import curve, software
+    from pipeline.ground.calibrate.work import Load, idle_w, measured
+
+    meter = make_meter(jax.default_backend())
+    try:
+        if isinstance(meter, NoMeter) and not own.throughput_only:
+            raise BadInput(
+                f"train.device: {device}: nothing here counts its energy (NVML on an NVIDIA GPU, `pip install "
+                "'.[cuda]'`); give --throughput_only to measure the rest"
+            )
+        idle = idle_w(meter, own.seconds, own.windows)
+        load = Load(config, meter)
+        settings: list[tuple[float, Callable[[], Any]]] = _settings(config, own.by, levels)
+        points = measured(load, settings, own.by == KINDS[0], own.seconds, own.windows)
+        answer: dict[str, Any] = {"device": device, "provenance": "measured", "by": own.by, "cores": os.cpu_count()}
+        answer |= {"idle_w": idle, "points": points, "step": load.about()}
+        answer["swept"] = {
+            name: measured(Load(other, meter), [(1.0, lambda: None)], True, own.seconds, own.windows)[0]
+            for name, other in swept.items()
+        }
+        if not own.throughput_only:
+            answer["gpu"] = curve(config, answer, software(device))
+        return answer
+    finally:
+        meter.close()
+
+
+def _settings(config: Config, by: str, levels: Sequence[float]) -> list[tuple[float, Callable[[], Any]]]:
+    """Each level with what sets the card to it and gives the actuator that puts it back; for a duty cycle, nothing."""
+    if by == KINDS[0]:
+        return [(level, lambda: None) for level in levels]
+    from pipeline.flight.actuator import make_actuator
+
+    def capped(watts: float) -> Any:
+        actuator = make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": None}))
+        actuator.apply(watts)
+        return actuator
+
+    def locked(mhz: float) -> Any:
+        return make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": round(mhz)}))
+
+    make = capped if by == "power-cap" else locked
+    return [(level, partial(make, level)) for level in levels]
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        found = [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0.0 < number < 1e6 for number in found):
+        raise BadInput(f"{name}: {text!r}: not numbers above 0 separated by commas; give {name} 1,0.5")
+    return found
+
+
+def _swept(config: Config, text: str | None) -> dict[str, Config]:
+    """`batch=8,64;context=256` -> {"batch 8": config, ...}."""
+    from pydantic import ValidationError
+
+    found = {}
+    for part in (text or "").split(";") if text else []:
+        name, _, values = part.partition("=")
+        if name not in SWEPT or not values:
+            raise BadInput(f"--sweep: {part}: not known; give {'; '.join(SWEPT)}, as --sweep 'batch=8,64;context=256'")
+        for value in values.split(","):
+            section = "model" if name == "context" else "train"
+            try:
+                typed = value if name == "precision" else int(value)
+                old = getattr(config, section)
+                changed = type(old)(**(old.model_dump() | {name: typed}))
+                found[f"{name} {value}"] = type(config)(**(dict(config) | {section: changed}))
+            except (ValidationError, ValueError) as error:
+                raise BadInput(
+                    f"--sweep: {name}={value}: {str(error).splitlines()[-1].strip()}; another value"
+                ) from error
+    return found

@@ -1,0 +1,76 @@
+"""From loads that were measured to the `gpu:` section of a configuration."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.checkpoint import durable
+from pipeline.config import BadInput, Config, RunFailed
+from pipeline.config.mission import Gpu
+from pipeline.flight.nvml import on_gpu
+
+
+def curve(config: Config, answer: dict[str, Any], software: str) -> dict[str, Any]:
+    """The fields of `gpu:`. Shares are of the throughput at the first level, which is the fullest.
+
+    The time of a step is all counted as arithmetic (`step_overhead_s` 0): `mfu` is that of this very model.
+
+    Raises:
+        RunFailed: less work drew more power.
+    """
+    points, step = answer["points"], answer["step"]
+    full = points[0]["tokens_per_s"]["median"]
+    idle = answer["idle_w"]["median"]
+    measured = sorted((point["tokens_per_s"]["median"] / full, point["watts"]["median"]) for point in points)
+    pairs = [(round(share, 4), round(watts, 2)) for share, watts in measured]
+    if answer["by"] == "duty-cycle":  # working none of the time is idling
+        pairs.insert(0, (0.0, round(idle, 2)))
+    for (share, watts), (more, above) in pairwise(pairs):
+        if more <= share or above <= watts:
+            raise RunFailed(
+                f"--at: {above} W at a share of {more} of the throughput after {watts} W at {share}: no rising curve; "
+                "measure longer (--seconds), at levels further apart, or on a GPU that nobody else uses"
+            )
+    flops_per_s = full * step["flops"] / config.tokens_per_step
+    now = datetime.now(UTC).strftime("%Y-%m-%d")
+    made = {
+        "name": answer["device"],
+        "peak_tflops": round(step["peak_flops_per_s"] / 1e12, 2),
+        "mfu": round(flops_per_s / step["peak_flops_per_s"], 4),
+        "step_overhead_s": 0.0,
+        "idle_w": round(idle, 2),
+        "curve": [list(pair) for pair in pairs],
+        "provenance": "measured",
+        "source": f"{now}, by {answer['by']}, training {config.name} in {config.train.precision}; peak: fastest square "
+        f"matrix product; {software}",
+    }
+    return Gpu(**made).model_dump(mode="json", include=set(made))
+
+
+def software(device: str) -> str:
+    """Driver and versions that a figure depends on."""
+    driver = on_gpu("gpu", lambda nvml: (nvml.nvmlInit(), nvml.nvmlSystemGetDriverVersion())[1])
+    found = [f"driver {driver}" if driver else f"no NVIDIA driver, {device}"]
+    for name in ("jax", "jaxlib", "jax-cuda13-plugin"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join([*found, f"Python {platform.python_version()}"])
+
+
+def write(path: Path, gpu: dict[str, Any]) -> None:
+    """The file that `gpu:` of a run may name.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        durable.write(path, yaml.safe_dump(gpu, sort_keys=False, allow_unicode=True, width=120).encode())
+    except OSError as error:
+        raise BadInput(f"--out: {path}: {error.strerror}; name a file that can be written") from error

@@ -1,0 +1,132 @@
+"""Throughput and power by load: on this processor, counted by its time; the card's own interface recorded."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from recorded_nvml import RecordedNvml
+
+from pipeline.config import BadInput, RunFailed, load
+from pipeline.flight import meter as meters
+from pipeline.ground.calibrate import main
+from pipeline.ground.calibrate.curve import curve
+
+BUSY_W, IDLE_W = 40.0, 10.0
+TINY = ["--corpus.tokenizer", "byte", "--model.depth", "1", "--model.width", "32", "--model.context", "32"]
+TINY += ["--train.batch", "4", "--train.precision", "fp32", "--train.device", "cpu"]
+SHORT = ["--seconds", "1", "--windows", "1"]
+
+
+class ProcessorTime:
+    """Stands for a card's counter: 10 W always, and 40 W for each second that this process computes."""
+
+    def __init__(self) -> None:
+        self._last = self._now()
+
+    def _now(self) -> float:
+        return IDLE_W * time.perf_counter() + BUSY_W * time.process_time()
+
+    def joules(self) -> float | None:
+        since, self._last = self._now() - self._last, self._now()
+        return since
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "make_meter", lambda backend: ProcessorTime())
+
+
+def answer_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, *SHORT, *TINY, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes_the_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine.yaml"
+    found = answer_of(capsys, "--at", "1,0.1", "--out", str(out), "--sweep", "batch=8")
+    full, part = found["points"]
+    # A tenth on a machine of its own; others here may take from either window.
+    assert 0.02 < part["tokens_per_s"]["median"] / full["tokens_per_s"]["median"] < 0.5
+    assert found["idle_w"]["median"] < part["watts"]["median"] < full["watts"]["median"]
+    assert full["joules_per_token"]["median"] < part["joules_per_token"]["median"]  # idling is paid for too
+    assert full["counter_error"] == pytest.approx(0.2)
+    assert found["swept"]["batch 8"]["tokens_per_s"]["median"] > 0
+    gpu = load(["--gpu", str(out)]).gpu
+    assert gpu.provenance == "measured"
+    assert gpu.curve[-1] == (1.0, round(full["watts"]["median"], 2))
+    assert gpu.curve[0] == (0.0, gpu.idle_w)
+    assert yaml.safe_load(out.read_text())["source"].split(",")[1] == " by duty-cycle"
+
+
+def test_where_nothing_counts_energy_it_says_so_and_measures_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadInput, match=r"nothing here counts its energy .*--throughput_only"):
+        main([*SHORT, *TINY])
+    found = answer_of(capsys, "--throughput_only", "--at", "1")
+    assert "gpu" not in found
+    assert "watts" not in found["points"][0]
+    assert found["step"]["peak_flops_per_s"] > 1e8
+
+
+@pytest.mark.usefixtures("counted")
+def test_what_is_set_is_put_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    card = RecordedNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", card)
+    answer_of(capsys, "--by", "power-cap", "--at", "300,200", "--throughput_only")
+    assert card.calls == [
+        *(("limit", "gpu0", 300_000), ("limit", "gpu0", 700_000), ("shutdown",)),
+        *(("limit", "gpu0", 200_000), ("limit", "gpu0", 700_000), ("shutdown",)),
+    ]
+    card.calls.clear()
+    answer_of(capsys, "--by", "sm-clock", "--at", "1200", "--throughput_only")
+    assert card.calls == [("lock", "gpu0", 1200, 1200), ("unlock", "gpu0"), ("shutdown",)]
+
+
+@pytest.mark.usefixtures("counted")
+def test_without_the_right_to_set_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", RecordedNvml(permitted=False))
+    with pytest.raises(BadInput, match="Insufficient Permissions"):
+        main(["--by", "power-cap", "--at", "300", *SHORT, *TINY])
+
+
+def test_less_work_for_more_power_is_no_curve() -> None:
+    def point(rate: float, watts: float) -> dict[str, Any]:
+        return {"tokens_per_s": {"median": rate}, "watts": {"median": watts}}
+
+    answer = {
+        "points": [point(100, 300), point(50, 310)],
+        "idle_w": {"median": 50.0},
+        "by": "duty-cycle",
+        "device": "x",
+    }
+    answer["step"] = {"flops": 1e12, "peak_flops_per_s": 1e14}
+    with pytest.raises(RunFailed, match="no rising curve"):
+        curve(load(TINY), answer, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--at", "1,x"], "--at: '1,x': not numbers"),
+        (["--at", "2"], "--at: 2: shares of the time"),
+        (["--by", "power-cap"], "--at: '': not numbers"),
+        (["--sweep", "colour=3"], "--sweep: colour=3: not known"),
+        (["--sweep", "batch=0"], "--sweep: batch=0:"),
+        (["--out", "/nowhere/x.yaml"], "there is no folder /nowhere"),
+        (["--out", "x.yaml", "--throughput_only"], "without energy there is no curve"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(BadInput) as error:
+        main([*arguments, *SHORT, *TINY])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
