@@ -1,4 +1,4 @@
-"""What radiation and age did to the GPU, as it counts itself: ECC errors, remapped rows, Xid errors."""
+"""How the GPU is, as it says itself: ECC errors, remapped rows, Xid errors; temperature, clock, what holds it back."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +7,10 @@ from typing import Any
 
 from pipeline.flight.nvml import on_gpu
 
-EVERY_S = 60.0  # by the wall's clock; six calls of some 10 µs each
+EVERY_S = 60.0  # by the wall's clock; nine calls of some 10 µs each
+# What lowers its clocks, by the bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h).
+HELD_BACK = {0x4: "power cap", 0x8: "hardware slowdown", 0x20: "heat, by driver", 0x40: "heat, by hardware"}
+HELD_BACK |= {0x80: "power brake"}
 
 
 def gpu_health(backend: str) -> "GpuHealth | None":
@@ -30,7 +33,7 @@ class GpuHealth:
         self._nvml, self._clock = nvml, clock
         nvml.nvmlInit()
         self._device = nvml.nvmlDeviceGetHandleByIndex(0)
-        self._last: dict[str, int] | None = None
+        self._last: tuple[dict[str, int], list[str]] | None = None
         self._asked_s = -EVERY_S
         self._xids: Any = None
         with suppress(nvml.NVMLError):
@@ -39,20 +42,21 @@ class GpuHealth:
             self._xids = xids
 
     def news(self) -> dict[str, Any] | None:
-        """All counters, the first time and whenever one has changed, and `xid`, the codes of new Xid errors; else None.
+        """Counters and readings, the first time and whenever a counter or what holds the card back has changed, and
+        `xid`, the codes of new Xid errors; else None.
 
         Asks the card at most once in `EVERY_S`. Keys: `ecc_corrected`, `ecc_uncorrected`, `rows_corrected`,
         `rows_uncorrected` (rows remapped after errors), `rows_pending`, `rows_failed` (1: a remapping waits for a
-        reset, or could not be done), `xid`.
+        reset, or could not be done), `gpu_c` (temperature [°C]), `sm_mhz`, `held_back` (names), `xid`.
         """
         if self._clock() - self._asked_s < EVERY_S:
             return None
         self._asked_s = self._clock()
-        counters, xids = dict(self._counters()), list(self._new_xids())
-        if counters == (self._last or {}) and not xids:
+        counters, held_back, xids = dict(self._counters()), self._held_back(), list(self._new_xids())
+        if (counters, held_back) == (self._last or ({}, [])) and not xids:
             return None
-        self._last = counters
-        return counters | ({"xid": xids} if xids else {})
+        self._last = counters, held_back
+        return counters | dict(self._readings()) | {"held_back": held_back} | ({"xid": xids} if xids else {})
 
     def close(self) -> None:
         with suppress(self._nvml.NVMLError):
@@ -69,6 +73,19 @@ class GpuHealth:
         with suppress(nvml.NVMLError):
             rows = nvml.nvmlDeviceGetRemappedRows(self._device)
             yield from zip(("rows_corrected", "rows_uncorrected", "rows_pending", "rows_failed"), rows, strict=True)
+
+    def _readings(self) -> Iterator[tuple[str, int]]:
+        nvml = self._nvml
+        with suppress(nvml.NVMLError):
+            yield "gpu_c", nvml.nvmlDeviceGetTemperature(self._device, nvml.NVML_TEMPERATURE_GPU)
+        with suppress(nvml.NVMLError):
+            yield "sm_mhz", nvml.nvmlDeviceGetClockInfo(self._device, nvml.NVML_CLOCK_SM)
+
+    def _held_back(self) -> list[str]:
+        with suppress(self._nvml.NVMLError):
+            bits = self._nvml.nvmlDeviceGetCurrentClocksEventReasons(self._device)
+            return [name for bit, name in HELD_BACK.items() if bits & bit]
+        return []
 
     def _new_xids(self) -> Iterator[int]:
         with suppress(self._nvml.NVMLError):  # a timeout: there are no more

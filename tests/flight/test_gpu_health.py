@@ -17,12 +17,25 @@ class RecordedNvml:
 
     NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 0, 1
     NVML_AGGREGATE_ECC = 1
+    NVML_TEMPERATURE_GPU, NVML_CLOCK_SM = 0, 1
     nvmlEventTypeXidCriticalError = 8
 
     def __init__(self, present: bool = True, ecc: bool = True, events: bool = True):
         self.errors, self.rows, self.xids, self.asked = [0, 0], (0, 0, 0, 0), [], 0
         self._present, self._ecc, self._events = present, ecc, events
         self.closed: list[str] = []
+        self.reasons = 0x1  # idle, which holds nothing back
+
+    def nvmlDeviceGetTemperature(self, device: str, sensor: int) -> int:
+        assert sensor == self.NVML_TEMPERATURE_GPU
+        return 61
+
+    def nvmlDeviceGetClockInfo(self, device: str, clock: int) -> int:
+        assert clock == self.NVML_CLOCK_SM
+        return 1755
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, device: str) -> int:
+        return self.reasons
 
     def nvmlInit(self) -> None:
         if not self._present:
@@ -74,6 +87,7 @@ def test_all_counters_are_told_first_and_then_only_what_changes(now: list[float]
     health = GpuHealth(nvml, lambda: now[0])
     first = {"ecc_corrected": 0, "ecc_uncorrected": 0}
     first |= {"rows_corrected": 0, "rows_uncorrected": 0, "rows_pending": 0, "rows_failed": 0}
+    first |= {"gpu_c": 61, "sm_mhz": 1755, "held_back": []}
     assert health.news() == first
     now[0] += EVERY_S
     assert health.news() is None
@@ -83,6 +97,11 @@ def test_all_counters_are_told_first_and_then_only_what_changes(now: list[float]
     assert news == first | {"ecc_corrected": 17, "ecc_uncorrected": 1, "rows_uncorrected": 1, "rows_pending": 1}
     now[0] += EVERY_S
     assert health.news() is None
+    nvml.reasons = 0x4 | 0x20
+    now[0] += EVERY_S
+    news = health.news()
+    assert news is not None
+    assert news["held_back"] == ["power cap", "heat, by driver"]
     health.close()
     assert nvml.closed == ["events", "nvml"]
 
