@@ -1,7 +1,6 @@
 """One process of `train.py run`, started as a person starts it and watched from outside."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunFailed
+from pipeline.flight.ledger import parse
 
 LOOK_S = 0.003  # between two looks
 PATIENCE_S = 900.0  # nothing new for so long is a hang
@@ -61,12 +61,10 @@ class Launch:
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:  # of an earlier launch, torn by a cut, and ended by this one
-                continue
-            self.events.append(event)
-            self._on_event(event)
+            # A damaged one is of an earlier launch, torn by a cut, and ended by this one.
+            if event := parse(line.decode(errors="replace"), strict=True):
+                self.events.append(event)
+                self._on_event(event)
         return bool(whole)
 
     def happened(self, event: str) -> bool:

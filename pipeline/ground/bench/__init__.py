@@ -14,6 +14,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "peer": ("pipeline.ground.bench.peer", "the same learning beside a checkout of nanoGPT, by turns"),
     "recipe": ("pipeline.ground.bench.recipe", "what each part of the recipe is worth: loss with and without it"),
     "scaling": ("pipeline.ground.bench.scaling", "time and memory of 1 M to 100 M parameters against the formulas"),
+    "gpu": ("pipeline.ground.bench.gpu", "all that is to be shown on a GPU, in one command of 25 minutes"),
     "planner": (
         "pipeline.ground.bench.planner",
         "orbit, optimal plan and scheduler: speed, percent of the bound, safety",

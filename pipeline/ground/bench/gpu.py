@@ -1,0 +1,184 @@
+"""Everything that is to be shown on a GPU, in one command: each part is a verb of `train.py` and has its time.
+
+`train.py bench gpu --out DIR [--text FILE] [--peer-path DIR] [--minutes 25]` writes DIR/gpu.json after every part, so
+that a lease that ends early loses nothing, DIR/curve.yaml and DIR/gpu.png. Of the card it only reads: no power limit,
+clock or mode is set. `--dry_run` does the same with small models on a processor, to show that all of it works.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import BadInput
+from pipeline.config.arguments import Parser, within
+from pipeline.ground.bench.worker import ROOT
+
+SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
+NOT_DETERMINISTIC = "--xla_gpu_deterministic_ops=false"
+# Flags that may win or lose by card and version; what is chosen is chosen by these figures.
+FLAGS = {
+    "not deterministic": NOT_DETERMINISTIC,
+    "no command buffers": "--xla_gpu_enable_command_buffer=",
+    "latency-hiding scheduler": "--xla_gpu_enable_latency_hiding_scheduler=true",
+    "no Triton matmuls": "--xla_gpu_enable_triton_gemm=false",
+}
+DRY = ["--train.device", "cpu", "--model.attention", "xla", "--train.precision", "fp32", "--model.depth", "1"]
+DRY += ["--model.width", "32", "--model.heads", "2", "--model.context", "32", "--train.batch", "8"]
+DRY += ["--train.microbatch", "null", "--train.chunk_steps", "10", "--corpus.tokenizer", "byte"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command. `limit_s`: it is ended then, and the next one begins."""
+
+    name: str
+    arguments: Sequence[str]
+    limit_s: float
+    flags: str = ""  # XLA_FLAGS
+
+
+@dataclass
+class Proof:
+    """What was asked for, and what has come of it so far."""
+
+    out: Path
+    text: Path | None
+    peer: Path | None
+    dry: bool
+    until_s: float
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, part: Part) -> None:
+        """Runs a part and keeps its answer; one that fails, hangs or comes too late says so in its place."""
+        left_s = self.until_s - time.monotonic()
+        print(f"{part.name} ...", file=sys.stderr, flush=True)
+        began_s = time.monotonic()
+        if left_s < 0.5 * part.limit_s:
+            found: dict[str, Any] = {"not_run": f"{left_s:.0f} s were left"}
+        else:
+            found = _answer(part, min(part.limit_s, left_s))
+        command = " ".join(str(word) for word in ("train.py", *part.arguments))
+        self.parts[part.name] = {"command": command, "seconds": round(time.monotonic() - began_s, 1)} | found
+        (self.out / "gpu.json").write_text(json.dumps(self.as_json(), indent=1))
+
+    def as_json(self) -> dict[str, Any]:
+        about = "dry run: small models on a processor; no figure is of a GPU" if self.dry else "measured"
+        return {"provenance": about, "cores": os.cpu_count(), "parts": self.parts}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs every part. 0 if each has an answer.
+
+    Raises:
+        BadInput: an argument is wrong.
+    """
+    parser = Parser("train.py bench gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where figures, curve and picture go")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="Tiny Shakespeare, where it cannot be downloaded")
+    parser.add_argument("--peer-path", dest="peer", type=Path, metavar="DIR", help="a checkout of nanoGPT")
+    parser.add_argument("--minutes", type=within(float, 0, above=True), default=25.0, help="for all of it (25)")
+    parser.add_argument("--dry_run", action="store_true", help="small models on a processor")
+    parser.add_json()
+    own = parser.parse_args(list(arguments))
+    for name, path in (("--text", own.text), ("--peer-path", own.peer)):
+        if path and not path.exists():
+            raise BadInput(f"{name}: {path}: does not exist; name what is there, or leave it out")
+    try:
+        own.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out: {own.out}: {error.strerror}; name a folder that can be written") from error
+    proof = Proof(own.out, own.text, own.peer, own.dry_run, time.monotonic() + 60.0 * own.minutes)
+    for part in parts(proof):
+        proof.run(part)
+    from pipeline.ground.bench.gpu_picture import draw
+
+    draw(proof.as_json(), own.out / "gpu.png")
+    missing = [name for name, found in proof.parts.items() if "answer" not in found]
+    if own.json:
+        print(json.dumps(proof.as_json()))
+    else:
+        for name, found in proof.parts.items():
+            print(f"{name:<34}{found['seconds']:>7.1f} s  {found.get('not_run') or found.get('failed') or 'answered'}")
+        print(f"{own.out / 'gpu.json'}, {own.out / 'gpu.png'}")
+    return 1 if missing else 0
+
+
+def parts(proof: Proof) -> Iterator[Part]:
+    """What is asked of the card, the most wanted first. Reads what came before: the curve is planned with."""
+    small, large = _of(proof, SMALL), _of(proof, LARGE)
+    curve, dry = proof.out / "curve.yaml", proof.dry
+    brief = ["--json", "--windows", "1" if dry else "3"]
+    loads = ["--seconds", "1" if dry else "10", *brief]
+    quick = ["--seconds", "1" if dry else "4", "--at", "1", "--throughput_only", *brief]
+    counted = ["--throughput_only"] if dry else ["--out", str(curve)]
+    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 240)
+    energy = ["--throughput_only"] if dry else []
+    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1,0.5"], 200)
+    speed = [
+        "--json",
+        "--repeats",
+        "2" if dry else "5",
+        "--turn_s",
+        "2" if dry else "4",
+        "--starts",
+        "1",
+        "--pairs",
+        "1",
+    ]
+    yield Part("speed of 10.7 M", ["bench", "speed", *small, *speed], 300)
+    yield Part("speed of 124 M", ["bench", "speed", *large, *speed, "--corpus.limit_mb", "1" if dry else "20"], 300)
+    fp8 = ["fp32"] if dry else ["bf16", "fp8"]
+    for precision in fp8:
+        yield Part(f"124 M in {precision}", ["calibrate", *large, *quick, "--train.precision", precision], 90)
+    if proof.peer:
+        peer = ["--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
+        yield Part("beside nanoGPT", ["bench", *peer, *small], 420)
+    kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
+    short = ["--budget.steps", "60" if dry else "400", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
+    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 300)
+    plain = ["calibrate", *small, *quick]
+    yield Part("as it flies", plain, 60)
+    for name, flags in FLAGS.items():
+        yield Part(f"flags: {name}", plain, 60, flags)
+    for steps in ("1", "10"):
+        yield Part(f"{steps} steps a dispatch", [*plain, "--train.chunk_steps", steps], 60)
+    yield Part("attention by xla", [*plain, "--model.attention", "xla"], 60)
+    yield Part("plan with the modelled curve", ["plan", *_of(proof, SMALL), "--days", "1", "--json"], 60)
+    if curve.exists():
+        yield Part(
+            "plan with this curve", ["plan", *_of(proof, SMALL), "--gpu", str(curve), "--days", "1", "--json"], 60
+        )
+
+
+def _of(proof: Proof, config: Path) -> list[str]:
+    words = ["--config", str(config), "--corpus.cache_dir", str(proof.out / "corpus")]
+    if proof.text and config == SMALL:
+        words += ["--corpus.path", str(proof.text)]
+    return words + (DRY if proof.dry else [])
+
+
+def _answer(part: Part, limit_s: float) -> dict[str, Any]:
+    environment = dict(os.environ)
+    if part.flags:
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {part.flags}".strip()
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, part.arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            said, errors = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)  # a group of its own: what it had started goes too
+            process.communicate()
+            return {"failed": f"not done after {limit_s:.0f} s"}
+    try:
+        return {"exit": process.returncode, "answer": json.loads(said)}
+    except ValueError:
+        last = (errors.strip().splitlines() or ["nothing"])[-1]
+        return {"exit": process.returncode, "failed": f"exit {process.returncode}, said: {last[:400]}"}

@@ -1,0 +1,39 @@
+"""The figures of a GPU in one picture: power against throughput, and what each variant of the step is worth."""
+
+from pathlib import Path
+from typing import Any
+
+VARIANTS = ("as it flies", "flags: ", "steps a dispatch", "attention by")
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Writes a PNG. Parts without an answer are left out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
+    figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    figure.suptitle(found["provenance"], fontsize=10)
+    for name in ("curve of 10.7 M", "joules a token of 124 M"):
+        points = answers.get(name, {}).get("points", [])
+        full = points[0]["tokens_per_s"]["median"] if points else 1.0
+        pairs = [(p["tokens_per_s"]["median"] / full, p["watts"]["median"]) for p in points if "watts" in p]
+        if pairs:
+            curve.plot(*zip(*sorted(pairs), strict=True), "o-", label=name)
+            curve.legend()
+    curve.set(xlabel="share of full throughput", ylabel="GPU power [W]", xlim=(0, 1.05))
+    if not curve.lines:
+        curve.text(0.5, 0.5, "energy was not counted", ha="center", transform=curve.transAxes, color="grey")
+    shown = {name: answer for name, answer in answers.items() if any(variant in name for variant in VARIANTS)}
+    for row, answer in enumerate(shown.values()):
+        rate = answer["points"][0]["tokens_per_s"]
+        median = rate["median"]
+        errors = [[median - rate["low"]], [rate["high"] - median]]
+        variants.barh(row, median, xerr=errors, color="#3b82d6" if row == 0 else "#868e99", capsize=3)
+    variants.set_yticks(range(len(shown)), list(shown))
+    variants.invert_yaxis()
+    variants.set_xlabel("tokens/s, 10.7 M parameters; bars: least and most")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,53 @@
+"""The proof on a GPU: what a part that fails leaves behind, and all of it on a processor."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import BadInput
+from pipeline.ground.bench import main
+from pipeline.ground.bench.gpu import Part, Proof, parts
+
+TEXT = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
+
+
+@pytest.fixture
+def proof(tmp_path: Path) -> Proof:
+    return Proof(tmp_path, None, None, True, time.monotonic() + 600.0)
+
+
+def test_a_part_that_fails_or_hangs_says_so_and_the_next_one_runs(proof: Proof) -> None:
+    proof.run(Part("refused", ["verify", "/nowhere"], 60.0))
+    proof.run(Part("hangs", ["plan", "--config", "/dev/stdin"], 0.2))
+    proof.run(Part("late", ["verify", "/nowhere"], 1e9))
+    found = json.loads((proof.out / "gpu.json").read_text())["parts"]
+    assert found["refused"]["failed"].startswith("exit 2, said: train.py verify: /nowhere")
+    assert found["hangs"]["failed"].startswith("not done after 0 s")
+    assert found["late"]["not_run"].endswith("s were left")
+
+
+def test_nothing_in_it_sets_the_card(proof: Proof) -> None:
+    words = [str(word) for part in parts(proof) for word in part.arguments]
+    assert not {"--by", "power-cap", "sm-clock", "nvml"} & set(words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_all_of_it_on_a_processor(tmp_path: Path) -> None:
+    if not TEXT.exists():
+        pytest.skip(f"{TEXT} is not here")
+    assert main(["gpu", "--dry_run", "--out", str(tmp_path), "--text", str(TEXT), "--json"]) == 0
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert all("answer" in part for part in found["parts"].values())
+    assert found["provenance"].startswith("dry run")
+    assert (tmp_path / "gpu.png").stat().st_size > 10_000
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"--peer-path: .*nowhere: does not exist"):
+        main(["gpu", "--out", str(tmp_path), "--peer-path", str(tmp_path / "nowhere")])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="--out: "):
+        main(["gpu", "--out", str(tmp_path / "file")])
