@@ -22,9 +22,8 @@ def samples(run: RunDirectory, tokens: int) -> tuple[list[dict[str, str]], str]:
         try:
             prompt = default_prompt(run)
             (text,) = run.model(step).sample([prompt], tokens, temperature=0.8, top_p=0.95)
-            made.append(
-                {"step": f"{step:,}", "prompt": printable(prompt).strip("\n"), "text": printable(text).strip("\n")}
-            )
+            shown = printable(text).strip("\n") if text.strip() else "(white space alone)"
+            made.append({"step": f"{step:,}", "prompt": printable(prompt).strip("\n"), "text": shown})
         except (BadInput, RunFailed) as error:  # the rest of the page is worth having all the same
             trouble = str(error)
     return made, trouble
