@@ -81,19 +81,18 @@ class Governor:
         craft = self._spacecraft
         craft.catch_up()
         reading = craft.measure()
-        seen = craft.telemetry()
-        now_s, payload = seen.mission_s, craft.payload
+        now_s, heat_j, payload = craft.now_s, craft.state.heat_j, craft.payload
         if unsafe := self.watchdog.check(reading, now_s):
             cap_w = 0.0
         else:
             assert reading is not None
-            wanted_w = self.rule.poll(now_s, reading.charge_wh, seen.heat_j, payload.on)
+            wanted_w = self.rule.poll(now_s, reading.charge_wh, heat_j, payload.on)
             cap_w = payload.permit(wanted_w)
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
             steps = self._fitting(cap_w) if mode == Mode.TRAIN else 0
             return Directive(mode, cap_w, steps, self._next_slot(now_s), Save.NONE, "charge allows")
-        kind = stop_kind(self._scenario, now_s, seen.plate_c)
+        kind = stop_kind(self._scenario, now_s, float(self._scenario.plant.plate_c(heat_j)))
         reason = f"{SAFE}: {unsafe}" if unsafe else WAITING_FOR[kind]
         deadline_s = self._next_slot(now_s) if craft.simulated else now_s + WAIT_S
         if not payload.on:

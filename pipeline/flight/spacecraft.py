@@ -86,6 +86,11 @@ class Spacecraft:
             "plant": to_json(self.state),
         }
 
+    @property
+    def now_s(self) -> float:
+        """Mission time that the plant has reached."""
+        return self._until_s
+
     def telemetry(self) -> Telemetry:
         plant = self.scenario.plant
         return Telemetry(

@@ -21,8 +21,11 @@ class Watchdog:
 
     def check(self, reading: Reading | None, now_s: float) -> str | None:
         """Why the GPU must be off, or None."""
-        self.safe = self._why(reading, now_s, 0.0) or (self._why(reading, now_s, self.margin) and self.safe)
-        return self.safe
+        why = self._why(reading, now_s, 0.0)
+        if self.safe and not why and self._why(reading, now_s, self.margin):
+            return self.safe
+        self.safe = why
+        return why
 
     def _why(self, reading: Reading | None, now_s: float, margin: float) -> str | None:
         battery, radiator = self.satellite.battery, self.satellite.radiator

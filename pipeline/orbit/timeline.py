@@ -22,6 +22,7 @@ class Timeline:
         self.stations = stations
         self.step_s = step_s
         self.day = lru_cache(maxsize=64)(self._day)
+        self.span = lru_cache(maxsize=4)(self._span)
 
     @staticmethod
     def number(time_s: float) -> int:
@@ -37,7 +38,7 @@ class Timeline:
         after = min(before + 1, len(light) - 1)
         return float(light[before] + (light[after] - light[before]) * (sample - before))
 
-    def span(self, start_s: float, duration_s: float) -> Environment:
+    def _span(self, start_s: float, duration_s: float) -> Environment:
         """Any stretch on a grid of its own, for planning."""
         return environment(self.track, start_s, duration_s, self.step_s, self.stations)
 

@@ -1,12 +1,11 @@
 """How to spend what there is: the optimal plan, what no plan can pass, and what will have been done by when."""
 
-from pipeline.plan.baselines import policies
 from pipeline.plan.bound import Bound, bound
 from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
 from pipeline.plan.montecarlo import Chances, Noise, Outcomes, outcomes
 from pipeline.plan.payload import Payload
-from pipeline.plan.planner import Planner
+from pipeline.plan.planner import Planner, policies
 from pipeline.plan.scenario import Mode, Scenario, scenario
 from pipeline.plan.stops import Stop, StopKind, stop_kind, stops
 

@@ -1,19 +1,17 @@
-"""What the optimal plan must beat: simple rules, all of which keep the umbra's reserve."""
+"""What the optimal plan must beat, or else use: simple rules, all of which keep the umbra's reserve."""
 
 import numpy as np
 
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.forecast import Policy
 from pipeline.plan.greedy import Greedy, Limits
 from pipeline.plan.levels import levels
-from pipeline.plan.planner import Planner
 from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient
 from pipeline.power.simulator import columns
 
 
-def policies(scenario: Scenario, end_s: float) -> dict[str, Policy]:
-    """The optimal rule and the baselines by name, for a mission that ends at `end_s`.
+def baselines(scenario: Scenario) -> dict[str, Greedy]:
+    """The simple rules by name.
 
     Raises:
         BadInput: when the battery cannot carry the bus alone through an umbra.
@@ -23,7 +21,6 @@ def policies(scenario: Scenario, end_s: float) -> dict[str, Policy]:
     surplus_w = scenario.plant.array_w(ambient) - scenario.plant.bus_load_w(ambient)
     sunlit_w = float(np.mean(surplus_w[ambient.illumination >= 1.0]))
     return {
-        "dp": Planner(scenario, end_s),
         "full_power": Greedy(scenario),
         "efficient_point": Greedy(scenario, float(on.cap_w[on.efficient])),
         "sunlight_only": SunlightOnly(scenario, _cap_w(scenario, sunlit_w)),

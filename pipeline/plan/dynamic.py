@@ -48,6 +48,7 @@ class Choices(NamedTuple):
     start_j: Scalar  # hottest plate from which a restart begins
     restart_w: Scalar
     restart_s: Scalar
+    lost_s: Scalar  # what a stop costs besides, in time of full training: a step cut short is done again
 
 
 class HeatAxis(NamedTuple):
@@ -57,11 +58,12 @@ class HeatAxis(NamedTuple):
     """
 
     points_j: Series  # one where heat cannot bind
+    top_j: Scalar  # the first of them
     pitch_j: Scalar
 
     def place(self, heat_j: Scalar) -> Scalar:
         """Fractional index of an enthalpy. Operators and methods alone: NumPy and traced arrays both pass."""
-        pitches = (self.points_j[0] - heat_j) / self.pitch_j
+        pitches = (self.top_j - heat_j) / self.pitch_j
         pitches = pitches * (pitches > 0.0)
         return pitches + CROWDING * pitches**0.5
 
@@ -71,7 +73,7 @@ def heat_axis(hottest_j: float, coldest_j: float, pitch_j: float) -> HeatAxis:
     pitches = (hottest_j - coldest_j) / pitch_j
     index = np.arange(2 + math.ceil(pitches + CROWDING * math.sqrt(pitches)))
     root = 0.5 * (np.sqrt(CROWDING**2 + 4.0 * index) - CROWDING)
-    return HeatAxis(hottest_j - pitch_j * root**2, pitch_j)
+    return HeatAxis(hottest_j - pitch_j * root**2, hottest_j, pitch_j)
 
 
 class Table(NamedTuple):
@@ -135,7 +137,7 @@ def backward(
         )
         waited = [arrive(later, slot, slot.restart_wh, choices.restart_w, first_j) for later in waiting]
         waited = [ending, *waited]
-        start = jnp.where(heat_j <= choices.start_j, waited[waits], IMPOSSIBLE)
+        start = jnp.where(heat_j <= choices.start_j, waited[waits] - choices.lost_s, IMPOSSIBLE)
         best = going_on.max(axis=0)
         table = Table(
             gain=jnp.clip(jnp.stack([start, best]) - stay_off, -slot_s, slot_s).astype(jnp.float16),

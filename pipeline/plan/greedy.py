@@ -68,7 +68,11 @@ class Greedy:
 
     def piece(self, time_s: Series) -> tuple[float, Limits]:
         """The power, and the limits at each of `time_s`, as the forecast scans them."""
-        return self.cap_w, Limits(*np.array([self._now(moment) for moment in time_s]).T)
+        number = time_s // DAY_S
+        slot = ((time_s - number * DAY_S) / self.scenario.timeline.step_s).astype(int)
+        days = [(self._day(int(day)), slot[number == day]) for day in np.unique(number)]
+        rows = [np.broadcast_arrays(day.start_wh[at], day.stop_wh[at], *day[2:]) for day, at in days]
+        return self.cap_w, Limits(*np.concatenate(rows, axis=1))
 
     @staticmethod
     def act(cap_w: Scalar, now: Limits, charge_wh: Scalar, heat_j: Scalar, training: Scalar) -> Scalar:

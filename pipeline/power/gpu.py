@@ -1,6 +1,7 @@
 """What a watt buys: a GPU's throughput against its power."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,8 +17,9 @@ class GpuCurve:
         self.overhead_s = gpu.step_overhead_s
         self.idle_w = gpu.idle_w
         self.full_w = float(self.watts[-1])
+        self.share = lru_cache(maxsize=256)(self._share)
 
-    def share(self, cap_w: float | None = None) -> float:
+    def _share(self, cap_w: float | None = None) -> float:
         """Throughput under a power cap, as a share of the full; 0 below the lowest power of the curve."""
         return 1.0 if cap_w is None else float(np.interp(cap_w, self.watts, self.shares, left=0.0))
 

@@ -88,18 +88,22 @@ def test_power_given_up_is_sealed_first_and_only_once() -> None:
     assert [i for i, (_, save) in enumerate(seen) if save is Save.NOW] == stops
 
 
-def test_a_poll_takes_less_than_a_fifth_of_a_millisecond() -> None:
-    """The rule itself takes 3 µs; most of this is telemetry. A chunk of steps takes 10 ms and more."""
+@pytest.mark.parametrize("policy", ["full-power", "optimal"])
+def test_a_poll_takes_less_than_fifty_microseconds(policy: str) -> None:
+    """Telemetry and watchdog included, at the 99th percentile. A chunk of steps takes 10 ms and more."""
     import time
 
-    _, _, governor = mission()
+    _, _, governor = mission("--mission.policy", policy)
     governor.poll()
-    took = []
-    for _ in range(500):
-        began = time.perf_counter()
-        governor.poll()
-        took.append(time.perf_counter() - began)
-    assert sorted(took)[250] < 200e-6
+    tails = []
+    for _ in range(5):
+        took = []
+        for _ in range(500):
+            began = time.perf_counter()
+            governor.poll()
+            took.append(time.perf_counter() - began)
+        tails.append(np.percentile(took, 99))
+    assert min(tails) < 50e-6
 
 
 def test_a_spacecraft_taken_up_again_goes_on_to_the_bit() -> None:

@@ -7,10 +7,10 @@ import planned
 import pytest
 import shipped
 
-from pipeline.plan import Mode, Planner, bound
+from pipeline.plan import Mode, Planner, bound, table_rule
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
-from pipeline.plan.planner import Grid
+from pipeline.plan.table_rule import Grid, TableRule
 
 DAY_S = planned.DAY_S
 
@@ -35,8 +35,9 @@ def test_a_finer_grid_wins_little_where_heat_decides(name: str) -> None:
     assert world.violations(coarse) == world.violations(fine) == (0, 0)
 
 
-def test_flight_polls_what_the_forecast_flies() -> None:
-    world = planned.named("starved")
+# The second is limited by heat, and nothing in it melts: its temperature tells its heat. The third uses a simple rule.
+@pytest.mark.parametrize("world", [planned.named("starved"), planned.random_world(52), planned.random_world(151)])
+def test_flight_polls_what_the_forecast_flies(world: planned.World) -> None:
     rule = Planner(world.scenario)
     trace = world.flown(rule).trace
     heat_j = world.scenario.plant.heat_at(trace.plate_c)
@@ -51,6 +52,25 @@ def test_a_plan_crosses_midnight() -> None:
     flight = world.flown(rule, 2.0 * DAY_S)
     assert world.violations(flight) == (0, 0)
     assert flight.steps > 1.9 * world.flown(Planner(world.scenario, DAY_S)).steps
+
+
+def test_a_poll_and_a_forecast_plan_the_same_day() -> None:
+    world = planned.named("december")
+    flight, ahead = TableRule(world.scenario), TableRule(world.scenario)
+    flight.poll(DAY_S, 650.0, 0.0, False)
+    world.flown(ahead, 2.0 * DAY_S)
+    for polled, flown in zip(flight._day(1).parameters.table, ahead._day(1).parameters.table, strict=True):
+        np.testing.assert_array_equal(polled, flown)
+
+
+def test_planned_days_are_kept_within_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = planned.named("starved")
+    rule = TableRule(world.scenario)
+    days = [rule._day(number) for number in range(3)]
+    assert all(rule._day(number) is day for number, day in enumerate(days))
+    monkeypatch.setattr(table_rule, "KEPT_BYTES", 2.5e6)  # a day takes 1 MB
+    rule._day(3)
+    assert list(rule._days) == [2, 3]
 
 
 def test_nothing_is_kept_for_after_the_end() -> None:

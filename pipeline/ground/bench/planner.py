@@ -21,8 +21,8 @@ from pipeline.ground.bench import planner_table as table
 from pipeline.orbit import environment, track
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Noise, Planner, Scenario, bound, forecast, outcomes, policies
-from pipeline.plan.planner import Grid
 from pipeline.plan.reference import NAMED, World, named, random_world, world
+from pipeline.plan.table_rule import Grid
 
 GOALS = {"starved": 97.0, "rich": 99.0, "june": 97.5, "december": 99.0}  # percent of the bound
 FINE = Grid(slot_s=20.0, charges=64, heat_pitch_k=0.25)
@@ -143,7 +143,7 @@ def random_satellites(count: int = 10) -> dict[str, Any]:
 
 
 def fine_grid() -> dict[str, float]:
-    """Steps of the plan where heat binds, in percent of those on a grid thrice as dense in time and twice in heat."""
+    """Steps of the plan where heat binds, in percent of those on a grid finer in time, charge and heat."""
     here = named("heat-limited")
     coarse, fine = (here.flown(Planner(here.scenario, DAY_S, grid)).steps for grid in (Grid(), FINE))
     return {"heat-limited": 100.0 * coarse / fine}
