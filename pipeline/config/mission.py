@@ -114,8 +114,11 @@ class Radio(Section):
 
     downlink_mbit_s: float = Field(2.0, gt=0, description="Rate of the downlink [Mbit/s]")
     usable: float = Field(
-        0.75, gt=0, le=1, description="Share of a pass's seconds times rate that carries files; the rest is acquisition, "
-        "framing, coding and what is sent again"
+        0.75,
+        gt=0,
+        le=1,
+        description="Share of a pass's seconds times rate that carries files; the rest is acquisition, "
+        "framing, coding and what is sent again",
     )
 
 

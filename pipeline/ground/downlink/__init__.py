@@ -1,7 +1,7 @@
 """What comes down from a satellite, over links that lose things: a run as chunks, the most useful first.
 
-`plan` says which pass brings what, `pack` writes the chunks, `send` and `receive` carry them by CFDP, and `unpack` makes
-files of whatever came; its listing goes up, so that the next pack leaves out what the ground has.
+`plan` says which pass brings what, `pack` writes the chunks, `send` and `receive` carry them by CFDP, and `unpack`
+makes files of whatever came; its listing goes up, so that the next pack leaves out what the ground has.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Which pass of a ground station brings down what. All of it is modelled: the passes are SGP4's, the rate is assumed."""
+"""Which pass of a ground station brings down what. All of it is modelled: passes by SGP4, at a rate that is assumed."""
 
 from pathlib import Path
 from typing import Any
