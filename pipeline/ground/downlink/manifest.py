@@ -1,6 +1,7 @@
 """What a pack holds: so that what did not come at all is known of too. It goes down as one more file, several times."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ class Entry:
     kept: int
     chunks: tuple[tuple[int, int, str], ...]
 
-    def addresses(self, spans: list[Span], came: set[str]) -> list[str]:
+    def addresses(self, spans: list[Span], came: Collection[str]) -> list[str]:
         """The chunks that bring `spans`."""
 
         def brings(offset: int, length: int) -> bool:

@@ -200,19 +200,20 @@ class _Rebuild:
     def _report(self, lacking: dict[str, _Lacking]) -> dict[str, Any]:
         kept = self.known.whole.get(manifest.NAME)
         listed = manifest.decode((self.out / manifest.NAME).read_bytes()) if kept else []
-        missing: dict[str, dict[str, Any]] = {}
+        # What is lacking is of interest if it is newer than the manifest, or in it.
+        newer = {path: found for path, found in lacking.items() if not kept or self.inbox.at(found.file) > kept[1]}
+        missing: dict[str, dict[str, Any]] = {
+            path: {"bytes": found.spans, "chunks": []} | found.why for path, found in newer.items()
+        }
         for entry in listed:
-            known, found = self.known.whole.get(entry.file.path), lacking.get(entry.file.path)
-            if kept and (known and (known[0] == entry.file or known[1] > kept[1])):
+            path = entry.file.path
+            known, found = self.known.whole.get(path), lacking.get(path)
+            if path in newer or (known and kept and (known[0] == entry.file or known[1] > kept[1])):
                 continue
-            came = {place.address for place in self.inbox.places.get(entry.file, {}).values()}
-            spans = found.spans if found and found.file == entry.file else gaps([(0, entry.kept)], entry.file.size)
-            missing[entry.file.path] = {"bytes": spans, "chunks": entry.addresses(spans, came)}
-        for path, found in lacking.items():
-            if path in missing:
-                missing[path] |= found.why
-            elif kept is None or self.inbox.at(found.file) > kept[1]:
-                missing[path] = {"bytes": found.spans} | found.why
+            ours = found if found and found.file == entry.file else None
+            spans = ours.spans if ours else gaps([(0, entry.kept)], entry.file.size)
+            came = self.inbox.places.get(entry.file, {}).keys()
+            missing[path] = {"bytes": spans, "chunks": entry.addresses(spans, came)} | (ours.why if ours else {})
         return {
             "complete": sorted(path for path in self.known.whole if path not in missing),
             "missing": missing,
