@@ -46,7 +46,8 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
         raise BadInput(f"{inbox}: no such folder; name the one that holds the chunks")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (out / received.NAME).is_file():
+        begun = {received.NAME, received.NAME + ".tmp"}
+        if any(out.iterdir()) and not any(path.name in begun for path in out.iterdir()):
             raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
         return _Rebuild(out, read_inbox(inbox)).run()
     except OSError as error:

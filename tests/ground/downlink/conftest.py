@@ -11,7 +11,7 @@ from pipeline.config import Config, dump_yaml
 from pipeline.flight.ledger import Ledger
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quick_dir() -> Iterator[Path]:
     """In memory where that can be had: what is asked of a thousand patterns is not how fast a disk flushes."""
     memory = Path("/dev/shm")

@@ -1,5 +1,6 @@
 """Whatever comes is rebuilt exactly, or what is missing is said exactly: a thousand patterns against an oracle."""
 
+import hashlib
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.config import BadInput
-from pipeline.ground.downlink.chunk import Head, decode
+from pipeline.ground.downlink.chunk import Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.received import merge
 from pipeline.ground.downlink.unpack import unpack
@@ -27,10 +28,8 @@ class Sent(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def sent(
-    make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory
-) -> Sent:
-    here = tmp_path_factory.mktemp("sent")
+def sent(make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], quick_dir: Path) -> Sent:
+    here = quick_dir / "sent"
     run, versions = make_bare_run(here / "run"), []
     for number, received in enumerate([None, here / "ground" / "received.json"]):
         pack(run, here / str(number), received, CHUNK)
@@ -135,18 +134,123 @@ def test_a_thousand_patterns_of_loss_copies_order_and_damage(sent: Sent, quick_d
         chance = random.Random(seed)
         inbox, out = quick_dir / f"inbox-{seed}", quick_dir / f"out-{seed}"
         inbox.mkdir()
-        for path in sent.chunks:  # links need one file system
-            if not (quick_dir / path.parent.name / path.name).exists():
-                (quick_dir / path.parent.name).mkdir(exist_ok=True)
-                shutil.copy(path, quick_dir / path.parent.name / path.name)
-        near = Sent(
-            {quick_dir / path.parent.name / path.name: head for path, head in sent.chunks.items()}, sent.versions
-        )
-        whole, damaged = deliver(near, inbox, chance)
-        done += check(near, whole, damaged, inbox, out)
+        whole, damaged = deliver(sent, inbox, chance)
+        done += check(sent, whole, damaged, inbox, out)
         if seed % 4 == 0:  # another pass brings more, and the same command goes on
-            more, others = deliver(near, inbox, chance)
-            check(near, whole | more, damaged | others, inbox, out)
+            more, others = deliver(sent, inbox, chance)
+            check(sent, whole | more, damaged | others, inbox, out)
         shutil.rmtree(inbox)
         shutil.rmtree(out)
     assert 0.1 * PATTERNS < done < 0.9 * PATTERNS, "both endings must be met"
+
+
+def forge(inbox: Path, path: str, content: bytes, **head: object) -> None:
+    """One chunk, whole and well-formed, of whatever is asked for."""
+    inbox.mkdir(exist_ok=True)
+    file = Version(path, head.pop("size", len(content)), head.pop("sha256", hashlib.sha256(content).hexdigest()))
+    _, data = encode(Head(head.pop("at", (1.0, 1)), file, 0, len(content), **head), content)
+    (inbox / f"{len(list(inbox.iterdir()))}.chunk").write_bytes(data)
+
+
+def test_no_path_of_a_chunk_leads_out_of_the_folder(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    names = ["../x", "/tmp/dayside-x", "a/../../x", "a//x", "./x", "a\\..\\x", "..", ".hidden", "a/.x", "x\0y", "x\ny"]
+    names += ["", "a/", "\ud800", "7.partial/x", "x" * 600, "a/" + "x" * 201]
+    for name in names:
+        forge(inbox, name, b"not yours")
+    found = unpack(inbox, out)
+    assert len(found["damaged"]) == len(names)
+    assert [path.name for path in out.iterdir()] == ["received.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inbox", "out"]
+
+
+def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
+    inbox, out, elsewhere = tmp_path / "inbox", tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    forge(inbox, "a", b"a file")
+    unpack(inbox, out)
+    (out / "link").symlink_to(elsewhere)
+    forge(inbox, "link/x", b"not yours")
+    forge(inbox, "a/b", b"below a file")
+    forge(inbox, "c/d", b"a folder is here")
+    forge(inbox, "c", b"where a folder is", at=(2.0, 2))
+    forge(inbox, "received.json", b"{}")
+    forge(inbox, "manifest.json", b'{"format": 1, "files": [{"path": "../x"}]}')
+    (inbox / "pipe").symlink_to("/dev/zero")
+    found = unpack(inbox, out)
+    assert {path: "problem" in lack for path, lack in found["missing"].items()} == dict.fromkeys(
+        ["link/x", "a/b", "c", "received.json", "manifest.json"], True
+    )
+    assert list(found["damaged"]) == ["pipe"]
+    assert list(elsewhere.iterdir()) == []
+    assert {name: (out / name).read_bytes() for name in ("a", "c/d")} == {"a": b"a file", "c/d": b"a folder is here"}
+    assert unpack(inbox, out)["missing"].keys() == found["missing"].keys(), "and the listing is still readable"
+
+
+def test_bytes_that_are_not_those_that_were_packed_are_never_written(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "ledger.jsonl", b"another text", sha256="0" * 64)
+    found = unpack(inbox, out)
+    assert "not those that were packed" in found["missing"]["ledger.jsonl"]["problem"]
+    assert not (out / "ledger.jsonl").exists()
+    assert not list(out.glob(".*")), "nor is a draft left behind"
+
+
+def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
+    for number in ("0", "1"):
+        (tmp_path / number).mkdir()
+    for path in sent.chunks:
+        shutil.copy(path, tmp_path / path.parent.name)
+    out = tmp_path / "out"
+    unpack(tmp_path / "0", out)
+    unpack(tmp_path / "1", out)
+    (tmp_path / "1" / "x").write_bytes(b"x")
+    assert unpack(tmp_path / "0", out)["missing"] == {}
+    assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[1]
+
+
+def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) -> None:
+    """A run directory, say: what came down must not replace what is going on."""
+    (tmp_path / "ledger.jsonl").write_text("mine")
+    with pytest.raises(BadInput, match=r"--out: .*holds no received\.json"):
+        unpack(next(iter(sent.chunks)).parent, tmp_path)
+    (tmp_path / "received.json").write_text('{"format": 1, "whole": [["../x", 1, "00", [0, 0]]], "parts": []}')
+    with pytest.raises(BadInput, match=r"received\.json: not what"):
+        unpack(next(iter(sent.chunks)).parent, tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        unpack(tmp_path / "none", tmp_path / "out")
+    assert (tmp_path / "ledger.jsonl").read_text() == "mine"
+
+
+def test_cut_short_after_any_file_it_goes_on(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.ground.downlink import unpack as module
+
+    inbox, real = next(iter(sent.chunks)).parent, module.durable.rename
+    for cut in range(6):
+        out, left = tmp_path / str(cut), [cut]
+
+        def rename(source: Path, target: Path, left: list[int] = left) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module.durable, "rename", rename)
+            with pytest.raises(KeyboardInterrupt):
+                unpack(inbox, out)
+        assert unpack(inbox, out)["missing"] == {}
+        assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[0]
+
+
+def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "checkpoints/7/SEAL", b"seal", together=2)
+    unpack(inbox, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
+    forge(inbox, "checkpoints/7/state/x", b"array", together=2)
+    (inbox / "0.chunk").unlink()  # of a whole file: no longer needed
+    unpack(inbox, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
+    assert (out / "checkpoints" / "7" / "state" / "x").read_bytes() == b"array"
+    assert unpack(inbox, out)["complete"] == ["checkpoints/7/SEAL", "checkpoints/7/state/x"]
