@@ -39,7 +39,7 @@ try:
     from cfdppy.handler.dest import TransactionStep as DestStep
     from cfdppy.handler.source import SourceHandler
     from cfdppy.mib import CheckTimerProvider, DefaultFaultHandlerBase
-    from spacepackets.cfdp import ChecksumType, ConditionCode, TransmissionMode
+    from spacepackets.cfdp import ChecksumType, ConditionCode, FaultHandlerCode, TransmissionMode
     from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataPdu
     from spacepackets.cfdp.pdu.ack import TransactionStatus
     from spacepackets.cfdp.pdu.finished import DeliveryCode
@@ -105,7 +105,7 @@ def send(
         sender = _Sender(link, acknowledged, mbit_s, timer_s)
         result: dict[str, Any] = {"sent": [], "failed": []}
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            whole = any(sender.transfer(path) for _ in range(ATTEMPTS if acknowledged else 1))
+            whole = not sender.alone and any(sender.transfer(path) for _ in range(ATTEMPTS if acknowledged else 1))
             result["sent" if whole else "failed"].append(path.name)
     return result | {"bytes": sender.bytes, "again": sender.again}
 
@@ -141,26 +141,26 @@ class _Sender:
         self.mode = TransmissionMode.ACKNOWLEDGED if acknowledged else TransmissionMode.UNACKNOWLEDGED
         self.table = _remote(GROUND, timer_s)
         self.numbers = SeqCountProvider(32)
-        self.numbers.count = random.SystemRandom().getrandbits(
-            31
-        )  # a peer may still hold transactions of the last pass
+        # A peer may still hold transactions of the last pass.
+        self.numbers.count = random.SystemRandom().getrandbits(31)
         self.bytes = self.again = 0
+        self.alone = False  # nothing was heard in a whole transaction: the pass is over
         self._free_at = time.monotonic()  # when the link may carry the next packet
 
     def transfer(self, path: Path) -> bool:
         """One transaction; whether the peer has the file, as far as it can be known."""
-        user, furthest, heard = _User(None), 0, time.monotonic()
+        user, furthest, busy = _User(None), 0, time.monotonic()
         source = SourceHandler(_local(SATELLITE), user, self.table, _Timers(self.timer_s), self.numbers)
         source.put_request(PutRequest(GROUND, path.absolute(), Path(path.name), self.mode, None))
+        self.alone = self.mode == TransmissionMode.ACKNOWLEDGED
         idle = False
-        while source.state != CfdpState.IDLE:
+        while source.state != CfdpState.IDLE and time.monotonic() - busy < self.timer_s * EXPIRATIONS:
             answer = self._answer(self.timer_s / 5 if idle else 0.0)
-            heard = time.monotonic() if answer else heard
+            idle, self.alone = answer is None, self.alone and answer is None
             try:
                 source.state_machine(answer)
             except _REFUSALS:
                 continue  # of another transaction, or late
-            idle = True
             while (held := source.get_next_packet()) and held.pdu:
                 idle = False
                 self._put(held.pdu.pack())
@@ -168,8 +168,7 @@ class _Sender:
                     end = held.pdu.offset + len(held.pdu.file_data)
                     self.again += len(held.pdu.file_data) if end <= furthest else 0
                     furthest = max(furthest, end)
-            if idle and time.monotonic() - heard > self.timer_s * EXPIRATIONS:
-                return False
+            busy = busy if idle else time.monotonic()
         return user.whole
 
     def _answer(self, wait_s: float) -> Any:
@@ -202,7 +201,8 @@ class _Receiver:
         self.result: dict[str, Any] = {"whole": [], "refused": []}
 
     def listen(self, silent_s: float) -> dict[str, Any]:
-        peer, heard = None, time.monotonic()
+        peer: Any = None
+        heard = time.monotonic()
         self.link.settimeout(min(self.timer_s / 5, silent_s))
         while time.monotonic() - heard < silent_s:
             packet = None
@@ -307,6 +307,11 @@ class _User(CfdpUserBase):
 
 
 class _Faults(DefaultFaultHandlerBase):
+    def __init__(self) -> None:
+        super().__init__()
+        # To tell a peer that has gone that it has gone would take as long again.
+        self.set_handler(ConditionCode.POSITIVE_ACK_LIMIT_REACHED, FaultHandlerCode.ABANDON_TRANSACTION)
+
     def _unused(self, *_: Any) -> None:
         pass
 

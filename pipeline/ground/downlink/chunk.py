@@ -37,6 +37,9 @@ LARGEST_CHUNK = _BEFORE_HEAD.size + _LARGEST_HEAD + LARGEST  # bytes
 _ZSTD_LEVEL = 3
 
 
+Moment = tuple[float, int]  # mission second and bytes of the ledger when a file was read: of two, the later is newer
+
+
 class Malformed(Exception):
     """Not a chunk, or a damaged one; the message says why."""
 
@@ -52,7 +55,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Head:
-    at: tuple[float, int]  # mission second and bytes of the ledger when the file was read: later is newer
+    at: Moment
     file: Version
     offset: int
     length: int
@@ -150,7 +153,7 @@ def digest(value: Any) -> str:
     return value
 
 
-def moment(value: Any) -> tuple[float, int]:
+def moment(value: Any) -> Moment:
     """`at` of a head."""
     mission_s, ledger_bytes = value
     if type(mission_s) not in (int, float) or not abs(mission_s) < 1e12:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Chunk, Head, Malformed, Version, decode
+from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Chunk, Head, Malformed, Moment, Version, decode
 
 
 class Place(NamedTuple):
@@ -31,7 +31,7 @@ class Inbox:
     places: dict[Version, dict[str, Place]] = field(default_factory=dict)  # by address: copies count once
     damaged: dict[str, str] = field(default_factory=dict)  # names of what is no chunk, and why
 
-    def at(self, file: Version) -> tuple[float, int]:
+    def at(self, file: Version) -> Moment:
         return max(place.head.at for place in self.places[file].values())
 
     def oldest_first(self) -> list[Version]:

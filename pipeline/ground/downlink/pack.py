@@ -10,7 +10,7 @@ from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import manifest
 from pipeline.ground.downlink import received as listing
-from pipeline.ground.downlink.chunk import Head, encode, safe_path
+from pipeline.ground.downlink.chunk import Head, Moment, encode, safe_path
 from pipeline.ground.downlink.received import Received, gaps
 from pipeline.ground.downlink.sources import (
     GROUPS,
@@ -71,15 +71,16 @@ def pack(
     count, groups = 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        at = moment(run)
         ends = [0]  # where copies of the manifest go
         files: list[dict[str, Any]] = []
-        for piece in pieces(run, ground, chunk_bytes, last, files):
+        for piece in pieces(run, at, ground, chunk_bytes, last, files):
             if groups[piece.group] == 0 and count:
                 ends.append(count)
             count += 1
             groups[piece.group] += len(piece.data)
             _write(out, count, piece)
-        copy = manifest_pieces(run, files, chunk_bytes)
+        copy = manifest_pieces(run, at, files, chunk_bytes)
         for end in sorted({*ends, count}):
             for piece in copy:
                 groups["manifest"] += len(piece.data)
@@ -95,10 +96,9 @@ def pack(
 
 
 def pieces(
-    run: RunDirectory, ground: Received, chunk_bytes: int, last: str, files: list[dict[str, Any]]
+    run: RunDirectory, at: Moment, ground: Received, chunk_bytes: int, last: str, files: list[dict[str, Any]]
 ) -> Iterator[Piece]:
     """The chunks in their order, without the manifest's; `files` is filled with what the manifest says."""
-    at = moment(run)
     for source in sources(run, last):
         try:
             safe_path(source.file.path)
@@ -116,10 +116,10 @@ def pieces(
             yield piece
 
 
-def manifest_pieces(run: RunDirectory, files: list[dict[str, Any]], chunk_bytes: int) -> list[Piece]:
+def manifest_pieces(run: RunDirectory, at: Moment, files: list[dict[str, Any]], chunk_bytes: int) -> list[Piece]:
     """The chunks of the manifest: its own are not in it."""
     source = of_bytes("manifest", manifest.NAME, manifest.encode(run.config.name, files))
-    return list(_of_source(source, moment(run), None, Received(), chunk_bytes))
+    return list(_of_source(source, at, None, Received(), chunk_bytes))
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,7 @@ class _Base:
     kept: int
 
 
-def _of_source(
-    source: Source, at: tuple[float, int], base: _Base | None, ground: Received, chunk_bytes: int
-) -> Iterator[Piece]:
+def _of_source(source: Source, at: Moment, base: _Base | None, ground: Received, chunk_bytes: int) -> Iterator[Piece]:
     if ground.has(source.file):
         return
     kept, old = (base.kept, base.source.file) if base else (0, None)

@@ -46,9 +46,10 @@ def plan(
     run = open_run(run_dir)
     ground = listing.read(Path(received)) if received else Received()
     files: list[dict[str, Any]] = []
-    sent = list(map(_without_data, pieces(run, ground, chunk_bytes, last, files)))
-    sent = [*map(_without_data, manifest_pieces(run, files, chunk_bytes)), *sent]
-    begin_s = moment(run)[0] if start_s is None else start_s
+    at = moment(run)
+    begin_s = at[0] if start_s is None else start_s
+    sent = list(map(_without_data, pieces(run, at, ground, chunk_bytes, last, files)))
+    sent = [*map(_without_data, manifest_pieces(run, at, files, chunk_bytes)), *sent]
     path, radio = track(run.config.orbit), run.config.satellite.radio
     seen = passes(path, station, begin_s, days * 86400.0)
     brought = _fill([pass_bytes(radio, each) for each in seen], [size for _, size in sent])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput
-from pipeline.ground.downlink.chunk import LARGEST_FILE, Version, digest, moment, safe_path, whole
+from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version, digest, moment, safe_path, whole
 
 NAME = "received.json"
 _FORMAT = 1
@@ -19,7 +19,7 @@ Span = tuple[int, int]  # first byte, and the one after the last
 class Received:
     """Files by their path: those that are whole, and of the newest version of others the bytes that came."""
 
-    whole: dict[str, tuple[Version, tuple[float, int]]] = field(default_factory=dict)  # and `at` of its chunks
+    whole: dict[str, tuple[Version, Moment]] = field(default_factory=dict)  # and `at` of its chunks
     parts: dict[str, tuple[Version, list[Span]]] = field(default_factory=dict)
 
     def has(self, file: Version) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.checkpoint import layout, seal
 from pipeline.config import RunFailed
-from pipeline.ground.downlink.chunk import Version
+from pipeline.ground.downlink.chunk import Moment, Version
 from pipeline.ground.run_directory import LEDGER, RunDirectory
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def int8_files(run: RunDirectory, weights: "Weights") -> dict[str, bytes]:
     return {MANIFEST: to_json(manifest)} | files
 
 
-def moment(run: RunDirectory) -> tuple[float, int]:
-    """Mission second and bytes of the ledger: what rises as a run goes on, whatever clocks say."""
+def moment(run: RunDirectory) -> Moment:
+    """How far the run is. It rises as the run goes on, whatever a clock says."""
     from pipeline.flight.ledger import recall
 
     path = run.path / LEDGER

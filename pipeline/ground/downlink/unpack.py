@@ -82,8 +82,8 @@ class _Rebuild:
             lacking.pop(file.path, None)
             try:
                 self._build(file)
-            except _Lacking as found:
-                lacking[file.path] = found
+            except _Lacking as lack:
+                lacking[file.path] = lack
         for path, found in lacking.items():
             came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
             self.known.parts[path] = (found.file, came)

@@ -1,8 +1,10 @@
 """Chunks by CFDP over real UDP on loopback, through a link that loses a tenth of all packets."""
 
 import contextlib
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,14 +78,23 @@ def test_a_link_without_loss_carries_either_class(packed: Path, tmp_path: Path) 
         assert contents(tmp_path / name) == contents(packed)
 
 
-def test_a_peer_that_has_gone_is_given_up(packed: Path, tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    first = min(packed.iterdir())
-    (tmp_path / "one" / first.name).write_bytes(first.read_bytes())
+def test_a_peer_that_has_gone_is_given_up_once_for_all_chunks(packed: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        result = send(tmp_path / "one", silent.getsockname(), timer_s=0.02)
-    assert result["failed"] == [first.name]
+        began = time.monotonic()
+        result = send(packed, silent.getsockname(), timer_s=0.05)
+    assert sorted(result["failed"]) == sorted(contents(packed))
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_slow_link_is_not_taken_for_a_dead_one(packed: Path, tmp_path: Path) -> None:
+    """The first chunk alone takes longer than all timers together."""
+    (tmp_path / "one").mkdir()
+    shutil.copy(max(packed.iterdir(), key=lambda path: path.stat().st_size), tmp_path / "one")
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        result = send(tmp_path / "one", address, timer_s=0.1, mbit_s=0.1)
+    assert result["failed"] == []
+    assert contents(tmp_path / "inbox") == contents(tmp_path / "one")
 
 
 def test_no_name_of_a_peer_leads_out_of_the_inbox(tmp_path: Path) -> None:
