@@ -145,7 +145,11 @@ class _Rebuild:
         digest = hashlib.sha256()
         for data in _blocks(path, 0, base.size):
             digest.update(data)
-        return path if digest.hexdigest() == base.sha256 else None
+        if digest.hexdigest() == base.sha256:
+            return path
+        if self.known.has(base):  # changed since it came: the listing must not say that it is here
+            del self.known.whole[base.path]
+        return None
 
     def _content(self, file: Version, pieces: list[_Piece], base: Path | None) -> Iterator[bytes]:
         """The bytes of pieces that leave no gap, each byte once."""

@@ -209,6 +209,23 @@ def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path:
     assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[1]
 
 
+def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
+    make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], tmp_path: Path
+) -> None:
+    run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
+    pack(run, tmp_path / "1")
+    unpack(tmp_path / "1", out)
+    go_on(run)
+    rotten = bytearray((out / "ledger.jsonl").read_bytes())
+    rotten[100] ^= 1
+    (out / "ledger.jsonl").write_bytes(rotten)
+    pack(run, tmp_path / "2", out / "received.json")
+    assert unpack(tmp_path / "2", out)["missing"]["ledger.jsonl"]["base"] == "ledger.jsonl"
+    pack(run, tmp_path / "3", out / "received.json")
+    assert unpack(tmp_path / "3", out)["missing"] == {}
+    assert (out / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
+
+
 def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) -> None:
     """A run directory, say: what came down must not replace what is going on."""
     (tmp_path / "ledger.jsonl").write_text("mine")
