@@ -17,6 +17,7 @@ VERBS = {
     "sample": ("pipeline.ground.sample", "text from the trained model"),
     "verify": ("pipeline.ground.verify", "check every seal of a run"),
     "export": ("pipeline.ground.export", "safetensors for transformers, vLLM and llama.cpp"),
+    "downlink": ("pipeline.ground.downlink", "brings a run down through the passes of a ground station"),
     "drill": ("pipeline.drill.command", "breaks a run on purpose, many times, and proves that nothing was lost"),
     "calibrate": ("pipeline.ground.calibrate", "what this GPU computes and draws under load: a measured curve"),
     "bench": ("pipeline.ground.bench", "measures one promise on this machine"),

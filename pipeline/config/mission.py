@@ -109,12 +109,26 @@ class Radiator(Section):
         return self
 
 
+class Radio(Section):
+    """What brings data down."""
+
+    downlink_mbit_s: float = Field(2.0, gt=0, description="Rate of the downlink [Mbit/s]")
+    usable: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Share of a pass's seconds times rate that carries files; the rest is acquisition, "
+        "framing, coding and what is sent again",
+    )
+
+
 class Satellite(Section):
     name: str = Field("starcloud-1-like", description="Label")
     array: Array = Field(Array(), description="Solar array")
     battery: Battery = Field(Battery(), description="Battery")
     loads: Loads = Field(Loads(), description="Loads besides the GPU")
     radiator: Radiator = Field(Radiator(), description="Cooling of GPU and host")
+    radio: Radio = Field(Radio(), description="Downlink")
     source: str = Field("assumed", description="Where the figures come from")
 
 

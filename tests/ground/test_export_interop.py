@@ -7,10 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from pipeline.ground.export import export
+from pipeline.ground.export_int8 import export_int8, write_back
+from pipeline.ground.int8 import dequantise
 from pipeline.ground.run_directory import open_run
 from pipeline.ground.sample import sample
+from pipeline.lm import qwen3
 from pipeline.lm.generate import Sampling
 from pipeline.lm.model import Transformer
 
@@ -64,3 +68,21 @@ def test_transformers_reads_text_as_the_run_does(exported: tuple[Path, Path]) ->
         assert theirs(text)["input_ids"] == ours.encode(text).ids
         assert theirs.decode(theirs(text)["input_ids"]) == text
     assert theirs.model_max_length == json.loads((out / "config.json").read_text())["max_position_embeddings"]
+
+
+def test_transformers_opens_int8_weights_written_back_and_computes_their_logits(run_dir: Path, tmp_path: Path) -> None:
+    export_int8(run_dir, tmp_path / "int8")
+    write_back(tmp_path / "int8", tmp_path / "out")
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(loading.values()), loading
+    run = open_run(run_dir)
+    stored = dequantise(load_file(tmp_path / "int8" / "model.int8.safetensors"))
+    params = jax.device_put(qwen3.params(run.config.model, stored.__getitem__))
+    tokens = np.random.default_rng(0).integers(len(params["embedding"]), size=(3, run.config.model.context))
+    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    with torch.no_grad():
+        theirs = model(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out")("the sun ")["input_ids"]

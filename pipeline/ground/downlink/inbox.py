@@ -1,0 +1,68 @@
+"""The chunks that came, by what they are of."""
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Chunk, Head, Malformed, Moment, Version, decode
+
+
+class Place(NamedTuple):
+    """Where a whole chunk lies."""
+
+    head: Head
+    address: str
+    path: Path
+
+    def content(self, base: bytes) -> bytes:
+        """Raises:
+        Malformed: it is no longer what it was, or its payload is not what its head says.
+        """
+        read = read_chunk(self.path)
+        if read.address != self.address:
+            raise Malformed("replaced while it was being read")
+        return read.content(base)
+
+
+@dataclass
+class Inbox:
+    places: dict[Version, dict[str, Place]] = field(default_factory=dict)  # by address: copies count once
+    damaged: dict[str, str] = field(default_factory=dict)  # names of what is no chunk, and why
+
+    def at(self, file: Version) -> Moment:
+        return max(place.head.at for place in self.places[file].values())
+
+    def oldest_first(self) -> list[Version]:
+        return sorted(self.places, key=lambda file: (self.at(file), file.size, file.sha256))
+
+    @property
+    def chunks(self) -> int:
+        return sum(map(len, self.places.values()))
+
+
+def read_inbox(folder: Path) -> Inbox:
+    """Every file of `folder` is looked at, whatever its name; those that begin with a dot are still on their way."""
+    found = Inbox()
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        try:
+            read = read_chunk(path)
+        except Malformed as error:
+            found.damaged[path.name] = str(error)
+        except OSError as error:
+            found.damaged[path.name] = error.strerror or str(error)
+        else:
+            place = Place(read.head, read.address, path)
+            found.places.setdefault(read.head.file, {}).setdefault(read.address, place)
+    return found
+
+
+def read_chunk(path: Path) -> Chunk:
+    """The chunk in a plain file, of which no more is read than a chunk can be long."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Malformed("not a plain file")
+        return decode(file.read(LARGEST_CHUNK + 1))

@@ -1,0 +1,250 @@
+"""Whatever chunks came, in any order, back to files: each exactly what was packed, or not there."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.checkpoint import durable
+from pipeline.config import BadInput, RunFailed
+from pipeline.ground.downlink import manifest, received
+from pipeline.ground.downlink.chunk import Malformed, Version
+from pipeline.ground.downlink.inbox import Inbox, Place, read_inbox
+from pipeline.ground.downlink.received import Span, gaps
+
+_DRAFT = ".rebuilding"
+_FOLDERS = ("checkpoints", "weights")  # whose folders are of use whole
+_BLOCK = 1 << 20  # bytes
+
+_Piece = tuple[int, int, Place | None]  # bytes [start, end) of a file, from a chunk or, where there is none, its base
+
+
+def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
+    """Rebuilds in the folder `out` every file of which all bytes are among the chunks of the folder `inbox`.
+
+    A file appears when its SHA-256 is that of what was packed, in place of an older version, and never otherwise; a
+    step of checkpoints/ or weights/ gets its number when all of its files are there, and is NUMBER.partial until then.
+    What is whole in `out` is not built again, so its chunks may be removed. Cut short anywhere, it is run again.
+
+    Returns:
+        complete: the paths of which `out` has the newest version that is known of.
+        missing: of each other path the `bytes` that did not come, as [first, after the last] pairs; `chunks`, the
+            addresses that the manifest has for them; `base`, a file to which chunks that came are differences, and
+            that is not here; `problem`, where all came and are not what was packed.
+        manifest: whether one came, without which there may be files that nothing here knows of.
+        damaged: files of the inbox that are no chunk, and why. chunks: how many are one, copies counted once.
+
+    Raises:
+        BadInput: no inbox, or `out` cannot be written or is another's.
+        RunFailed: the disk is full.
+    """
+    inbox, out = Path(inbox), Path(out)
+    if not inbox.is_dir():
+        raise BadInput(f"{inbox}: no such folder; name the one that holds the chunks")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        begun = {received.NAME, received.NAME + ".tmp"}
+        if any(out.iterdir()) and not any(path.name in begun for path in out.iterdir()):
+            raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
+        return _Rebuild(out, read_inbox(inbox)).run()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunFailed(f"{out}: no space; free some and unpack again: nothing is lost") from error
+        raise BadInput(f"--out: {out}: {error.strerror} ({error.filename}); give another folder") from error
+
+
+class _Lacking(Exception):
+    """A version that cannot be built yet, or not at all."""
+
+    def __init__(self, file: Version, spans: list[Span], **why: str | None):
+        super().__init__(file.path)
+        self.file, self.spans = file, spans
+        self.why = {name: reason for name, reason in why.items() if reason}
+
+
+class _Rebuild:
+    def __init__(self, out: Path, inbox: Inbox):
+        self.out, self.inbox = out, inbox
+        self.known = received.read(out / received.NAME, missing=True)
+        self.known.whole = {path: kept for path, kept in self.known.whole.items() if self._is_here(kept[0])}
+        self.known.parts = {}
+        self._remember()  # from here on the folder is ours
+
+    def run(self) -> dict[str, Any]:
+        lacking: dict[str, _Lacking] = {}  # of each path, the newest version
+        for file in self.inbox.oldest_first():  # an older version is what a newer one may be told by
+            newest = self.known.whole.get(file.path)
+            if newest and (newest[0] == file or newest[1] > self.inbox.at(file)):
+                continue
+            lacking.pop(file.path, None)
+            try:
+                self._build(file)
+            except _Lacking as lack:
+                lacking[file.path] = lack
+        for path, found in lacking.items():
+            came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
+            self.known.parts[path] = (found.file, came)
+        (self.out / _DRAFT).unlink(missing_ok=True)
+        self._remember()
+        return self._report(lacking)
+
+    def _build(self, file: Version) -> None:
+        pieces, base, absent = self._pieces(file)
+        if missing := gaps([(start, end) for start, end, _ in pieces], file.size):
+            raise _Lacking(file, missing, base=absent)
+        digest, draft = hashlib.sha256(), self.out / _DRAFT
+        with draft.open("wb") as written:
+            for data in self._content(file, pieces, base):
+                digest.update(data)
+                written.write(data)
+            written.flush()
+            os.fsync(written.fileno())
+        if digest.hexdigest() != file.sha256:
+            raise _Lacking(file, [(0, file.size)], problem="all bytes came, and are not those that were packed")
+        if file.path == received.NAME:
+            raise _Lacking(file, [(0, file.size)], problem="its name is that of the listing of what came")
+        if file.path == manifest.NAME:
+            try:
+                manifest.decode(draft.read_bytes())
+            except ValueError as error:
+                raise _Lacking(file, [(0, file.size)], problem=f"no manifest: {error}") from error
+        target = self._target(file.path)
+        try:
+            self._make_parents(target)
+            durable.rename(draft, target)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise _Lacking(file, [(0, file.size)], problem=f"its place is taken: {error.filename}") from error
+        self.known.whole[file.path] = (file, self.inbox.at(file))
+        self._finish_folder(file.path, max(place.head.together for place in self.inbox.places[file].values()))
+
+    def _pieces(self, file: Version) -> tuple[list[_Piece], Path | None, str | None]:
+        """What there is of a version, sorted; the base that some of it needs, or the path of one that is not here.
+
+        Packs name one base for a version; were there two, chunks that need the other are left out, to be sent again.
+        """
+        places = self.inbox.places[file].values()
+        bases = sorted({place.head.base for place in places if place.head.base}, key=lambda base: base.sha256)
+        here = next(((base, path) for base in bases if (path := self._holds(base))), None)
+        pieces: list[_Piece] = []
+        for place in places:
+            head = place.head
+            if head.base is None or (here and head.base == here[0]):
+                pieces.append((head.offset, head.offset + head.length, place))
+                pieces += [(0, head.kept, None)] if head.kept else []
+        absent = bases[0].path if bases and not here else None
+        return sorted(set(pieces), key=lambda piece: piece[:2]), here and here[1], absent
+
+    def _holds(self, base: Version) -> Path | None:
+        """The file in `out` that begins as `base` is: that itself, or what was appended to it."""
+        path = self._target(base.path)
+        if not _is_plain(path) or path.stat().st_size < base.size:
+            return None
+        digest = hashlib.sha256()
+        for data in _blocks(path, 0, base.size):
+            digest.update(data)
+        if digest.hexdigest() == base.sha256:
+            return path
+        if self.known.has(base):  # changed since it came: the listing must not say that it is here
+            del self.known.whole[base.path]
+        return None
+
+    def _content(self, file: Version, pieces: list[_Piece], base: Path | None) -> Iterator[bytes]:
+        """The bytes of pieces that leave no gap, each byte once."""
+        at = 0
+        for start, end, place in pieces:
+            if end <= at:
+                continue
+            if place is None:
+                assert base is not None
+                yield from _blocks(base, at, end)
+            else:
+                size = place.head.base.size if place.head.base else 0
+                before = b"".join(_blocks(base, start, min(end, size))) if base and size else b""
+                try:
+                    yield place.content(before)[at - start :]
+                except Malformed as error:
+                    raise _Lacking(file, [(start, end)], problem=f"{place.path.name}: {error}") from error
+            at = end
+
+    def _target(self, path: str) -> Path:
+        folder = _folder(path)
+        if folder is None or (self.out / folder).is_dir():
+            return self.out / path
+        return self.out / f"{folder}.partial" / PurePosixPath(path).relative_to(folder)
+
+    def _make_parents(self, target: Path) -> None:
+        folder = self.out
+        for part in target.relative_to(self.out).parts[:-1]:
+            folder = folder / part
+            if folder.is_symlink():
+                raise FileExistsError(errno.EEXIST, "a link", str(folder))
+            if not folder.is_dir():
+                folder.mkdir()
+                durable.fsync(folder.parent)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder", str(target))
+
+    def _finish_folder(self, path: str, together: int) -> None:
+        """Gives a step its number if `path` was the last of its files."""
+        folder = _folder(path)
+        if folder is None or (self.out / folder).exists():
+            return
+        if sum(_folder(whole) == folder for whole in self.known.whole) == together:
+            durable.rename(self.out / f"{folder}.partial", self.out / folder)
+
+    def _is_here(self, file: Version) -> bool:
+        path = self._target(file.path)
+        return _is_plain(path) and path.stat().st_size == file.size
+
+    def _remember(self) -> None:
+        durable.write(self.out / received.NAME, received.encode(self.known))
+
+    def _report(self, lacking: dict[str, _Lacking]) -> dict[str, Any]:
+        kept = self.known.whole.get(manifest.NAME)
+        listed = manifest.decode((self.out / manifest.NAME).read_bytes()) if kept else []
+        # What is lacking is of interest if it is newer than the manifest, or in it.
+        newer = {path: found for path, found in lacking.items() if not kept or self.inbox.at(found.file) > kept[1]}
+        missing: dict[str, dict[str, Any]] = {
+            path: {"bytes": found.spans, "chunks": []} | found.why for path, found in newer.items()
+        }
+        for entry in listed:
+            path = entry.file.path
+            known, found = self.known.whole.get(path), lacking.get(path)
+            if path in newer or (known and kept and (known[0] == entry.file or known[1] > kept[1])):
+                continue
+            ours = found if found and found.file == entry.file else None
+            spans = ours.spans if ours else gaps([(0, entry.kept)], entry.file.size)
+            came = self.inbox.places.get(entry.file, {}).keys()
+            missing[path] = {"bytes": spans, "chunks": entry.addresses(spans, came)} | (ours.why if ours else {})
+        return {
+            "complete": sorted(path for path in self.known.whole if path not in missing),
+            "missing": missing,
+            "manifest": kept is not None,
+            "damaged": self.inbox.damaged,
+            "chunks": self.inbox.chunks,
+        }
+
+
+def _folder(path: str) -> str | None:
+    """checkpoints/500 of checkpoints/500/state/x."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 and parts[0] in _FOLDERS else None
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
+    """Bytes [start, end) of a file."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end and (data := file.read(min(_BLOCK, end - start))):
+            yield data
+            start += len(data)

@@ -1,0 +1,129 @@
+"""Chunks by CFDP over real UDP on loopback, through a link that loses a tenth of all packets."""
+
+import contextlib
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lossy_link import LossyLink
+from spacepackets.cfdp import CrcFlag, PduConfig, TransmissionMode
+from spacepackets.cfdp.pdu import FileDataPdu, MetadataParams, MetadataPdu
+from spacepackets.cfdp.pdu.file_data import FileDataParams
+from spacepackets.util import ByteFieldU16, ByteFieldU32
+
+from pipeline.config import BadInput
+from pipeline.ground.downlink.cfdp import receive, send
+from pipeline.ground.downlink.pack import pack
+from pipeline.ground.downlink.unpack import unpack
+
+LOSS = 0.1  # of packets; and where disorder is, each 50th comes late and each 50th twice
+TIMER_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def packed(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few chunks of some packets each."""
+    out = tmp_path_factory.mktemp("packed") / "chunks"
+    pack(run_dir, out, chunk_bytes=16 << 10)
+    return out
+
+
+@contextlib.contextmanager
+def listening(inbox: Path, loss: float, disorder: float = 0.0) -> Iterator[tuple[tuple[str, int], LossyLink]]:
+    """The address of a link to a receiver that fills `inbox`."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    receiver = threading.Thread(target=receive, args=(inbox, address, 1.0, TIMER_S))
+    receiver.start()
+    try:
+        with LossyLink(address, loss, disorder) as link:
+            yield link.address, link
+            receiver.join()
+    finally:
+        receiver.join()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_every_chunk_arrives_through_loss_and_only_because_it_is_sent_again(packed: Path, tmp_path: Path) -> None:
+    with listening(tmp_path / "acknowledged", LOSS, disorder=0.04) as (address, link):
+        result = send(packed, address, timer_s=TIMER_S, mbit_s=40)
+    assert link.lost > 10, "the link lost too little to prove anything"
+    assert result["failed"] == []
+    assert result["again"] > 0
+    assert contents(tmp_path / "acknowledged") == contents(packed)
+    assert unpack(tmp_path / "acknowledged", tmp_path / "run")["missing"] == {}
+
+    with listening(tmp_path / "control", LOSS) as (address, link):
+        send(packed, address, acknowledged=False, timer_s=TIMER_S, mbit_s=40)
+    came = contents(tmp_path / "control")
+    assert len(came) < len(contents(packed)), "class 1 lost nothing either: the test proves nothing"
+    assert came.items() <= contents(packed).items()
+    found = unpack(tmp_path / "control", tmp_path / "partial")
+    assert found["missing"] or not found["manifest"]
+
+
+def test_a_link_without_loss_carries_either_class(packed: Path, tmp_path: Path) -> None:
+    """Otherwise the control above would fail for another reason than loss."""
+    for name, acknowledged in (("two", True), ("one", False)):
+        with listening(tmp_path / name, 0.0) as (address, _):
+            send(packed, address, acknowledged=acknowledged, timer_s=TIMER_S, mbit_s=40)
+        assert contents(tmp_path / name) == contents(packed)
+
+
+def test_a_peer_that_has_gone_is_given_up_once_for_all_chunks(packed: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        result = send(packed, silent.getsockname(), timer_s=0.05)
+    assert sorted(result["failed"]) == sorted(contents(packed))
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_slow_link_is_not_taken_for_a_dead_one(packed: Path, tmp_path: Path) -> None:
+    """The first chunk alone takes longer than all timers together."""
+    (tmp_path / "one").mkdir()
+    shutil.copy(max(packed.iterdir(), key=lambda path: path.stat().st_size), tmp_path / "one")
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        result = send(tmp_path / "one", address, timer_s=0.1, mbit_s=0.1)
+    assert result["failed"] == []
+    assert contents(tmp_path / "inbox") == contents(tmp_path / "one")
+
+
+def test_no_name_of_a_peer_leads_out_of_the_inbox(tmp_path: Path) -> None:
+    names = [
+        "../../escaped",
+        "/tmp/escaped",
+        "000001-0123456789abcdef.chunk/../../../x",
+        "received.json",
+        "x" * 200,
+        "",
+    ]
+    inbox = tmp_path / "a" / "b" / "inbox"
+    with listening(inbox, 0.0) as (address, _), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for number, name in enumerate(names):
+            config = PduConfig(
+                *(ByteFieldU16(1), ByteFieldU16(2), ByteFieldU32(number), TransmissionMode.UNACKNOWLEDGED),
+                crc_flag=CrcFlag.WITH_CRC,
+            )
+            metadata = MetadataPdu(config, MetadataParams(False, 0, 15, "x", name))
+            data = FileDataPdu(config, FileDataParams(b"not yours", 0, None))
+            for packet in (metadata.pack(), data.pack(), b"", b"\x00" * 40, b"\xff" * 1200):
+                peer.sendto(packet, address)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".incoming", "a", "b", "inbox"]
+
+
+def test_an_address_that_cannot_be_had_is_named(packed: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(BadInput, match="--listen: 127"):
+            receive(tmp_path, taken.getsockname(), silent_s=0.1)
+    with pytest.raises(BadInput, match="no such folder"):
+        send(tmp_path / "none", ("127.0.0.1", 1))

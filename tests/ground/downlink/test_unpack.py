@@ -1,0 +1,273 @@
+"""Whatever comes is rebuilt exactly, or what is missing is said exactly: a thousand patterns against an oracle."""
+
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pipeline.config import BadInput
+from pipeline.ground.downlink.chunk import Head, Version, decode, encode
+from pipeline.ground.downlink.pack import pack
+from pipeline.ground.downlink.received import merge
+from pipeline.ground.downlink.unpack import unpack
+
+CHUNK = 512
+PATTERNS = 1000
+
+
+class Sent(NamedTuple):
+    """Two packs of one run: the second after the ground had the first."""
+
+    chunks: dict[Path, Head]
+    versions: list[dict[str, bytes]]  # of each pack: path -> what the file was
+
+
+@pytest.fixture(scope="module")
+def sent(make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], quick_dir: Path) -> Sent:
+    here = quick_dir / "sent"
+    run, versions = make_bare_run(here / "run"), []
+    for number, received in enumerate([None, here / "ground" / "received.json"]):
+        pack(run, here / str(number), received, CHUNK)
+        versions.append({path: (run / path).read_bytes() for path in files_of(run)})
+        unpack(here / str(number), here / "ground")
+        go_on(run)
+    chunks = {path: decode(path.read_bytes()).head for number in "01" for path in sorted((here / number).iterdir())}
+    assert {head.file.path for head in chunks.values() if head.base} == {"ledger.jsonl", "tensorboard/events.1"}
+    return Sent(chunks, versions)
+
+
+def files_of(folder: Path) -> list[str]:
+    ours = {"manifest.json", "received.json"}
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if path not in ours]
+
+
+def deliver(sent: Sent, inbox: Path, chance: random.Random) -> tuple[set[Path], set[str]]:
+    """Puts some chunks into `inbox` under names in any order. Returns the whole ones and the names of the others."""
+    loss, harm = chance.choice([0.0, 0.02, 0.1, 0.5, 0.95]), chance.choice([0.0, 0.05, 0.3])
+    whole, damaged = set(), set()
+    for path in sent.chunks:
+        if chance.random() < loss:
+            continue
+        for _ in range(1 + (chance.random() < 0.2)):
+            name = f"{chance.getrandbits(64):016x}"
+            if chance.random() >= harm:
+                os.link(path, inbox / name)
+                whole.add(path)
+                continue
+            data = bytearray(path.read_bytes())
+            if chance.random() < 0.5:
+                del data[chance.randrange(len(data)) :]
+            else:
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            (inbox / name).write_bytes(data)
+            damaged.add(name)
+    return whole, damaged
+
+
+class Expected(NamedTuple):
+    files: dict[str, bytes]  # what must be in the folder, to the byte, and nothing else
+    missing: dict[str, list[tuple[int, int]]]
+    manifest: bool
+
+
+def expected(sent: Sent, whole: set[Path]) -> Expected:
+    """What must come of the chunks `whole`, by counting them."""
+    came: list[dict[str, list[Head]]] = [{}, {}]  # of each pack: path -> heads that came
+    packed: list[dict[str, list[Head]]] = [{}, {}]
+    for path, head in sent.chunks.items():
+        number = int(path.parent.name)
+        packed[number].setdefault(head.file.path, []).append(head)
+        if path in whole:
+            came[number].setdefault(head.file.path, []).append(head)
+    manifests = [set(came[n].get("manifest.json", [])) == set(packed[n]["manifest.json"]) for n in (0, 1)]
+    files, missing = {}, {}
+    for name in sent.versions[0]:
+        new = name in packed[1]  # the second pack holds another version of it
+        first = set(came[0].get(name, [])) == set(packed[0][name])
+        second = new and set(came[1].get(name, [])) == set(packed[1][name])
+        based = new and packed[1][name][0].base is not None
+        if second and (first or not based):
+            files[name] = sent.versions[1][name]
+            continue
+        if first:
+            files[name] = sent.versions[0][name]
+        if new and (came[1].get(name) or manifests[1]):  # the second version is known of
+            head = packed[1][name][0]
+            if came[1].get(name) and based and not first:
+                missing[name] = [(0, head.file.size)]
+            else:
+                missing[name] = absent(packed[1][name], came[1].get(name, []))
+        elif not first and (came[0].get(name) or any(manifests)):
+            missing[name] = absent(packed[0][name], came[0].get(name, []))
+    for n in (1, 0):
+        if manifests[n]:
+            break
+        if pieces := came[n].get("manifest.json"):
+            missing["manifest.json"] = absent(packed[n]["manifest.json"], pieces)
+            break
+    return Expected(files, missing, any(manifests))
+
+
+def absent(packed: list[Head], came: list[Head]) -> list[tuple[int, int]]:
+    return merge([(head.offset, head.offset + head.length) for head in packed if head not in came])
+
+
+def check(sent: Sent, whole: set[Path], damaged: set[str], inbox: Path, out: Path) -> bool:
+    found, wanted = unpack(inbox, out), expected(sent, whole)
+    assert {path: (out / path).read_bytes() for path in files_of(out)} == wanted.files
+    assert {path: list(map(tuple, lack["bytes"])) for path, lack in found["missing"].items()} == wanted.missing
+    assert found["manifest"] == wanted.manifest
+    assert found["damaged"].keys() == damaged
+    assert set(found["complete"]) - {"manifest.json"} == wanted.files.keys() - wanted.missing.keys()
+    return not wanted.missing and wanted.manifest
+
+
+def test_a_thousand_patterns_of_loss_copies_order_and_damage(sent: Sent, quick_dir: Path) -> None:
+    done = 0
+    for seed in range(PATTERNS):
+        chance = random.Random(seed)
+        inbox, out = quick_dir / f"inbox-{seed}", quick_dir / f"out-{seed}"
+        inbox.mkdir()
+        whole, damaged = deliver(sent, inbox, chance)
+        done += check(sent, whole, damaged, inbox, out)
+        if seed % 4 == 0:  # another pass brings more, and the same command goes on
+            more, others = deliver(sent, inbox, chance)
+            check(sent, whole | more, damaged | others, inbox, out)
+        shutil.rmtree(inbox)
+        shutil.rmtree(out)
+    assert 0.1 * PATTERNS < done < 0.9 * PATTERNS, "both endings must be met"
+
+
+def forge(inbox: Path, path: str, content: bytes, **head: object) -> None:
+    """One chunk, whole and well-formed, of whatever is asked for."""
+    inbox.mkdir(exist_ok=True)
+    file = Version(path, head.pop("size", len(content)), head.pop("sha256", hashlib.sha256(content).hexdigest()))
+    _, data = encode(Head(head.pop("at", (1.0, 1)), file, 0, len(content), **head), content)
+    (inbox / f"{len(list(inbox.iterdir()))}.chunk").write_bytes(data)
+
+
+def test_no_path_of_a_chunk_leads_out_of_the_folder(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    names = ["../x", "/tmp/dayside-x", "a/../../x", "a//x", "./x", "a\\..\\x", "..", ".hidden", "a/.x", "x\0y", "x\ny"]
+    names += ["", "a/", "\ud800", "7.partial/x", "x" * 600, "a/" + "x" * 201]
+    for name in names:
+        forge(inbox, name, b"not yours")
+    found = unpack(inbox, out)
+    assert len(found["damaged"]) == len(names)
+    assert [path.name for path in out.iterdir()] == ["received.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inbox", "out"]
+
+
+def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
+    inbox, out, elsewhere = tmp_path / "inbox", tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    forge(inbox, "a", b"a file")
+    unpack(inbox, out)
+    (out / "link").symlink_to(elsewhere)
+    forge(inbox, "link/x", b"not yours")
+    forge(inbox, "a/b", b"below a file")
+    forge(inbox, "c/d", b"a folder is here")
+    forge(inbox, "c", b"where a folder is", at=(2.0, 2))
+    forge(inbox, "received.json", b"{}")
+    forge(inbox, "manifest.json", b'{"format": 1, "files": [{"path": "../x"}]}')
+    (inbox / "pipe").symlink_to("/dev/zero")
+    found = unpack(inbox, out)
+    assert {path: "problem" in lack for path, lack in found["missing"].items()} == dict.fromkeys(
+        ["link/x", "a/b", "c", "received.json", "manifest.json"], True
+    )
+    assert list(found["damaged"]) == ["pipe"]
+    assert list(elsewhere.iterdir()) == []
+    assert {name: (out / name).read_bytes() for name in ("a", "c/d")} == {"a": b"a file", "c/d": b"a folder is here"}
+    assert unpack(inbox, out)["missing"].keys() == found["missing"].keys(), "and the listing is still readable"
+
+
+def test_bytes_that_are_not_those_that_were_packed_are_never_written(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "ledger.jsonl", b"another text", sha256="0" * 64)
+    found = unpack(inbox, out)
+    assert "not those that were packed" in found["missing"]["ledger.jsonl"]["problem"]
+    assert not (out / "ledger.jsonl").exists()
+    assert not list(out.glob(".*")), "nor is a draft left behind"
+
+
+def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
+    for number in ("0", "1"):
+        (tmp_path / number).mkdir()
+    for path in sent.chunks:
+        shutil.copy(path, tmp_path / path.parent.name)
+    out = tmp_path / "out"
+    unpack(tmp_path / "0", out)
+    unpack(tmp_path / "1", out)
+    (tmp_path / "1" / "x").write_bytes(b"x")
+    assert unpack(tmp_path / "0", out)["missing"] == {}
+    assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[1]
+
+
+def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
+    make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], tmp_path: Path
+) -> None:
+    run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
+    pack(run, tmp_path / "1")
+    unpack(tmp_path / "1", out)
+    go_on(run)
+    rotten = bytearray((out / "ledger.jsonl").read_bytes())
+    rotten[100] ^= 1
+    (out / "ledger.jsonl").write_bytes(rotten)
+    pack(run, tmp_path / "2", out / "received.json")
+    assert unpack(tmp_path / "2", out)["missing"]["ledger.jsonl"]["base"] == "ledger.jsonl"
+    pack(run, tmp_path / "3", out / "received.json")
+    assert unpack(tmp_path / "3", out)["missing"] == {}
+    assert (out / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
+
+
+def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) -> None:
+    """A run directory, say: what came down must not replace what is going on."""
+    (tmp_path / "ledger.jsonl").write_text("mine")
+    with pytest.raises(BadInput, match=r"--out: .*holds no received\.json"):
+        unpack(next(iter(sent.chunks)).parent, tmp_path)
+    (tmp_path / "received.json").write_text('{"format": 1, "whole": [["../x", 1, "00", [0, 0]]], "parts": []}')
+    with pytest.raises(BadInput, match=r"received\.json: not what"):
+        unpack(next(iter(sent.chunks)).parent, tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        unpack(tmp_path / "none", tmp_path / "out")
+    assert (tmp_path / "ledger.jsonl").read_text() == "mine"
+
+
+def test_cut_short_after_any_file_it_goes_on(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.ground.downlink import unpack as module
+
+    inbox, real = next(iter(sent.chunks)).parent, module.durable.rename
+    for cut in range(6):
+        out, left = tmp_path / str(cut), [cut]
+
+        def rename(source: Path, target: Path, left: list[int] = left) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module.durable, "rename", rename)
+            with pytest.raises(KeyboardInterrupt):
+                unpack(inbox, out)
+        assert unpack(inbox, out)["missing"] == {}
+        assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[0]
+
+
+def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "checkpoints/7/SEAL", b"seal", together=2)
+    unpack(inbox, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
+    forge(inbox, "checkpoints/7/state/x", b"array", together=2)
+    (inbox / "0.chunk").unlink()  # of a whole file: no longer needed
+    unpack(inbox, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
+    assert (out / "checkpoints" / "7" / "state" / "x").read_bytes() == b"array"
+    assert unpack(inbox, out)["complete"] == ["checkpoints/7/SEAL", "checkpoints/7/state/x"]
