@@ -1,8 +1,9 @@
 """What each part of the recipe is worth: the same training with one part changed, three seeds each.
 
-`train.py bench recipe [--out FILE.jsonl] [--config FILE --KEY VALUE …]`. Every training is Dayside's own loop in a process
-of its own, and is judged by all held-out text. What is done already and stands in --out is not done again. RoPE, RMSNorm,
-QK-norm, SwiGLU, tied embeddings and zero-initialised output projections are the shape itself: no key changes them.
+`train.py bench recipe [--out FILE.jsonl] [--config FILE --KEY VALUE …]`. Every training is Dayside's own loop in a
+process of its own, and is judged by all held-out text. What is done already and stands in --out is not done again.
+RoPE, RMSNorm, QK-norm, SwiGLU, tied embeddings and zero-initialised output projections are the shape itself: no key
+changes them.
 """
 
 import json
@@ -89,9 +90,7 @@ def changed(config: Config, keys: dict[str, Any]) -> Config:
     return Config(**values)
 
 
-def ablate(
-    config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None
-) -> dict[str, Any]:
+def ablate(config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None) -> dict[str, Any]:
     """The answer, as `--json` prints it. Seeds go round before rows do, so that an early end leaves whole columns."""
     others, done = Others(), _done(out)
     budget = {"steps": steps, "tokens": None, "orbits": None, "wh": None, "until": None}
@@ -160,11 +159,16 @@ def _error(values: list[float]) -> float | None:
 def _show(answer: dict[str, Any]) -> None:
     terminal, body = console(), []
     for name, row in answer["rows"].items():
-        worse = "" if row["worse_by"] is None or name == WHOLE else _with_error(row["worse_by"], row["worse_by_error"], "+")
+        worse = (
+            "" if row["worse_by"] is None or name == WHOLE else _with_error(row["worse_by"], row["worse_by_error"], "+")
+        )
         body.append(
             (
                 name,
-                ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in row["changed"].items()),
+                ", ".join(
+                    f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+                    for key, value in row["changed"].items()
+                ),
                 f"{row['parameters']:,}",
                 _with_error(row["loss"], row["loss_error"]),
                 worse,

@@ -1,7 +1,8 @@
-"""A training in a process of its own that goes on when it is told to and waits meanwhile: so two can be compared by turns.
+"""A training in a process of its own that goes on when it is told to and waits meanwhile: so two can be compared by
+turns.
 
 The process reads one JSON object a line and answers each with one. Before the first it answers once of itself, when its
-first step is done.
+first step is done. Each answer holds `processor_s`, all the processor time that it has used, and `peak_bytes`.
 """
 
 import json
