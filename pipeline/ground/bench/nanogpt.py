@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-ITERATION = re.compile(r"iter (\d+): loss ([\d.]+|nan), time")
+ITERATION = re.compile(r"iter (\d+): loss (\S+), time")
 
 
 class Gate:
