@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import BadInput, Config
-from pipeline.ground.bench import main, scaling
+from pipeline.ground.bench import main, program, scaling
 from pipeline.lm.flops import matrix_parameters
 
 
-def test_sizes_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_are_measured_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr(program, "apart", program.measure)  # here, where the tests share a cache
     picture = tmp_path / "scaling.png"
     command = ["scaling", "--sizes", "1x32,2x64", "--repeats", "2", "--train.batch", "2", "--model.context", "32"]
     command += ["--train.device", "cpu", "--out", str(picture)]
