@@ -29,7 +29,9 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     queries, keys = shape.query_heads * shape.channels_per_head, shape.key_heads * shape.channels_per_head
     layer = number * (4 * shape.width + 3 * queries + 3 * keys + 3 * shape.hidden_width)
     layer += 4 * shape.query_heads * (shape.context if shape.attention == "xla" else 1)
-    kept = shape.depth * layer if shape.remat == "none" else shape.depth * number * shape.width + layer
+    products = number * (3 * shape.width + queries + 2 * keys + 2 * shape.hidden_width)
+    kept_of_each = {"none": layer, "dots": products, "block": number * shape.width}[shape.remat]
+    kept = shape.depth * kept_of_each + (layer if shape.remat != "none" else 0)
     return {
         "parameters": 4.0 * parameters,
         "gradients": 4.0 * parameters * (1 if train.microbatch in (None, train.batch) else 2),

@@ -69,10 +69,11 @@ def variants(config: Config) -> dict[str, dict[str, Any]]:
         "twice-the-rates": {"optimizer.lr": optimizer.lr * 2, "optimizer.muon_lr": optimizer.muon_lr * 2},
     }
     for name, depth in (("half-as-deep", model.depth // 2), ("twice-as-deep", model.depth * 2)):
-        pitch = math.lcm(8, 2 * (model.heads or 1))
+        pitch = math.lcm(8, 2 * model.query_heads)
         width = round(model.width * math.sqrt(model.depth / depth) / pitch) * pitch if depth else 0
         if width:
-            rows[name] = {"model.depth": depth, "model.width": width}
+            follows = {"model.hidden": None, "model.head_dim": None, "model.heads": model.query_heads}
+            rows[name] = {"model.depth": depth, "model.width": width} | follows
     if model.key_heads == model.query_heads and model.query_heads % 2 == 0:
         rows["half-the-key-heads"] = {"model.kv_heads": model.query_heads // 2}
     return rows
