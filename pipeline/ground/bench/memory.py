@@ -17,8 +17,8 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     Activations are what the backward pass needs and cannot cheaply compute again, once each: 4 C (two inputs of the
     residual stream, two normalised) + Q + 2 (Q + K) + K + 3 F for each token and layer, C, Q, K and F being the widths
     of the residual stream, of all queries, of all keys and of SwiGLU, and H T attention weights, which the flash kernel
-    does not keep (as Korthikanti et al., arXiv 2205.05198, count them for GPT). With gradient checkpointing, C for each
-    layer, and all of one layer.
+    does not keep (as Korthikanti et al., arXiv 2205.05198, count them for GPT). With gradient checkpointing, what its
+    name keeps of each layer, and all of one layer.
     """
     shape, train = config.model, config.train
     matrices = matrix_parameters(shape, vocab_size) - vocab_size * shape.width

@@ -160,24 +160,19 @@ def _error(values: list[float]) -> float | None:
 def _show(answer: dict[str, Any]) -> None:
     terminal, body = console(), []
     for name, row in answer["rows"].items():
-        worse = (
-            "" if row["worse_by"] is None or name == WHOLE else _with_error(row["worse_by"], row["worse_by_error"], "+")
-        )
+        held_against = name != WHOLE and row["worse_by"] is not None
         body.append(
             (
                 name,
-                ", ".join(
-                    f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                    for key, value in row["changed"].items()
-                ),
+                ", ".join(f"{key} {value}" for key, value in row["changed"].items() if value is not None),
                 f"{row['parameters']:,}",
                 _with_error(row["loss"], row["loss_error"]),
-                worse,
+                _with_error(row["worse_by"], row["worse_by_error"], "+") if held_against else "",
                 f"{1e3 * row['step_s']:.1f} ms",
             )
         )
     terminal.print(f"{answer['name']}, {answer['steps']:,} steps, {answer['provenance']}", style="bold")
-    heads = ("row", "changed", "parameters", "loss [nats per token]", "worse by", "step")
+    heads = ("", "changed", "parameters", "loss [nats per token]", "worse by", "step")
     terminal.print(tabulate("", heads, body))
     terminal.print("± standard error of the mean over seeds; `worse by` is of the same seed", style="dim")
 

@@ -8,6 +8,8 @@ from pipeline.ground.bench.energy import NOT_MEASURABLE
 from pipeline.ground.bench.printing import console, spanning, tabulate, verdict
 from pipeline.ground.bench.starts import KINDS
 
+ENDS = ("total", "processor")
+
 
 def show(answer: dict[str, Any]) -> None:
     terminal = console()
@@ -18,9 +20,12 @@ def show(answer: dict[str, Any]) -> None:
     if "start" in answer:
         start = answer["start"]
         named = dict.fromkeys(part for kind in ("warm", *start) for part in start[kind])  # only that one restores
-        parts = [*(part for part in named if part != "total"), "total"]
+        parts = [*(part for part in named if part not in ENDS), *ENDS]
         body = [
-            (part, *(f"{kind[part]['median']:.2f}" if part in kind else "-" for kind in start.values()))
+            (
+                "processor time" if part == "processor" else part,
+                *(f"{kind[part]['median']:.2f}" if part in kind else "-" for kind in start.values()),
+            )
             for part in parts
         ]
         heads = ("from launch to the first step [s]", *start)
