@@ -62,22 +62,39 @@ def trainer(folder: Path, name: str, first: int, chunk: int, ms: float) -> Worke
 
 def test_turns_are_taken_and_validation_costs_no_time(tmp_path: Path) -> None:
     with trainer(tmp_path, "muon", 10, 10, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
-        courses = peer.race({"muon": ours, "eager": theirs}, steps=100, segment=20, evaluate_every=20)
+        courses = peer.race({"muon": ours, "eager": theirs}, {"muon": 100, "eager": 100}, segment=20, evaluate_every=20)
     mine, its = courses["muon"], courses["eager"]
-    assert [turn.steps for turn in mine.turns] == [turn.steps for turn in its.turns] == [20] * 4
-    assert [turn.seconds / turn.steps for turn in its.turns] == pytest.approx([0.002] * 4)
-    assert [turn.processor_s / turn.steps for turn in mine.turns] == pytest.approx([0.004] * 4)
+    assert [turn.steps for turn in mine.turns.values()] == [turn.steps for turn in its.turns.values()] == [20] * 4
+    assert [turn.seconds / turn.steps for turn in its.turns.values()] == pytest.approx([0.002] * 4)
+    assert [turn.processor_s / turn.steps for turn in mine.turns.values()] == pytest.approx([0.004] * 4)
     assert [point.step for point in mine.curve] == [20, 40, 60, 80, 100]
     assert [point.step for point in its.curve] == [100]
     assert its.curve[-1].seconds == pytest.approx(its.launch_s + 99 * 0.002)
     assert mine.curve[-1].processor_s == pytest.approx(1.0 + 90 * 0.004), "five validations of 100 s are not in it"
 
 
+def test_whoever_has_fewer_steps_to_go_stops_there(tmp_path: Path) -> None:
+    with trainer(tmp_path, "muon-short", 1, 1, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
+        courses = peer.race({"muon-short": ours, "eager": theirs}, {"muon-short": 25, "eager": 60}, 20, 100)
+    assert [point.step for point in courses["muon-short"].curve] == [25]
+    assert courses["muon-short"].turns.keys() == {1}
+    assert courses["eager"].turns.keys() == {1, 2}
+    assert peer._pair("muon-short", courses["muon-short"], "eager", courses["eager"])["speed"][
+        "median"
+    ] == pytest.approx(0.5)
+
+
 def test_ratios_are_of_the_same_turn_and_the_crossing_lies_between_validations() -> None:
     mine = peer.Course(
-        1, 2.0, [peer.Turn(20, 1.0, 2.0)] * 3, [peer.Point(20, 3.0, 6.0, 3.0), peer.Point(40, 4.0, 8.0, 2.0)], None
+        1,
+        2.0,
+        dict.fromkeys((1, 2, 3), peer.Turn(20, 1.0, 2.0)),
+        [peer.Point(20, 3.0, 6.0, 3.0), peer.Point(40, 4.0, 8.0, 2.0)],
+        None,
     )
-    its = peer.Course(1, 1.0, [peer.Turn(20, 2.0, 3.0)] * 3, [peer.Point(40, 10.0, 20.0, 2.5)], None)
+    its = peer.Course(
+        1, 1.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 2.0, 3.0)), [peer.Point(40, 10.0, 20.0, 2.5)], None
+    )
     pair = peer._pair("muon", mine, "eager", its)
     assert pair["speed"]["median"] == pytest.approx(2.0)
     assert pair["speed_by_processor"]["median"] == pytest.approx(1.5)
@@ -139,6 +156,12 @@ def test_a_wrong_argument_is_named_in_one_line(tmp_path: Path) -> None:
         main(command)
     with pytest.raises(BadInput, match="--arms: sgd: not known"):
         main([*command, "--arms", "sgd"])
+    (tmp_path / "config").mkdir()
+    for name in (*peer.FILES[:3], peer.RECOMMENDED):
+        (tmp_path / name).touch()
+    for wrong in (["--segment", "5"], ["--steps", "90"]):
+        with pytest.raises(BadInput, match=f"{wrong[0]}: {wrong[1]}: "):
+            main([*command, *wrong])
     with pytest.raises(BadInput, match="--peer-path"):
         main(["--peer", "nanogpt"])
     with pytest.raises(BadInput, match="--peer"):

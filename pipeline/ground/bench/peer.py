@@ -30,11 +30,12 @@ from pipeline.ground.bench.spread import spread
 from pipeline.ground.bench.worker import Worker, ours
 
 PEERS = ("eager", "compiled")
-OURS = ("adamw", "muon")
+OURS = ("adamw", "muon", "muon-short")
+SHORT = 7  # muon-short has a budget of so much fewer steps: what the same loss takes where it is all that is wanted
 # Of the shape of configs/shakespeare-cpu.yaml, on 2 CPU cores: tokens per second over nanoGPT's, and the time to its
 # final loss over its own.
 SPEED_GOALS = {("adamw", "eager"): 1.7, ("adamw", "compiled"): 1.05, ("muon", "eager"): 1.3}
-TIME_GOALS = {("muon", "eager"): 0.25}
+TIME_GOALS = {("muon", "eager"): 0.25, ("muon-short", "eager"): 0.25}
 SPARSER = 5  # the peer's curve is looked at so much less often: only its end is a target
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the peer's time, at which losses are compared
 FILES = ("train.py", "model.py", "configurator.py", "config")
@@ -68,6 +69,14 @@ def main(arguments: Sequence[str]) -> int:
     given = rest if any(word.startswith("--config") for word in rest) else [*_default(), *rest]
     config = load(given, prog="train.py bench --peer nanogpt")
     steps = own.steps or config.budget.steps or 2000
+    if own.segment < config.train.chunk_steps:
+        raise BadInput(
+            f"--segment: {own.segment}: less than train.chunk_steps {config.train.chunk_steps}; lower that too"
+        )
+    if steps < 2 * own.segment:
+        raise BadInput(
+            f"--steps: {steps}: the first turn of {own.segment} steps does not count; give more, or a --segment"
+        )
     answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
     if own.json:
         print(json.dumps(answer))
@@ -110,7 +119,7 @@ class Course(NamedTuple):
 
     parameters: int
     launch_s: float
-    turns: list[Turn]  # without the first, in which it still warms up
+    turns: dict[int, Turn]  # by number, without the first, in which it still warms up
     curve: list[Point]
     peak_bytes: int | None
 
@@ -126,12 +135,12 @@ def compare(
         for arm in arms:
             _say(f"launching {arm}")
             made = (
-                ours(arm, our_settings(config, arm, steps), folder)
+                ours(arm, our_settings(config, arm.partition("-")[0], ends(arm, steps)), folder)
                 if arm in OURS
                 else _nanogpt(config, checkout, python, arm, steps, folder)
             )
             workers[arm] = stack.enter_context(made)
-        courses = race(workers, steps, segment, evaluate_every)
+        courses = race(workers, {arm: ends(arm, steps) for arm in arms}, segment, evaluate_every)
         backend = next((w.first["backend"] for w in workers.values() if "backend" in w.first), "cpu")
     share = others.share()  # now that all have ended
     model = config.model
@@ -149,6 +158,11 @@ def compare(
             if one in courses and other in courses
         },
     }
+
+
+def ends(arm: str, steps: int) -> int:
+    """Its last step."""
+    return max(1, steps // SHORT) if arm == "muon-short" else steps
 
 
 def our_settings(config: Config, optimizer: str, steps: int) -> Config:
@@ -211,33 +225,30 @@ def settings(config: Config, arm: str, steps: int) -> list[str]:
     return [RECOMMENDED, *(f"--{key}={value}" for key, value in values.items())]
 
 
-def race(workers: dict[str, Worker], steps: int, segment: int, evaluate_every: int) -> dict[str, Course]:
-    """All of them to `steps`, by turns, whose order goes round."""
+def race(workers: dict[str, Worker], last: dict[str, int], segment: int, evaluate_every: int) -> dict[str, Course]:
+    """Each to its `last` step, by turns, whose order goes round."""
     names = list(workers)
-    at = {
-        name: Turn(worker.first["step"], worker.launch_s, worker.first["processor_s"])
-        for name, worker in workers.items()
-    }
-    counted = {name: worker.first["processor_s"] for name, worker in workers.items()}  # up to its last answer
-    courses = {
-        name: Course(worker.first["parameters"], worker.launch_s, [], [], None) for name, worker in workers.items()
-    }
-    for turn, until in enumerate(_targets(steps, segment)):
+    at = {name: Turn(one.first["step"], one.launch_s, one.first["processor_s"]) for name, one in workers.items()}
+    counted = {name: one.first["processor_s"] for name, one in workers.items()}  # up to its last answer
+    courses = {name: Course(one.first["parameters"], one.launch_s, {}, [], None) for name, one in workers.items()}
+    for turn, until in enumerate(_targets(max(last.values()), segment)):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            worker, course, before = workers[name], courses[name], at[name]
-            if before.steps < until:
-                found = worker.ask(train=until)
+            worker, course, before, goal = workers[name], courses[name], at[name], min(until, last[name])
+            if course.curve and course.curve[-1].step >= last[name]:
+                continue
+            if before.steps < goal:
+                found = worker.ask(train=goal)
                 used_s, counted[name] = found["processor_s"] - counted[name], found["processor_s"]
                 at[name] = Turn(found["step"], before.seconds + found["seconds"], before.processor_s + used_s)
                 if turn:
-                    course.turns.append(Turn(found["step"] - before.steps, found["seconds"], used_s))
+                    course.turns[turn] = Turn(found["step"] - before.steps, found["seconds"], used_s)
                 courses[name] = course._replace(peak_bytes=found["peak_bytes"])
             every = evaluate_every * (SPARSER if name in PEERS else 1)
-            if until == steps or at[name].steps // every > before.steps // every:
+            if goal == last[name] or at[name].steps // every > before.steps // every:
                 found = worker.ask(evaluate=True)
                 counted[name] = found["processor_s"]
                 course.curve.append(Point(*at[name], found["loss"]))
-                _say(f"{name:<9} step {at[name].steps:>6,}  {at[name].seconds:7.1f} s  loss {found['loss']:.4f}")
+                _say(f"{name:<10} step {at[name].steps:>6,}  {at[name].seconds:7.1f} s  loss {found['loss']:.4f}")
     return courses
 
 
@@ -251,9 +262,9 @@ def _row(course: Course, tokens_per_step: int) -> dict[str, Any]:
     return {
         "parameters": course.parameters,
         "launch_s": course.launch_s,
-        "tokens_per_s": spread([turn.steps * tokens_per_step / turn.seconds for turn in course.turns]),
-        "step_s": spread([turn.seconds / turn.steps for turn in course.turns]),
-        "step_processor_s": spread([turn.processor_s / turn.steps for turn in course.turns]),
+        "tokens_per_s": spread([turn.steps * tokens_per_step / turn.seconds for turn in course.turns.values()]),
+        "step_s": spread([turn.seconds / turn.steps for turn in course.turns.values()]),
+        "step_processor_s": spread([turn.processor_s / turn.steps for turn in course.turns.values()]),
         "peak_mb": course.peak_bytes / 1e6 if course.peak_bytes else None,
         "curve": [point._asdict() for point in course.curve],
         "final_loss": end.loss,
@@ -264,7 +275,7 @@ def _row(course: Course, tokens_per_step: int) -> dict[str, Any]:
 
 def _pair(one: str, mine: Course, other: str, theirs: Course) -> dict[str, Any]:
     """Ratios; each of the speed is of one turn of both, one soon after the other."""
-    turns = list(zip(mine.turns, theirs.turns, strict=True))
+    turns = [(mine.turns[number], theirs.turns[number]) for number in mine.turns.keys() & theirs.turns.keys()]
     end = theirs.curve[-1]
     clocks = {
         "seconds": ([point.seconds for point in mine.curve], [point.seconds for point in theirs.curve]),
