@@ -36,6 +36,7 @@ SHORT = 7  # muon-short has a budget of so much fewer steps: what the same loss 
 # final loss over its own.
 SPEED_GOALS = {("adamw", "eager"): 1.7, ("adamw", "compiled"): 1.05, ("muon", "eager"): 1.3}
 TIME_GOALS = {("muon", "eager"): 0.25, ("muon-short", "eager"): 0.25}
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several of them hold one GPU
 SPARSER = 5  # the peer's curve is looked at so much less often: only its end is a target
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the peer's time, at which losses are compared
 FILES = ("train.py", "model.py", "configurator.py", "config")
@@ -135,7 +136,7 @@ def compare(
         for arm in arms:
             _say(f"launching {arm}")
             made = (
-                ours(arm, our_settings(config, arm.partition("-")[0], ends(arm, steps)), folder)
+                ours(arm, our_settings(config, arm.partition("-")[0], ends(arm, steps)), folder, **SHARED)
                 if arm in OURS
                 else _nanogpt(config, checkout, python, arm, steps, folder)
             )

@@ -91,12 +91,12 @@ class Worker:
         self.close()
 
 
-def ours(name: str, config: Config, folder: Path) -> Worker:
+def ours(name: str, config: Config, folder: Path, **environment: str) -> Worker:
     """`train.py run` of `config`, nothing compiled before, as a worker; it writes into `folder`."""
     written = folder / f"{name}.yaml"
     written.write_text(dump_yaml(config.model_copy(update={"run_dir": folder / name})))
     command = [sys.executable, "-m", "pipeline.ground.bench.ours", str(written)]
-    return Worker(name, command, folder / f"{name}.log", Path.cwd())
+    return Worker(name, command, folder / f"{name}.log", Path.cwd(), **environment)
 
 
 def run(module: str, *arguments: str) -> str:
