@@ -1,6 +1,7 @@
 """What machine and GPU draw, where they count it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ class RaplMeter:
         Raises:
             OSError: there are none, or they may not be read.
         """
-        self._zones = [path for path in sorted(root.glob("*-rapl:*")) if (path / "name").read_text().startswith("package")]
+        self._zones = [
+            path for path in sorted(root.glob("*-rapl:*")) if (path / "name").read_text().startswith("package")
+        ]
         if not self._zones:
             raise FileNotFoundError(root)
         self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._zones]
@@ -31,8 +34,7 @@ class RaplMeter:
         """Drawn since the last call [J]; right if that was less than one wrap ago, some minutes under load."""
         now_uj = self._read_uj()
         since_uj = sum(
-            (now - last) % (most + 1)
-            for now, last, most in zip(now_uj, self._last_uj, self._ranges_uj, strict=True)
+            (now - last) % (most + 1) for now, last, most in zip(now_uj, self._last_uj, self._ranges_uj, strict=True)
         )
         self._last_uj = now_uj
         return since_uj / 1e6
@@ -62,10 +64,8 @@ def make_meters(backend: str, root: Path = POWERCAP) -> Meters:
     gpu = make_meter(backend)
     if not isinstance(gpu, NoMeter):
         meters["gpu"] = gpu
-    try:
+    with suppress(OSError, ValueError):
         meters["processor"] = RaplMeter(root)
-    except (OSError, ValueError):
-        pass
     return Meters(meters)
 
 

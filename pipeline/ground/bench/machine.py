@@ -8,14 +8,14 @@ class Others:
     """Since it was made: what share of all processor time went to processes that are not of this bench."""
 
     def __init__(self) -> None:
-        self._began = _busy_s(), _own_s()
+        self._began = _busy_s(), processor_s()
 
     def share(self) -> float | None:
         """In [0, 1], of the time that anything ran at all; None where the system does not tell.
 
         Only what a child of this process used up to its end is known, so ask when all have ended.
         """
-        busy_s, own_s = _busy_s(), _own_s()
+        busy_s, own_s = _busy_s(), processor_s()
         if busy_s is None or self._began[0] is None or busy_s <= self._began[0]:
             return None
         return max(0.0, 1.0 - (own_s - self._began[1]) / (busy_s - self._began[0]))
@@ -38,6 +38,7 @@ def _busy_s() -> float | None:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def _own_s() -> float:
+def processor_s() -> float:
+    """Processor time of this process, and of its children that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -15,10 +15,10 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     """What a training step cannot do without, by part [bytes]: parameters, gradients, moments, activations, logits.
 
     Activations are what the backward pass needs and cannot cheaply compute again, once each: 4 C (two inputs of the
-    residual stream, two normalised) + Q + 2 (Q + K) + K + 3 F for each token and layer, C, Q, K and F being the widths of
-    the residual stream, of all queries, of all keys and of SwiGLU, and H T attention weights, which the flash kernel does
-    not keep (as Korthikanti et al., arXiv 2205.05198, count them for GPT). With gradient checkpointing, C for each layer,
-    and all of one layer.
+    residual stream, two normalised) + Q + 2 (Q + K) + K + 3 F for each token and layer, C, Q, K and F being the widths
+    of the residual stream, of all queries, of all keys and of SwiGLU, and H T attention weights, which the flash kernel
+    does not keep (as Korthikanti et al., arXiv 2205.05198, count them for GPT). With gradient checkpointing, what its
+    name keeps of each layer, and all of one layer.
     """
     shape, train = config.model, config.train
     matrices = matrix_parameters(shape, vocab_size) - vocab_size * shape.width
@@ -29,7 +29,9 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     queries, keys = shape.query_heads * shape.channels_per_head, shape.key_heads * shape.channels_per_head
     layer = number * (4 * shape.width + 3 * queries + 3 * keys + 3 * shape.hidden_width)
     layer += 4 * shape.query_heads * (shape.context if shape.attention == "xla" else 1)
-    kept = shape.depth * layer if shape.remat == "none" else shape.depth * number * shape.width + layer
+    products = number * (3 * shape.width + queries + 2 * keys + 2 * shape.hidden_width)
+    kept_of_each = {"none": layer, "dots": products, "block": number * shape.width}[shape.remat]
+    kept = shape.depth * kept_of_each + (layer if shape.remat != "none" else 0)
     return {
         "parameters": 4.0 * parameters,
         "gradients": 4.0 * parameters * (1 if train.microbatch in (None, train.batch) else 2),

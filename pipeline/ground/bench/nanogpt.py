@@ -1,8 +1,8 @@
 """Child process of a bench: a checkout of nanoGPT, its own unmodified train.py, that trains as far as it is told.
 
-`python nanogpt.py [ARGUMENTS OF ITS train.py]` in a folder that holds its train.py, model.py, configurator.py and data. Its
-train.py runs with a `print` of ours: whenever it prints an iteration, this waits for what the bench asks next (worker.py).
-Needs nothing of Dayside, so that any Python that has torch can run it.
+`python nanogpt.py [ARGUMENTS OF ITS train.py]` in a folder that holds its train.py, model.py, configurator.py and data.
+Its train.py runs with a `print` of ours: whenever it prints an iteration, this waits for what the bench asks next
+(worker.py). Needs nothing of Dayside, so that any Python that has torch can run it.
 """
 
 import builtins
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-ITERATION = re.compile(r"iter (\d+): loss ([\d.]+|nan), time")
+ITERATION = re.compile(r"iter (\d+): loss (\S+), time")
 
 
 class Gate:
@@ -43,7 +43,7 @@ class Gate:
         raise SystemExit
 
     def _answer(self, **what: Any) -> None:
-        self._answers.write(json.dumps(what | {"peak_bytes": peak_bytes()}) + "\n")
+        self._answers.write(json.dumps(what | {"processor_s": sum(os.times()[:4]), "peak_bytes": peak_bytes()}) + "\n")
         self._answers.flush()
 
     def _parameters(self) -> int:

@@ -1,6 +1,7 @@
 """Child process of a bench: a run of Dayside, its whole loop, that trains as far as it is told (see worker.py).
 
-Everything of `train.py run` is in the time: batches, guard, ledger, periodic saves. Validation is not: a bench asks for it.
+Everything of `train.py run` is in the time: batches, guard, ledger, periodic saves. Validation is not: a bench asks for
+it.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from pipeline.config import Config, load_file
 from pipeline.flight.display import Display
 from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
+from pipeline.ground.bench.machine import processor_s
 from pipeline.ground.bench.memory import peak_bytes
 
 NEVER = 1 << 30  # steps
@@ -26,15 +28,15 @@ def main() -> None:
     os.dup2(2, 1)  # whatever else is printed goes to the log
 
     def answer(**what: Any) -> None:
-        answers.write(json.dumps(what | {"peak_bytes": peak_bytes()}) + "\n")
+        answers.write(json.dumps(what | {"processor_s": processor_s(), "peak_bytes": peak_bytes()}) + "\n")
         answers.flush()
 
     with contextlib.suppress(BrokenPipeError):
-        _obey(_own_time(load_file(Path(sys.argv[1]))), answer)
+        _obey(_unasked(load_file(Path(sys.argv[1]))), answer)
 
 
-def _own_time(config: Config) -> Config:
-    """The same run without validations and replays of its own. A replay is a step computed twice: not one more learned."""
+def _unasked(config: Config) -> Config:
+    """The same run without validations of its own."""
     train = config.train.model_copy(update={"eval_every": NEVER})
     return config.model_copy(update={"train": train})
 

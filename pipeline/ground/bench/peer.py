@@ -1,11 +1,12 @@
 """Dayside beside another trainer on this machine, by turns: speed, loss at equal steps and at equal time.
 
-`train.py bench --peer nanogpt --peer-path DIR [--config FILE --KEY VALUE …]`, DIR a checkout of nanoGPT. Both learn the same
-tokens in the same shape, each from a launch of its own with nothing compiled before, its own loop and its own settings:
-Dayside's are those of the configuration; nanoGPT's train.py runs unmodified under its README's line for a CPU
+`train.py bench --peer nanogpt --peer-path DIR [--config FILE --KEY VALUE …]`, DIR a checkout of nanoGPT. Both learn the
+same tokens in the same shape, each from a launch of its own with nothing compiled before, its own loop and its own
+settings: Dayside's are those of the configuration; nanoGPT's train.py runs unmodified under its README's line for a CPU
 (config/train_shakespeare_char.py, --dropout=0.0, the learning rate falling to the end of the run). They take turns of
-some steps; whoever waits computes nothing, and its time does not count. Time is launch, compilation and training, without
-validation. Both are validated on every held-out window.
+some steps; whoever waits computes nothing, and its time does not count. Time is launch, compilation and training,
+without validation. Both are validated on every held-out window. Where others compute on the same machine, --cores 1 and
+the ratios of processor time still tell the truth: threads that wait for each other do not.
 """
 
 import json
@@ -23,16 +24,19 @@ import numpy as np
 from pipeline.config import BadInput, Config, load, shipped
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.bench import nanogpt
+from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.peer_table import show
 from pipeline.ground.bench.spread import spread
 from pipeline.ground.bench.worker import Worker, ours
 
 PEERS = ("eager", "compiled")
-OURS = ("adamw", "muon")
+OURS = ("adamw", "muon", "muon-short")
+SHORT = 7  # muon-short has a budget of so much fewer steps: what the same loss takes where it is all that is wanted
 # Of the shape of configs/shakespeare-cpu.yaml, on 2 CPU cores: tokens per second over nanoGPT's, and the time to its
 # final loss over its own.
 SPEED_GOALS = {("adamw", "eager"): 1.7, ("adamw", "compiled"): 1.05, ("muon", "eager"): 1.3}
-TIME_GOALS = {("muon", "eager"): 0.25}
+TIME_GOALS = {("muon", "eager"): 0.25, ("muon-short", "eager"): 0.25}
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several of them hold one GPU
 SPARSER = 5  # the peer's curve is looked at so much less often: only its end is a target
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the peer's time, at which losses are compared
 FILES = ("train.py", "model.py", "configurator.py", "config")
@@ -55,7 +59,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=within(int, 2), help="of each (budget.steps, or 2000)")
     parser.add_argument("--segment", type=within(int, 1), default=50, help="steps of a turn (50)")
     parser.add_argument("--evaluate_every", type=within(int, 1), default=50, help="steps between validations (50)")
+    parser.add_argument("--cores", type=within(int, 1, os.cpu_count() or 1), help="that each may use (all)")
     own, rest = parser.parse_known_args(list(arguments))
+    if own.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: own.cores])  # the workers inherit it
     arms = own.arms.split(",")
     if unknown := [arm for arm in arms if arm not in OURS + PEERS]:
         raise BadInput(f"--arms: {unknown[0]}: not known; some of {','.join(OURS + PEERS)}")
@@ -63,6 +70,14 @@ def main(arguments: Sequence[str]) -> int:
     given = rest if any(word.startswith("--config") for word in rest) else [*_default(), *rest]
     config = load(given, prog="train.py bench --peer nanogpt")
     steps = own.steps or config.budget.steps or 2000
+    if own.segment < config.train.chunk_steps:
+        raise BadInput(
+            f"--segment: {own.segment}: less than train.chunk_steps {config.train.chunk_steps}; lower that too"
+        )
+    if steps < 2 * own.segment:
+        raise BadInput(
+            f"--steps: {steps}: the first turn of {own.segment} steps does not count; give more, or a --segment"
+        )
     answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
     if own.json:
         print(json.dumps(answer))
@@ -85,13 +100,28 @@ def check(checkout: Path) -> None:
             raise BadInput(f"--peer-path: {checkout}: has no {name}; give a checkout of nanoGPT")
 
 
+class Turn(NamedTuple):
+    steps: int
+    seconds: float
+    processor_s: float
+
+
+class Point(NamedTuple):
+    """Of a validation curve. Times are of launch and training alone, up to here."""
+
+    step: int
+    seconds: float
+    processor_s: float
+    loss: float
+
+
 class Course(NamedTuple):
-    """What one of them did. Seconds are its own, from its launch on."""
+    """What one of them did."""
 
     parameters: int
     launch_s: float
-    turns: list[tuple[int, float]]  # steps and seconds of each, the first and its warming up left out
-    curve: list[tuple[int, float, float]]  # step, seconds, validation loss
+    turns: dict[int, Turn]  # by number, without the first, in which it still warms up
+    curve: list[Point]
     peak_bytes: int | None
 
 
@@ -99,24 +129,28 @@ def compare(
     config: Config, checkout: Path, python: str, arms: Sequence[str], steps: int, segment: int, evaluate_every: int
 ) -> dict[str, Any]:
     """The answer, as `--json` prints it."""
+    others = Others()
     with TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         folder = Path(name)
         workers = {}
         for arm in arms:
             _say(f"launching {arm}")
             made = (
-                ours(arm, our_settings(config, arm, steps), folder)
+                ours(arm, our_settings(config, arm.partition("-")[0], ends(arm, steps)), folder, **SHARED)
                 if arm in OURS
                 else _nanogpt(config, checkout, python, arm, steps, folder)
             )
             workers[arm] = stack.enter_context(made)
-        courses = race(workers, steps, segment, evaluate_every)
+        courses = race(workers, {arm: ends(arm, steps) for arm in arms}, segment, evaluate_every)
         backend = next((w.first["backend"] for w in workers.values() if "backend" in w.first), "cpu")
+    share = others.share()  # now that all have ended
     model = config.model
     return {
-        "provenance": f"measured on {os.cpu_count()} cores, JAX on {backend}, by turns of {segment} steps",
+        "provenance": describe(backend, share),
+        "cores": len(os.sched_getaffinity(0)),
         "shape": {"depth": model.depth, "width": model.width, "context": model.context, "batch": config.train.batch},
         "steps": steps,
+        "turn": segment,
         "arms": {arm: _row(course, config.tokens_per_step) for arm, course in courses.items()},
         "pairs": {
             f"{one} / {other}": _pair(one, courses[one], other, courses[other])
@@ -125,6 +159,11 @@ def compare(
             if one in courses and other in courses
         },
     }
+
+
+def ends(arm: str, steps: int) -> int:
+    """Its last step."""
+    return max(1, steps // SHORT) if arm == "muon-short" else steps
 
 
 def our_settings(config: Config, optimizer: str, steps: int) -> Config:
@@ -187,29 +226,30 @@ def settings(config: Config, arm: str, steps: int) -> list[str]:
     return [RECOMMENDED, *(f"--{key}={value}" for key, value in values.items())]
 
 
-def race(workers: dict[str, Worker], steps: int, segment: int, evaluate_every: int) -> dict[str, Course]:
-    """All of them to `steps`, by turns, whose order goes round."""
+def race(workers: dict[str, Worker], last: dict[str, int], segment: int, evaluate_every: int) -> dict[str, Course]:
+    """Each to its `last` step, by turns, whose order goes round."""
     names = list(workers)
-    seconds = {name: worker.launch_s for name, worker in workers.items()}
-    reached = {name: worker.first["step"] for name, worker in workers.items()}
-    courses = {
-        name: Course(worker.first["parameters"], worker.launch_s, [], [], None) for name, worker in workers.items()
-    }
-    for turn, until in enumerate(_targets(steps, segment)):
+    at = {name: Turn(one.first["step"], one.launch_s, one.first["processor_s"]) for name, one in workers.items()}
+    counted = {name: one.first["processor_s"] for name, one in workers.items()}  # up to its last answer
+    courses = {name: Course(one.first["parameters"], one.launch_s, {}, [], None) for name, one in workers.items()}
+    for turn, until in enumerate(_targets(max(last.values()), segment)):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            worker, course = workers[name], courses[name]
-            if reached[name] < until:
-                found = worker.ask(train=until)
-                seconds[name] += found["seconds"]
+            worker, course, before, goal = workers[name], courses[name], at[name], min(until, last[name])
+            if course.curve and course.curve[-1].step >= last[name]:
+                continue
+            if before.steps < goal:
+                found = worker.ask(train=goal)
+                used_s, counted[name] = found["processor_s"] - counted[name], found["processor_s"]
+                at[name] = Turn(found["step"], before.seconds + found["seconds"], before.processor_s + used_s)
                 if turn:
-                    course.turns.append((found["step"] - reached[name], found["seconds"]))
-                reached[name] = found["step"]
-                courses[name] = course = course._replace(peak_bytes=found["peak_bytes"])
+                    course.turns[turn] = Turn(found["step"] - before.steps, found["seconds"], used_s)
+                courses[name] = course._replace(peak_bytes=found["peak_bytes"])
             every = evaluate_every * (SPARSER if name in PEERS else 1)
-            if until == steps or reached[name] // every > (until - segment) // every:
-                loss = worker.ask(evaluate=True)["loss"]
-                course.curve.append((reached[name], seconds[name], loss))
-                _say(f"{name:<9} step {reached[name]:>6,}  {seconds[name]:7.1f} s  validation loss {loss:.4f}")
+            if goal == last[name] or at[name].steps // every > before.steps // every:
+                found = worker.ask(evaluate=True)
+                counted[name] = found["processor_s"]
+                course.curve.append(Point(*at[name], found["loss"]))
+                _say(f"{name:<10} step {at[name].steps:>6,}  {at[name].seconds:7.1f} s  loss {found['loss']:.4f}")
     return courses
 
 
@@ -219,62 +259,69 @@ def _targets(steps: int, segment: int) -> Iterator[int]:
 
 
 def _row(course: Course, tokens_per_step: int) -> dict[str, Any]:
+    end = course.curve[-1]
     return {
         "parameters": course.parameters,
         "launch_s": course.launch_s,
-        "tokens_per_s": spread([steps * tokens_per_step / seconds for steps, seconds in course.turns]),
-        "step_s": spread([seconds / steps for steps, seconds in course.turns]),
+        "tokens_per_s": spread([turn.steps * tokens_per_step / turn.seconds for turn in course.turns.values()]),
+        "step_s": spread([turn.seconds / turn.steps for turn in course.turns.values()]),
+        "step_processor_s": spread([turn.processor_s / turn.steps for turn in course.turns.values()]),
         "peak_mb": course.peak_bytes / 1e6 if course.peak_bytes else None,
-        "curve": course.curve,
-        "final_loss": course.curve[-1][2],
-        "total_s": course.curve[-1][1],
+        "curve": [point._asdict() for point in course.curve],
+        "final_loss": end.loss,
+        "total_s": end.seconds,
+        "total_processor_s": end.processor_s,
     }
 
 
 def _pair(one: str, mine: Course, other: str, theirs: Course) -> dict[str, Any]:
-    """Ratios; each of the speed is of one turn of both, minutes apart at most."""
-    rates = [(a[0] / a[1]) / (b[0] / b[1]) for a, b in zip(mine.turns, theirs.turns, strict=True)]
-    _, total_s, final = theirs.curve[-1]
-    reached_s = time_to(mine.curve, final)
-    share = reached_s / total_s if reached_s is not None else None
-    speed_goal, time_goal = SPEED_GOALS.get((one, other)), TIME_GOALS.get((one, other))
+    """Ratios; each of the speed is of one turn of both, one soon after the other."""
+    turns = [(mine.turns[number], theirs.turns[number]) for number in mine.turns.keys() & theirs.turns.keys()]
+    end = theirs.curve[-1]
+    clocks = {
+        "seconds": ([point.seconds for point in mine.curve], [point.seconds for point in theirs.curve]),
+        "processor_s": ([point.processor_s for point in mine.curve], [point.processor_s for point in theirs.curve]),
+    }
+    losses, their_losses = [point.loss for point in mine.curve], [point.loss for point in theirs.curve]
+    steps = [point.step for point in mine.curve]
+    reached = {clock: first_below(at, losses, end.loss) for clock, (at, _) in clocks.items()}
     return {
-        "speed": spread(rates),
-        "speed_goal": speed_goal,
-        "loss_at_equal_steps": {step: [at_step(mine.curve, step), loss] for step, _, loss in theirs.curve},
-        "loss_at_equal_time": {
-            f"{share_:g}": [at_time(mine.curve, share_ * total_s), at_time(theirs.curve, share_ * total_s)]
-            for share_ in SHARES
+        "speed": spread([(a.steps / a.seconds) / (b.steps / b.seconds) for a, b in turns]),
+        "speed_by_processor": spread([(a.steps / a.processor_s) / (b.steps / b.processor_s) for a, b in turns]),
+        "speed_goal": SPEED_GOALS.get((one, other)),
+        "loss_at_equal_steps": {
+            point.step: [value_at(steps, losses, point.step), point.loss] for point in theirs.curve
         },
-        "time_to_its_final_loss": {"seconds": reached_s, "its_seconds": total_s, "share": share},
-        "time_goal": time_goal,
+        "loss_at_equal_time": {
+            clock: {
+                f"{share:g}": [value_at(at, losses, share * its[-1]), value_at(its, their_losses, share * its[-1])]
+                for share in SHARES
+            }
+            for clock, (at, its) in clocks.items()
+        },
+        "time_to_its_final_loss": reached,
+        "share_of_its_time": {
+            clock: None if (came := reached[clock]) is None else came / its[-1] for clock, (_, its) in clocks.items()
+        },
+        "time_goal": TIME_GOALS.get((one, other)),
     }
 
 
-def time_to(curve: Sequence[tuple[int, float, float]], loss: float) -> float | None:
-    """When a validation curve first comes down to `loss` [s], between two validations in a straight line; None: never."""
-    before: tuple[float, float] | None = None
-    for _, seconds, now in curve:
-        if now <= loss:
-            if before is None:
-                return seconds
-            return before[0] + (seconds - before[0]) * (before[1] - loss) / (before[1] - now)
-        before = seconds, now
+def first_below(at: Sequence[float], losses: Sequence[float], target: float) -> float | None:
+    """Where a validation curve first comes down to `target`, in a straight line between two validations; None:
+    never."""
+    for index, loss in enumerate(losses):
+        if loss <= target:
+            if index == 0:
+                return at[0]
+            part = (losses[index - 1] - target) / (losses[index - 1] - loss)
+            return at[index - 1] + (at[index] - at[index - 1]) * part
     return None
 
 
-def at_time(curve: Sequence[tuple[int, float, float]], seconds: float) -> float | None:
-    """Validation loss at a time; None before the first validation, the last one after the end."""
-    if seconds < curve[0][1]:
-        return None
-    return float(np.interp(seconds, [point[1] for point in curve], [point[2] for point in curve]))
-
-
-def at_step(curve: Sequence[tuple[int, float, float]], step: int) -> float | None:
-    """The same by steps."""
-    if step < curve[0][0]:
-        return None
-    return float(np.interp(step, [point[0] for point in curve], [point[2] for point in curve]))
+def value_at(at: Sequence[float], losses: Sequence[float], where: float) -> float | None:
+    """Validation loss there; None before the first validation, the last one after the end."""
+    return None if where < at[0] else float(np.interp(where, at, losses))
 
 
 def _say(line: str) -> None:

@@ -2,63 +2,60 @@
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from pipeline.ground.bench.printing import console, spanning, tabulate, verdict
 
 
 def show(answer: dict[str, Any]) -> None:
-    console = Console()
-    shape = answer["shape"]
-    console.print(
-        f"{answer['provenance']}; {shape['depth']} layers x {shape['width']}, context {shape['context']}, batch "
-        f"{shape['batch']}, {answer['steps']:,} steps. Medians; in brackets least and most.",
-        highlight=False,
+    terminal, shape = console(), answer["shape"]
+    size = f"{shape['depth']} layers x {shape['width']}, context {shape['context']}, batch {shape['batch']}"
+    how = f"{answer['steps']:,} steps on {answer['cores']} cores, by turns of {answer['turn']}"
+    terminal.print(f"{answer['provenance']}; {size}; {how}. Medians; in brackets least and most.", style="bold")
+    heads: tuple[str, ...] = (
+        *("", "parameters", "launch", "tokens/s", "step", "processor time"),
+        *("peak memory", "total", "final loss"),
     )
-    arms = Table(box=None)
-    for name in ("", "parameters", "launch", "tokens/s", "step", "peak memory", "total", "final loss"):
-        arms.add_column(name, justify="right" if name else "left")
-    for name, row in answer["arms"].items():
-        rate, step = row["tokens_per_s"], row["step_s"]
-        arms.add_row(
-            name if name in ("adamw", "muon") else f"nanoGPT {name}",
-            f"{row['parameters']:,}",
-            f"{row['launch_s']:.1f} s",
-            f"{rate['median']:,.0f} ({rate['least']:,.0f} to {rate['most']:,.0f})",
-            f"{1e3 * step['median']:.1f} ms",
-            f"{row['peak_mb']:,.0f} MB" if row["peak_mb"] else "-",
-            f"{row['total_s']:.1f} s",
-            f"{row['final_loss']:.4f}",
-        )
-    console.print(arms)
-    pairs = Table(box=None)
-    for name in ("ours / nanoGPT's", "speed", "goal", "time to its final loss", "of its time", "goal"):
-        pairs.add_column(name)
+    terminal.print(tabulate("", heads, [_arm(name, row) for name, row in answer["arms"].items()]))
+    heads = ("", "speed, ours over nanoGPT's", "by processor time", "goal")
+    terminal.print(tabulate("", heads, [_speed(name, pair) for name, pair in answer["pairs"].items()]))
+    heads = ("time to its final loss", "s", "of its time", "of its processor time", "goal")
+    terminal.print(tabulate("", heads, [_reached(name, pair) for name, pair in answer["pairs"].items()]))
     for name, pair in answer["pairs"].items():
-        speed, reached = pair["speed"], pair["time_to_its_final_loss"]
-        came = reached["share"] is not None
-        pairs.add_row(
-            name,
-            f"{speed['median']:.2f} ({speed['least']:.2f} to {speed['most']:.2f})",
-            _goal(speed["median"], pair["speed_goal"], 1),
-            f"{reached['seconds']:.1f} s" if came else "not reached",
-            f"{reached['share']:.2f}" if came else "-",
-            _goal(reached["share"], pair["time_goal"], -1),
-        )
-    console.print(pairs)
-    for name, pair in answer["pairs"].items():
-        steps = [f"{step}: {_losses(two)}" for step, two in pair["loss_at_equal_steps"].items()]
-        times = [f"{100 * float(share):g} %: {_losses(two)}" for share, two in pair["loss_at_equal_time"].items()]
-        console.print(f"{name}, loss at step  " + "  ".join(steps), highlight=False)
-        console.print(f"{name}, loss at a share of its time  " + "  ".join(times), highlight=False)
+        terminal.print(f"{name}, loss at step  {_losses(pair['loss_at_equal_steps'])}")
+        for clock, words in (("seconds", "time"), ("processor_s", "processor time")):
+            by_share = {f"{100 * float(share):g} %": two for share, two in pair["loss_at_equal_time"][clock].items()}
+            terminal.print(f"{name}, loss at a share of its {words}  {_losses(by_share)}")
 
 
-def _goal(value: float | None, goal: float | None, sense: int) -> str:
-    """`sense`: 1 if more is better."""
-    if goal is None:
-        return ""
-    holds = value is not None and sense * value >= sense * goal
-    return f"{'at least' if sense > 0 else 'at most'} {goal:g}: {'holds' if holds else 'DOES NOT HOLD'}"
+def _arm(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        name if name in ("adamw", "muon") else f"nanoGPT {name}",
+        f"{row['parameters']:,}",
+        f"{row['launch_s']:.1f} s",
+        spanning(row["tokens_per_s"], "{:,.0f}".format),
+        f"{1e3 * row['step_s']['median']:.1f} ms",
+        f"{1e3 * row['step_processor_s']['median']:.1f} ms",
+        f"{row['peak_mb']:,.0f} MB" if row["peak_mb"] else "-",
+        f"{row['total_s']:.1f} s",
+        f"{row['final_loss']:.4f}",
+    )
 
 
-def _losses(two: list[float | None]) -> str:
-    return " / ".join("-" if loss is None else f"{loss:.3f}" for loss in two)
+def _speed(name: str, pair: dict[str, Any]) -> tuple[str, ...]:
+    ratio, goal = pair["speed"], pair["speed_goal"]
+    said = "" if goal is None else f"at least {goal:g}: {verdict(ratio['median'] >= goal)}"
+    return name, spanning(ratio, "{:.2f}".format), spanning(pair["speed_by_processor"], "{:.2f}".format), said
+
+
+def _reached(name: str, pair: dict[str, Any]) -> tuple[str, ...]:
+    seconds, share, goal = pair["time_to_its_final_loss"], pair["share_of_its_time"], pair["time_goal"]
+    shown = ["never" if value is None else f"{value:.2f}" for value in (seconds["seconds"], *share.values())]
+    holds = share["seconds"] is not None and goal is not None and share["seconds"] <= goal
+    return name, *shown, "" if goal is None else f"at most {goal:g}: {verdict(holds)}"
+
+
+def _losses(pairs: dict[Any, list[float | None]]) -> str:
+    return "  ".join(f"{where}: {_two(two)}" for where, two in pairs.items())
+
+
+def _two(losses: list[float | None]) -> str:
+    return " / ".join("-" if loss is None else f"{loss:.3f}" for loss in losses)

@@ -54,7 +54,9 @@ def _solar_error(found: Mapping[str, Any]) -> Table:
         (scenario, *(f"{each['percent'][error]:.2f}" for error in errors), f"{each['points_lost']:.2f}")
         for scenario, each in found.items()
     ]
-    return tabulate("dp where the Sun gives other than planned, percent of that bound", ("", *errors, "points lost"), rows)
+    return tabulate(
+        "dp where the Sun gives other than planned, percent of that bound", ("", *errors, "points lost"), rows
+    )
 
 
 def _random_satellites(found: Mapping[str, Any]) -> Table:

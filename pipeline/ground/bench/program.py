@@ -6,6 +6,7 @@
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,8 +17,9 @@ from pipeline.config import Config, load_file
 def measure(config: Config, vocab_size: int, steps: int, repeats: int) -> dict[str, Any]:
     """One program of `steps` steps, called `repeats` times after a first time that is not counted.
 
-    Memory is what the process holds at most while it trains over what it held when all was compiled; on a GPU, what the
-    device holds at most. `xla_bytes` is what XLA planned for the program itself.
+    Memory is what the process holds at most up to the end of the first call over what it held when all was compiled (on
+    a CPU, a second call may take its scratch space before the first has given its back); on a GPU, what the device
+    holds at most. `xla_bytes` is what XLA planned for the program itself.
     """
     import jax
     import numpy as np
@@ -25,38 +27,47 @@ def measure(config: Config, vocab_size: int, steps: int, repeats: int) -> dict[s
     from pipeline.ground.bench import memory
     from pipeline.ground.bench.matmul import peak_flops
     from pipeline.lm.schedule import Cooldown
-    from pipeline.lm.step import init_state, make_train_chunk
+    from pipeline.lm.step import init_state, train_chunk
 
     make_state = jax.jit(lambda: init_state(config, vocab_size))
     shape = (steps, config.train.batch, config.model.context + 1)
     tokens = np.random.default_rng(0).integers(0, vocab_size, shape).astype(np.int32)
     begun_s = time.perf_counter()
     fresh = make_state.lower().compile()
-    chunk = make_train_chunk(config).lower(jax.eval_shape(make_state), tokens, steps, Cooldown()).compile()
+    chunk = (
+        jax.jit(partial(train_chunk, config), donate_argnums=0)
+        .lower(jax.eval_shape(make_state), tokens, steps, Cooldown())
+        .compile()
+    )
     compile_s = time.perf_counter() - begun_s
     planned = chunk.memory_analysis()
     memory.forget_peak()
     before = memory.held_bytes() if jax.default_backend() == "cpu" else 0
     state = fresh()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    state, metrics = chunk(state, tokens, steps, Cooldown())
+    np.asarray(metrics.loss)  # waits for the device
+    most = memory.peak_bytes()
     took_s, peaks = [], []
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         begun_s = time.perf_counter()
         state, metrics = chunk(state, tokens, steps, Cooldown())
-        np.asarray(metrics.loss)  # waits for the device
+        np.asarray(metrics.loss)
         took_s.append((time.perf_counter() - begun_s) / steps)
-    most = memory.peak_bytes()
-    for _ in range(repeats):
         peaks.append(peak_flops(config.train.precision))
     return {
         "backend": jax.default_backend(),
         "parameters": parameters,
         "compile_s": compile_s,
-        "step_s": took_s[1:],
+        "step_s": took_s,
         "peak_flops_per_s": peaks,
         "peak_bytes": most - before if most is not None and before is not None else None,
-        "xla_bytes": planned.argument_size_in_bytes + planned.temp_size_in_bytes + planned.output_size_in_bytes
-        - planned.alias_size_in_bytes if planned else None,
+        "xla_bytes": planned.argument_size_in_bytes
+        + planned.temp_size_in_bytes
+        + planned.output_size_in_bytes
+        - planned.alias_size_in_bytes
+        if planned
+        else None,
     }
 
 

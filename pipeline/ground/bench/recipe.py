@@ -1,8 +1,9 @@
 """What each part of the recipe is worth: the same training with one part changed, three seeds each.
 
-`train.py bench recipe [--out FILE.jsonl] [--config FILE --KEY VALUE …]`. Every training is Dayside's own loop in a process
-of its own, and is judged by all held-out text. What is done already and stands in --out is not done again. RoPE, RMSNorm,
-QK-norm, SwiGLU, tied embeddings and zero-initialised output projections are the shape itself: no key changes them.
+`train.py bench recipe [--out FILE.jsonl] [--config FILE --KEY VALUE …]`. Every training is Dayside's own loop in a
+process of its own, and is judged by all held-out text. What is done already and stands in --out is not done again.
+RoPE, RMSNorm, QK-norm, SwiGLU, tied embeddings and zero-initialised output projections are the shape itself: no key
+changes them.
 """
 
 import json
@@ -68,10 +69,11 @@ def variants(config: Config) -> dict[str, dict[str, Any]]:
         "twice-the-rates": {"optimizer.lr": optimizer.lr * 2, "optimizer.muon_lr": optimizer.muon_lr * 2},
     }
     for name, depth in (("half-as-deep", model.depth // 2), ("twice-as-deep", model.depth * 2)):
-        pitch = math.lcm(8, 2 * (model.heads or 1))
+        pitch = math.lcm(8, 2 * model.query_heads)
         width = round(model.width * math.sqrt(model.depth / depth) / pitch) * pitch if depth else 0
         if width:
-            rows[name] = {"model.depth": depth, "model.width": width}
+            follows = {"model.hidden": None, "model.head_dim": None, "model.heads": model.query_heads}
+            rows[name] = {"model.depth": depth, "model.width": width} | follows
     if model.key_heads == model.query_heads and model.query_heads % 2 == 0:
         rows["half-the-key-heads"] = {"model.kv_heads": model.query_heads // 2}
     return rows
@@ -89,9 +91,7 @@ def changed(config: Config, keys: dict[str, Any]) -> Config:
     return Config(**values)
 
 
-def ablate(
-    config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None
-) -> dict[str, Any]:
+def ablate(config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None) -> dict[str, Any]:
     """The answer, as `--json` prints it. Seeds go round before rows do, so that an early end leaves whole columns."""
     others, done = Others(), _done(out)
     budget = {"steps": steps, "tokens": None, "orbits": None, "wh": None, "until": None}
@@ -160,19 +160,19 @@ def _error(values: list[float]) -> float | None:
 def _show(answer: dict[str, Any]) -> None:
     terminal, body = console(), []
     for name, row in answer["rows"].items():
-        worse = "" if row["worse_by"] is None or name == WHOLE else _with_error(row["worse_by"], row["worse_by_error"], "+")
+        held_against = name != WHOLE and row["worse_by"] is not None
         body.append(
             (
                 name,
-                ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in row["changed"].items()),
+                ", ".join(f"{key} {value}" for key, value in row["changed"].items() if value is not None),
                 f"{row['parameters']:,}",
                 _with_error(row["loss"], row["loss_error"]),
-                worse,
+                _with_error(row["worse_by"], row["worse_by_error"], "+") if held_against else "",
                 f"{1e3 * row['step_s']:.1f} ms",
             )
         )
     terminal.print(f"{answer['name']}, {answer['steps']:,} steps, {answer['provenance']}", style="bold")
-    heads = ("row", "changed", "parameters", "loss [nats per token]", "worse by", "step")
+    heads = ("", "changed", "parameters", "loss [nats per token]", "worse by", "step")
     terminal.print(tabulate("", heads, body))
     terminal.print("± standard error of the mean over seeds; `worse by` is of the same seed", style="dim")
 

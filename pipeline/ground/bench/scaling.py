@@ -1,8 +1,9 @@
 """Whether time and memory grow with the model as the formulas say, from 1 M to 100 M parameters, on this machine.
 
 `train.py bench scaling [--out FILE.png] [--config FILE --KEY VALUE …]`. The training step alone, on random bytes, a few
-steps of each size. Its time is set against the fastest matrix product of the same minute: what else the machine does then
-changes both. AdamW by default: what Muon adds to a step does not grow with the tokens, and the formula leaves it out.
+steps of each size. Its time is set against the fastest matrix product of the same minute: what else the machine does
+then changes both. AdamW by default: what Muon adds to a step does not grow with the tokens, and the formula leaves it
+out.
 """
 
 import json
@@ -86,7 +87,9 @@ def _row(config: Config, repeats: int) -> dict[str, Any]:
     by_part = memory.parts_bytes(config, VOCABULARY)
     peak = float(np.median(found["peak_flops_per_s"]))
     measured, formula = found["peak_bytes"], sum(by_part.values())
-    print(f"{found['parameters'] / 1e6:.1f} M parameters: {found['step_s'][-1]:.2f} s a step", file=sys.stderr, flush=True)
+    print(
+        f"{found['parameters'] / 1e6:.1f} M parameters: {found['step_s'][-1]:.2f} s a step", file=sys.stderr, flush=True
+    )
     return {
         "backend": found["backend"],
         "depth": config.model.depth,
@@ -104,7 +107,8 @@ def _row(config: Config, repeats: int) -> dict[str, Any]:
 
 
 def exponent(rows: Sequence[dict[str, Any]]) -> float | None:
-    """b of cost a token ~ (FLOPs of the formula)^b, cost in products of the fastest matrix multiplication; 1: as it says."""
+    """b of cost a token ~ (FLOPs of the formula)^b, cost in products of the fastest matrix multiplication; 1: as it
+    says."""
     if len(rows) < 2:
         return None
     cost = [row["token_s"]["median"] * row["peak_flops_per_s"] for row in rows]
@@ -114,9 +118,19 @@ def exponent(rows: Sequence[dict[str, Any]]) -> float | None:
 def _show(answer: dict[str, Any]) -> None:
     terminal = console()
     terminal.print(
-        f"{answer['provenance']}; {answer['optimizer']}, {answer['tokens_per_step']:,} tokens a step. Medians.", style="bold"
+        f"{answer['provenance']}; {answer['optimizer']}, {answer['tokens_per_step']:,} tokens a step. Medians.",
+        style="bold",
     )
-    heads = ("parameters", "shape", "MFLOP a token", "µs a token", "of the matmul peak", "peak memory", "formula", "times")
+    heads = (
+        "parameters",
+        "shape",
+        "MFLOP a token",
+        "µs a token",
+        "of the matmul peak",
+        "peak memory",
+        "formula",
+        "times",
+    )
     body = [
         (
             f"{row['parameters'] / 1e6:.1f} M",
@@ -132,5 +146,7 @@ def _show(answer: dict[str, Any]) -> None:
     ]
     terminal.print(tabulate("", heads, body))
     if answer["exponent"] is not None:
-        terminal.print(f"cost a token grows as FLOPs^{answer['exponent']:.2f}, over the matmul peak (1: as the formula says)")
+        terminal.print(
+            f"cost a token grows as FLOPs^{answer['exponent']:.2f}, over the matmul peak (1: as the formula says)"
+        )
     terminal.print(f"peak memory at most {memory.GOAL:g} times the formula: {verdict(answer['memory_holds'])}")

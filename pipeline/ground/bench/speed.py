@@ -1,4 +1,5 @@
-"""What a run of this configuration costs on this machine: speed, share of the machine's peak, start, saves, energy, memory.
+"""What a run of this configuration costs on this machine: speed, share of the machine's peak, start, saves, energy,
+memory.
 
 `train.py bench [speed] --config FILE [--KEY VALUE …] [--parts loop,program,start,saves]`.
 

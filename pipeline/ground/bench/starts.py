@@ -40,7 +40,8 @@ def measure(config: Config, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def launch(config: Config, folder: Path) -> dict[str, float]:
-    """Seconds of each part of one launch up to its first step; it is then asked to stop, and seals.
+    """Seconds of each part of one launch up to its first step, and the processor time meanwhile; it is then asked to
+    stop, and seals.
 
     Raises:
         RunFailed: it ended before its first step, or takes for ever.
@@ -59,7 +60,9 @@ def launch(config: Config, folder: Path) -> dict[str, float]:
             env={**os.environ, "TERM": "dumb"},
         )
     try:
+        used_s = 0.0
         while (parts := _first_step(ledger, read)) is None:
+            used_s = _processor_s(process.pid) or used_s
             if process.poll() is not None or time.monotonic() > until_s:
                 said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
                 raise RunFailed(f"train.py run came to no first step: {said[-1][:300]}")
@@ -70,7 +73,16 @@ def launch(config: Config, folder: Path) -> dict[str, float]:
         if process.poll() is None:
             process.kill()
             process.wait()
-    return parts
+    return parts | {"processor": round(used_s, 2)}
+
+
+def _processor_s(pid: int) -> float | None:
+    """All the processor time that a process has used [s]: what its start takes however busy the machine is."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _first_step(ledger: Path, read: int) -> dict[str, float] | None:

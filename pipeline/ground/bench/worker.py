@@ -1,7 +1,8 @@
-"""A training in a process of its own that goes on when it is told to and waits meanwhile: so two can be compared by turns.
+"""A training in a process of its own that goes on when it is told to and waits meanwhile: so two can be compared by
+turns.
 
 The process reads one JSON object a line and answers each with one. Before the first it answers once of itself, when its
-first step is done.
+first step is done. Each answer holds `processor_s`, all the processor time that it has used, and `peak_bytes`.
 """
 
 import json
@@ -90,12 +91,12 @@ class Worker:
         self.close()
 
 
-def ours(name: str, config: Config, folder: Path) -> Worker:
+def ours(name: str, config: Config, folder: Path, **environment: str) -> Worker:
     """`train.py run` of `config`, nothing compiled before, as a worker; it writes into `folder`."""
     written = folder / f"{name}.yaml"
     written.write_text(dump_yaml(config.model_copy(update={"run_dir": folder / name})))
     command = [sys.executable, "-m", "pipeline.ground.bench.ours", str(written)]
-    return Worker(name, command, folder / f"{name}.log", Path.cwd())
+    return Worker(name, command, folder / f"{name}.log", Path.cwd(), **environment)
 
 
 def run(module: str, *arguments: str) -> str:
