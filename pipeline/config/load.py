@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -126,5 +126,7 @@ def load_file(path: Path) -> Config:
         raise BadInput(f"{path}: not a run's configuration: {_one_line(str(error))}") from error
 
 
-def dump_yaml(config: Config) -> str:
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+def dump_yaml(config: BaseModel, but: Collection[str] = ()) -> str:
+    """A configuration, or a section of one, without the keys in `but`."""
+    content = config.model_dump(mode="json", exclude=set(but))
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

@@ -25,9 +25,9 @@ def say_passed_over(damaged: Mapping[int, str]) -> None:
         print(f"step {step} is damaged and was passed over: {reason}", file=sys.stderr)
 
 
-def set_up_jax() -> None:
-    """Takes the device that JAX finds. Compiled programs go to the user's cache: a run directory is not written to."""
+def set_up_jax(device: str = "auto", attention: str = "xla") -> str:
+    """Takes the device that JAX finds, or the one asked for; returns what it is. Compiled programs go to the user's cache: a run directory is not written to."""
     from pipeline.flight.device import choose_device
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    choose_device("auto", "xla", cache / "dayside" / "xla")
+    return choose_device(device, attention, cache / "dayside" / "xla")

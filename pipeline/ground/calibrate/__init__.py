@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
+from pipeline.ground.arguments import set_up_jax
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
@@ -46,17 +46,14 @@ def main(arguments: Sequence[str]) -> int:
     if own.out and not own.out.parent.is_dir():
         raise BadInput(f"--out: {own.out}: there is no folder {own.out.parent}; create it")
     swept = _swept(config, own.sweep)
-    with TemporaryDirectory(prefix="calibrate-") as cache:
-        from pipeline.flight.device import choose_device
-
-        device = choose_device(config.train.device, config.model.attention, Path(cache))
-        answer = _measure(config, own, levels, swept, device)
+    device = set_up_jax(config.train.device, config.model.attention)
+    answer = _measure(config, own, levels, swept, device)
     if own.out:
         from pipeline.ground.calibrate.curve import write
 
         write(own.out, answer["gpu"])
     if own.json:
-        print(json.dumps(answer))
+        print(json.dumps(answer, default=lambda gpu: gpu.model_dump(mode="json")))
     else:
         from pipeline.ground.calibrate.table import show
 

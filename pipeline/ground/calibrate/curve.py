@@ -7,16 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, Config, RunFailed
+from pipeline.config import BadInput, Config, RunFailed, dump_yaml
 from pipeline.config.mission import Gpu
 from pipeline.flight.nvml import on_gpu
 
 
-def curve(config: Config, answer: dict[str, Any], software: str) -> dict[str, Any]:
-    """The fields of `gpu:`. Shares are of the throughput at the first level, which is the fullest.
+def curve(config: Config, answer: dict[str, Any], software: str) -> Gpu:
+    """The section `gpu:`. Shares are of the throughput at the first level, which is the fullest.
 
     The time of a step is all counted as arithmetic (`step_overhead_s` 0): `mfu` is that of this very model.
 
@@ -49,7 +47,7 @@ def curve(config: Config, answer: dict[str, Any], software: str) -> dict[str, An
         "source": f"{now}, by {answer['by']}, training {config.name} in {config.train.precision}; peak: fastest square "
         f"matrix product; {software}",
     }
-    return Gpu(**made).model_dump(mode="json", include=set(made))
+    return Gpu(**made)
 
 
 def software(device: str) -> str:
@@ -64,13 +62,13 @@ def software(device: str) -> str:
     return ", ".join([*found, f"Python {platform.python_version()}"])
 
 
-def write(path: Path, gpu: dict[str, Any]) -> None:
+def write(path: Path, gpu: Gpu) -> None:
     """The file that `gpu:` of a run may name.
 
     Raises:
         BadInput: it cannot be written.
     """
     try:
-        durable.write(path, yaml.safe_dump(gpu, sort_keys=False, allow_unicode=True, width=120).encode())
+        durable.write(path, dump_yaml(gpu, but=("actuator", "sm_mhz")).encode())
     except OSError as error:
         raise BadInput(f"--out: {path}: {error.strerror}; name a file that can be written") from error
