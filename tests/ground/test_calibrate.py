@@ -18,7 +18,7 @@ from pipeline.ground.calibrate.curve import curve
 BUSY_W, IDLE_W = 40.0, 10.0
 TINY = ["--corpus.tokenizer", "byte", "--model.depth", "1", "--model.width", "32", "--model.context", "32"]
 TINY += ["--train.batch", "4", "--train.precision", "fp32", "--train.device", "cpu"]
-SHORT = ["--seconds", "1", "--windows", "1"]
+SHORT = ["--seconds", "0.5", "--windows", "1"]
 
 
 class ProcessorTime:
@@ -59,7 +59,7 @@ def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes
     assert 0.02 < part["tokens_per_s"]["median"] / full["tokens_per_s"]["median"] < 0.5
     assert found["idle_w"]["median"] < part["watts"]["median"] < full["watts"]["median"]
     assert full["joules_per_token"]["median"] < part["joules_per_token"]["median"]  # idling is paid for too
-    assert full["counter_error"] == pytest.approx(0.2)
+    assert full["counter_error"] == pytest.approx(0.4)
     assert found["swept"]["batch 8"]["tokens_per_s"]["median"] > 0
     gpu = load(["--gpu", str(out)]).gpu
     assert gpu.provenance == "measured"
