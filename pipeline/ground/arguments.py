@@ -26,7 +26,10 @@ def say_passed_over(damaged: Mapping[int, str]) -> None:
 
 
 def set_up_jax(device: str = "auto", attention: str = "xla") -> str:
-    """Takes the device that JAX finds, or the one asked for; returns what it is. Compiled programs go to the user's cache: a run directory is not written to."""
+    """Takes the device that JAX finds, or the one asked for; returns what it is.
+
+    Compiled programs go to the user's cache: a run directory is not written to.
+    """
     from pipeline.flight.device import choose_device
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
