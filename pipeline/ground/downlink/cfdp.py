@@ -132,7 +132,10 @@ def receive(
             (inbox / _Receiver.INCOMING).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"{inbox}: cannot be written ({error.strerror}); give another folder") from error
-        return _Receiver(link, inbox, timer_s).listen(silent_s)
+        result = _Receiver(link, inbox, timer_s).listen(silent_s)
+    with contextlib.suppress(OSError):  # what was cut short is for the next pass to replace
+        (inbox / _Receiver.INCOMING).rmdir()
+    return result
 
 
 class _Sender:
