@@ -14,6 +14,7 @@ import re
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ except ImportError as error:
 
 MODES = ("acknowledged", "unacknowledged")
 SATELLITE, GROUND = ByteFieldU16(1), ByteFieldU16(2)  # entity identifiers
-ATTEMPTS = 3
+ATTEMPTS = 5
 TIMER_S = 1.0  # until what was not acknowledged is sent again
 EXPIRATIONS = 8  # of that timer, in a row, then the transaction is given up
 PACKET = 1024  # bytes; an S-band frame holds about as many
@@ -132,7 +133,10 @@ def receive(
             (inbox / _Receiver.INCOMING).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"{inbox}: cannot be written ({error.strerror}); give another folder") from error
-        return _Receiver(link, inbox, timer_s).listen(silent_s)
+        result = _Receiver(link, inbox, timer_s).listen(silent_s)
+    with contextlib.suppress(OSError):  # what was cut short is for the next pass to replace
+        (inbox / _Receiver.INCOMING).rmdir()
+    return result
 
 
 class _Sender:
@@ -230,13 +234,14 @@ class _Receiver:
             return []
         try:
             self.dest.state_machine(packet)
-        except (*_REFUSALS, ValueError):  # ValueError: a stretch that overlaps a lost one in part
+        except _REFUSALS:
+            pass  # of no use now
+        except Exception:  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
+            self._end()
             return []
         answers = []
         while (held := self.dest.get_next_packet()) and held.pdu:
             answers.append(bytes(held.pdu.pack()))
-        if self.user.finished and self.user.name:
-            self._take(self.user.name, self.user.whole)
         if self.user.finished and self.dest.state == CfdpState.IDLE:
             self._end()
         return answers
@@ -244,7 +249,7 @@ class _Receiver:
     def _begin(self, number: int) -> None:
         self._end()
         self.number = number
-        self.user = _User(RestrictedFilestore((self.inbox / self.INCOMING).absolute()))
+        self.user = _User(RestrictedFilestore((self.inbox / self.INCOMING).absolute()), self._take)
         self.dest = DestHandler(_local(GROUND), self.user, self.table, _Timers(self.timer_s))
         # All handlers of cfdp-py 0.7 share one list of lost stretches, with what the last transaction left there.
         self.dest._params.acked_params.lost_seg_tracker.reset()
@@ -256,21 +261,24 @@ class _Receiver:
                 self.over.popitem(last=False)
         self.number = None
 
-    def _take(self, name: str, whole: bool) -> None:
-        """Once for a transaction: from here on its number is no more than a name."""
-        came, self.user.name = self.inbox / self.INCOMING / name, None
+    def _take(self, name: str, whole: bool) -> bool:
+        """Whether a chunk is in the inbox for good. Only then is its sender told that it is: cfdp-py takes what it
+        missed nothing of for whole, without a look at the checksum."""
+        came = self.inbox / self.INCOMING / name
         try:
             if not whole:
-                return
+                return False
             read_chunk(came)
             durable.fsync(came)
             durable.rename(came, self.inbox / name)
-            if name not in self.result["whole"]:
-                self.result["whole"].append(name)
         except (Malformed, OSError):
             self.result["refused"].append(name)
+            return False
         finally:
             came.unlink(missing_ok=True)
+        if name not in self.result["whole"]:
+            self.result["whole"].append(name)
+        return True
 
 
 _AFTER_EOF = (
@@ -284,16 +292,24 @@ _AFTER_EOF = (
 class _User(CfdpUserBase):
     """Remembers how a transaction ended; the rest of what cfdp-py tells is of no use here."""
 
-    def __init__(self, files: Any):
+    def __init__(self, files: Any, take: Callable[[str, bool], bool] | None = None):
         super().__init__(files)
+        self.take = take
         self.name: str | None = None
         self.finished = self.whole = False
 
     def transaction_finished_indication(self, params: Any) -> None:
         ended = params.finished_params
         complete = ended.condition_code == ConditionCode.NO_ERROR and ended.delivery_code == DeliveryCode.DATA_COMPLETE
-        self.whole = self.whole or complete
+        if self.finished:
+            return
         self.finished = True
+        self.whole = complete if self.take is None else self.name is not None and self.take(self.name, complete)
+        if complete and not self.whole:  # what the sender is told next
+            ended.condition_code, ended.delivery_code = (
+                ConditionCode.FILE_CHECKSUM_FAILURE,
+                DeliveryCode.DATA_INCOMPLETE,
+            )
 
     def metadata_recv_indication(self, params: Any) -> None:
         self.name = params.dest_file_name

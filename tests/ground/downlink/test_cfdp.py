@@ -22,6 +22,7 @@ from pipeline.ground.downlink.unpack import unpack
 
 LOSS = 0.1  # of packets; and where disorder is, each 50th comes late and each 50th twice
 TIMER_S = 0.1
+SILENT_S = 2.5  # longer than a sender waits before it begins a transaction anew
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def listening(inbox: Path, loss: float, disorder: float = 0.0) -> Iterator[tuple
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         address = free.getsockname()
-    receiver = threading.Thread(target=receive, args=(inbox, address, 1.0, TIMER_S))
+    receiver = threading.Thread(target=receive, args=(inbox, address, SILENT_S, TIMER_S))
     receiver.start()
     try:
         with LossyLink(address, loss, disorder) as link:
@@ -117,7 +118,15 @@ def test_no_name_of_a_peer_leads_out_of_the_inbox(tmp_path: Path) -> None:
             data = FileDataPdu(config, FileDataParams(b"not yours", 0, None))
             for packet in (metadata.pack(), data.pack(), b"", b"\x00" * 40, b"\xff" * 1200):
                 peer.sendto(packet, address)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".incoming", "a", "b", "inbox"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "inbox"]
+
+
+def test_a_sender_is_not_told_that_a_chunk_came_which_is_none(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"000001-{'0' * 16}.chunk").write_bytes(b"whole, and no chunk" * 100)
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        assert len(send(tmp_path / "out", address, timer_s=TIMER_S)["failed"]) == 1
+    assert contents(tmp_path / "inbox") == {}
 
 
 def test_an_address_that_cannot_be_had_is_named(packed: Path, tmp_path: Path) -> None:
