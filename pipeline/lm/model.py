@@ -5,6 +5,7 @@ SwiGLU, no biases, tied embeddings. The parameters map one to one onto `Qwen3For
 (Qwen3 technical report, arXiv 2505.09388).
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.config.learning import Model
+from pipeline.lm.attention import causal_attention
+from pipeline.lm.matmul import matmul
+from pipeline.lm.settle import settle
 
 Params = Any  # the nested dict of arrays that `init_params` returns
 
@@ -83,34 +87,74 @@ def block(shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope:
 
 def feed_forward(layer: Params, h: Float[Array, "batch seq width"]) -> Array:
     """SwiGLU (Shazeer, arXiv 2002.05202)."""
-    gate, up, down = (layer[name].astype(h.dtype) for name in ("gate", "up", "down"))
-    return (jax.nn.silu(h @ gate) * (h @ up)) @ down
+    return matmul(swiglu(matmul(h, _beside(layer, "gate", "up"))), layer["down"])
+
+
+@jax.custom_vjp
+def swiglu(gate_up: Float[Array, "*batch hidden2"]) -> Float[Array, "*batch hidden"]:
+    """silu(gate) * up, of both halves of the last axis. The backward pass keeps nothing but its argument."""
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    return jax.nn.silu(gate) * up
+
+
+def _swiglu_backward(gate_up: Array, d_out: Array) -> tuple[Array]:
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    share = settle(jax.nn.sigmoid(gate))
+    d_gate = d_out * up * share * (1 + gate * (1 - share))
+    return (jnp.concatenate([d_gate, d_out * gate * share], axis=-1),)
+
+
+swiglu.defvjp(lambda gate_up: (swiglu(gate_up), gate_up), _swiglu_backward)
+
+
+def _beside(layer: Params, *names: str) -> Float[Array, "width columns"]:
+    """Matrices that multiply the same input, side by side: one product is faster than several."""
+    return settle(jnp.concatenate([layer[name] for name in names], axis=1))
 
 
 def attend(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
     """Causal self-attention with grouped queries; softmax in fp32."""
     q, k, v = project(shape, layer, h, rope)
-    mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
-    return mixed.reshape(*h.shape[:2], -1) @ layer["o"].astype(h.dtype)
+    if shape.attention == "xla":
+        mixed = causal_attention(q, k, v)
+    else:
+        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
+    return matmul(mixed.reshape(*h.shape[:2], -1), layer["o"])
 
 
 def project(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Any:
     """Queries, keys and values [batch, seq, heads, channels]; queries and keys normalised, then rotated."""
-    batch, seq = h.shape[:2]
-    q, k, v = (
-        (h @ layer[name].astype(h.dtype)).reshape(batch, seq, heads, shape.channels_per_head)
-        for name, heads in (("q", shape.query_heads), ("k", shape.key_heads), ("v", shape.key_heads))
+    q, k, v = jnp.split(
+        matmul(h, _beside(layer, "q", "k", "v")).reshape(*h.shape[:2], -1, shape.channels_per_head),
+        [shape.query_heads, shape.query_heads + shape.key_heads],
+        axis=2,
     )
     q = rotate(rms_norm(q, layer["q_norm"], shape.norm_eps), *rope)
     k = rotate(rms_norm(k, layer["k_norm"], shape.norm_eps), *rope)
     return q, k, v
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     """x / rms(x) * scale over the last axis, computed in fp32 (Zhang & Sennrich, arXiv 1910.07467)."""
+    return _rms_norm_forward(x, scale, eps)[0]
+
+
+def _rms_norm_forward(x: Array, scale: Array, eps: float) -> tuple[Array, tuple[Array, ...]]:
     y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
-    return (y * scale).astype(x.dtype)
+    inverse = settle(jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps))
+    return (y * inverse * scale).astype(x.dtype), (x, scale, inverse)
+
+
+def _rms_norm_backward(eps: float, kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array]:
+    x, scale, inverse = kept
+    y, dy = x.astype(jnp.float32) * inverse, d_out.astype(jnp.float32)
+    along = settle(jnp.mean(dy * scale * y, axis=-1, keepdims=True))
+    dx = ((dy * scale - y * along) * inverse).astype(x.dtype)
+    return dx, (dy * y).reshape(-1, scale.size).sum(axis=0).astype(scale.dtype)
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def rotary_angles(positions: Int[Array, "*batch seq"], shape: Model) -> tuple[Array, Array]:
