@@ -59,6 +59,16 @@ def test_the_command_line_wins_over_the_file() -> None:
     assert (config.model.depth, config.model.width) == (7, 128)
 
 
+def test_depth_alone_gives_width_heads_batch_and_rates() -> None:
+    config = load(["--model.depth", "6"])
+    assert (config.model.width, config.model.heads, config.model.hidden, config.train.batch) == (384, 6, 1024, 72)
+    assert (config.optimizer.lr, config.optimizer.muon_lr) == (2.3e-3, 5.8e-3)
+    given = load(["--model.depth", "6", "--model.width", "128", "--optimizer.lr", "0.1", "--train.batch", "3"])
+    assert (given.model.width, given.model.head_dim, given.optimizer.lr, given.train.batch) == (128, 32, 0.1, 3)
+    assert given.optimizer.muon_lr == 1e-2
+    assert Config(**given.model_dump()) == given  # what a run directory keeps has no null to derive anew
+
+
 def test_a_frozen_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load([]).seed = 3

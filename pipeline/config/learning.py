@@ -1,11 +1,19 @@
 """What is learned, from what, and how: corpus, model, optimizer, training loop."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Section
+
+if TYPE_CHECKING:
+    # A null stands for what follows from the depth. Config replaces it: whoever reads one finds a number.
+    Count: TypeAlias = int
+    Rate: TypeAlias = float
+else:
+    Count, Rate = int | None, float | None
+BY_SIZE: Any = None
 
 
 class Corpus(Section):
@@ -45,10 +53,12 @@ class Corpus(Section):
 
 
 class Model(Section):
-    """Decoder-only, Qwen3-shaped. A null is derived from `depth` and `width`, so depth alone makes a sound model."""
+    """Decoder-only, Qwen3-shaped. A null is derived, so that the depth alone makes a sound model."""
 
     depth: int = Field(4, ge=1, le=256, description="Layers")
-    width: int = Field(128, ge=8, le=16384, multiple_of=8, description="Residual stream [channels]")
+    width: Count = Field(
+        BY_SIZE, ge=8, le=16384, multiple_of=8, description="Residual stream [channels]; null: 64 times the depth"
+    )
     heads: int | None = Field(None, ge=1, description="Query heads; null: width / head_dim")
     kv_heads: int | None = Field(None, ge=1, description="Key and value heads (grouped-query attention); null: heads")
     head_dim: int | None = Field(
@@ -65,17 +75,26 @@ class Model(Section):
     attention: Literal["xla", "cudnn"] = Field(
         "xla", description="Kernel: xla (plain, any device) or cudnn (flash attention on an NVIDIA GPU, bf16 only)"
     )
-    remat: Literal["none", "block"] = Field(
-        "none", description="Gradient checkpointing: none, or block (keep block inputs, recompute the rest)"
+    remat: Literal["none", "dots", "block"] = Field(
+        "none",
+        description="Gradient checkpointing, from fastest to smallest: none; dots (keep layer inputs and products with "
+        "matrices); block (keep layer inputs, recompute the rest)",
     )
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Model":
-        if self.heads and self.head_dim is None and self.width % (2 * self.heads):
-            raise ValueError(f"model.heads: {self.heads} does not give an even head_dim at width {self.width}")
-        if self.query_heads % self.key_heads:
-            raise ValueError(f"model.kv_heads: {self.key_heads} does not divide model.heads {self.query_heads}")
+        made = self.resolved(width=64 * self.depth)
+        if self.heads and self.head_dim is None and made.width % (2 * self.heads):
+            raise ValueError(f"model.heads: {self.heads} does not give an even head_dim at width {made.width}")
+        if made.query_heads % made.key_heads:
+            raise ValueError(f"model.kv_heads: {self.key_heads} does not divide model.heads {made.query_heads}")
         return self
+
+    def complete(self) -> "Model":
+        """With a number for every null."""
+        made = self.resolved(width=64 * self.depth)
+        made = made.resolved(head_dim=made.channels_per_head, hidden=made.hidden_width, heads=made.query_heads)
+        return made.resolved(kv_heads=made.heads)
 
     @property
     def query_heads(self) -> int:
@@ -102,8 +121,10 @@ class Optimizer(Section):
     """AdamW for all parameters, or Muon for matrices with AdamW for embeddings and norms."""
 
     name: Literal["adamw", "muon"] = Field("muon", description="Optimizer of the matrices")
-    lr: float = Field(3e-3, gt=0, le=1, description="Peak learning rate of AdamW")
-    muon_lr: float = Field(1e-2, gt=0, le=1, description="Peak learning rate of Muon (update RMS 0.2, as AdamW's)")
+    lr: Rate = Field(BY_SIZE, gt=0, le=1, description="Peak learning rate of AdamW; null: by width (recipe.py)")
+    muon_lr: Rate = Field(
+        BY_SIZE, gt=0, le=1, description="Peak learning rate of Muon (update RMS 0.2, as AdamW's); null: by width"
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW first-moment decay")
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW second-moment decay")
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon momentum")
@@ -116,10 +137,14 @@ class Optimizer(Section):
 class Train(Section):
     """The training loop. Global batch is constant: power decides when steps run, never what they compute."""
 
-    batch: int = Field(32, ge=1, description="Global batch [sequences]")
+    batch: Count = Field(BY_SIZE, ge=1, description="Global batch [sequences]; null: by depth (recipe.py)")
     microbatch: int | None = Field(None, ge=1, description="Sequences at a time; null: the whole batch")
     chunk_steps: int = Field(10, ge=1, le=1000, description="At most this many steps in one dispatch")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Compute type; master parameters stay fp32")
+    precision: Literal["fp32", "bf16", "fp16", "fp8"] = Field(
+        "bf16",
+        description="Compute type; master parameters stay fp32. fp16: with dynamic loss scaling, where bf16 is not; "
+        "fp8: products of the layers in 8 bits, the rest bf16, for Hopper and later (not yet run on a GPU)",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto: the best that JAX finds")
     eval_every: int = Field(500, ge=1, description="Steps between validations")
     eval_batches: int | None = Field(
@@ -139,9 +164,3 @@ class Train(Section):
         description="One step in so many is computed twice and compared bit for bit, at that share of the time, and "
         "besides what stands out by loss or gradient norm; keeps two more states in device memory. null: none is",
     )
-
-    @model_validator(mode="after")
-    def _microbatch_divides(self) -> "Train":
-        if self.microbatch and self.batch % self.microbatch:
-            raise ValueError(f"train.microbatch: {self.microbatch} does not divide train.batch {self.batch}")
-        return self

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from pipeline.config import recipe
 from pipeline.config.base import Section
 from pipeline.config.learning import Corpus, Model, Optimizer, Train
 from pipeline.config.mission import Gpu, Mission, Orbit, Satellite, Telemetry
@@ -102,6 +103,17 @@ class Config(Section):
     @property
     def tokens_per_step(self) -> int:
         return self.train.batch * self.model.context
+
+    @model_validator(mode="after")
+    def _from_size(self) -> "Config":
+        model = self.model.complete()
+        train = self.train.resolved(batch=recipe.batch(model))
+        if train.microbatch and train.batch % train.microbatch:
+            raise ValueError(f"train.microbatch: {train.microbatch} does not divide train.batch {train.batch}")
+        optimizer = self.optimizer.resolved(lr=recipe.lr(model), muon_lr=recipe.muon_lr(model))
+        for name, section in (("model", model), ("train", train), ("optimizer", optimizer)):
+            object.__setattr__(self, name, section)  # for the last time: it is frozen
+        return self
 
     @model_validator(mode="after")
     def _hardware_is_real(self) -> "Config":

@@ -10,6 +10,7 @@ from pipeline.config import BadInput
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 # Reductions and scatters in a fixed order: an interrupted run must end with the bits of the uninterrupted one.
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+FP8_CAPABILITY = 8.9
 
 
 def keep_memory() -> None:
@@ -24,11 +25,11 @@ def keep_memory() -> None:
             libc.mallopt(option, value)
 
 
-def choose_device(wanted: str, attention: str, cache: Path) -> str:
+def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp32") -> str:
     """Sets JAX up for `wanted` (auto, cpu or cuda) with its compilation cache in `cache`; returns what it runs on.
 
     Raises:
-        BadInput: a device or an attention kernel was asked for that this machine does not have.
+        BadInput: a device, an attention kernel or a precision was asked for that this machine does not have.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:
@@ -59,5 +60,10 @@ def choose_device(wanted: str, attention: str, cache: Path) -> str:
     if attention == "cudnn" and chip.platform != "gpu":
         raise BadInput(
             "model.attention: cudnn: needs an NVIDIA GPU, and this runs on a CPU; give --model.attention xla"
+        )
+    if precision == "fp8" and float(getattr(chip, "compute_capability", 0.0)) < FP8_CAPABILITY:
+        raise BadInput(
+            f"train.precision: fp8: needs a GPU with 8-bit products (Ada, Hopper or later), "
+            f"and {chip.device_kind} has none; give --train.precision bf16"
         )
     return chip.device_kind if chip.platform != "cpu" else f"CPU ({os.cpu_count()} cores)"

@@ -43,6 +43,13 @@ class Directive(NamedTuple):
     notice: Notice | None = None  # that power is given up
 
 
+def capacity(config: Config, scenario: Scenario) -> int:
+    """Steps that the compiled program has room for. Measured step times move the count, never the room."""
+    if config.mission.clock != "simulated":
+        return config.train.chunk_steps
+    return max(1, min(config.train.chunk_steps, int(SLOT_S / scenario.step_seconds(scenario.curve.full_w))))
+
+
 class Governor:
     """Turns telemetry into directives. It never blocks."""
 
@@ -61,10 +68,8 @@ class Governor:
         self.draw = 1.0  # measured over commanded power of the GPU
         self._harvest = 1.0  # measured over modelled harvest
         self._joules = self._commanded_j = 0.0  # in the window under way
-        # The compiled program has room for this many. Measured step times move the count, never the room.
-        self.capacity = config.train.chunk_steps
+        self.capacity = capacity(config, scenario)
         if spacecraft.simulated:
-            self.capacity = self._fitting(scenario.curve.full_w)
             slowest_w = self.rule.levels.cap_w.min() if isinstance(self.rule, Planner) else None
             if (longest_s := scenario.step_seconds(slowest_w)) > POLL_S:
                 raise BadInput(

@@ -7,6 +7,7 @@ before JAX looks.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Programs:
 
     def __init__(self, directory: Path):
         self._directory = directory
+        self.compiling: Callable[[], bool] = lambda: False
         directory.mkdir(parents=True, exist_ok=True)
         listed = self._listed()
         self._sealed: dict[str, str] = {}
@@ -38,10 +40,10 @@ class Programs:
         self.kept, self.damaged = len(self._sealed), len(listed.keys() - self._sealed)
 
     def seal(self) -> None:
-        """Makes what was compiled since durable. 0.1 ms when there is nothing new. On a full disk, the next call does.
-
-        Call it where nothing is being compiled.
-        """
+        """Makes what was compiled since durable. 0.1 ms if there is nothing new. On a full disk, or while something is
+        being compiled, the next call does."""
+        if self.compiling():
+            return
         with suppress(OSError):
             new = {}
             for name in self._names() - self._sealed.keys():

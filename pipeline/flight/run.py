@@ -72,15 +72,17 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     directory = open_directory(config)
     check(config)
     cache = directory / "cache" / "xla"
-    device = choose_device(config.train.device, config.model.attention, cache)
+    device = choose_device(config.train.device, config.model.attention, cache, config.train.precision)
     import jax
+    import numpy as np
 
     from pipeline.checkpoint import Store
     from pipeline.corpus import open_corpus
     from pipeline.flight.actuator import make_actuator
+    from pipeline.flight.ahead import Ahead
     from pipeline.flight.budget import Budget
     from pipeline.flight.corruption import Guard, what_differs
-    from pipeline.flight.governor import Governor
+    from pipeline.flight.governor import Governor, capacity
     from pipeline.flight.gpu_health import gpu_health
     from pipeline.flight.loop import Job
     from pipeline.flight.meter import make_meter
@@ -88,6 +90,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.outlook import Outlook
     from pipeline.flight.spacecraft import Spacecraft
     from pipeline.flight.validation import Validation
+    from pipeline.lm.schedule import Cooldown
     from pipeline.lm.step import init_state, make_train_chunk
 
     parts.done("import")
@@ -115,7 +118,13 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     programs = Programs(cache)
 
     make = jax.jit(partial(init_state, config, corpus.vocab_size))
-    restored = store.restore(jax.eval_shape(make), what_differs)
+    shapes, scenario = jax.eval_shape(make), mission(config, corpus.vocab_size)
+    chunk = capacity(config, scenario), config.train.batch, config.model.context + 1
+    tokens = jax.ShapeDtypeStruct(chunk, np.int32)
+    train_chunk = Ahead(make_train_chunk(config), shapes, tokens, 1, Cooldown())
+    stack.callback(train_chunk.close)
+    programs.compiling = lambda: train_chunk.under_way
+    restored = store.restore(shapes, what_differs)
     progress = _progress(config, corpus, restored, known)
     if config.init_from and not restored:
         _, sha256 = first_params(config)
@@ -125,7 +134,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
     parts.done("restore", **read)
 
-    spacecraft = Spacecraft(config, mission(config, corpus.vocab_size), restored.meta["spacecraft"] if restored else {})
+    spacecraft = Spacecraft(config, scenario, restored.meta["spacecraft"] if restored else {})
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
@@ -142,7 +151,6 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         stack.callback(health.close)
     validation = Validation(config, corpus)
     budget = Budget(config, spacecraft, governor, validation.steps)
-    train_chunk = make_train_chunk(config)
     guard = Guard(config.train, corpus.batches, train_chunk, governor.capacity)
     if not (directory / "plan.json").exists():
         write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))

@@ -14,7 +14,7 @@ from pipeline.config.learning import Model
 from pipeline.ground.run_directory import Weights
 from pipeline.lm import loss
 from pipeline.lm.model import Params, Transformer
-from pipeline.lm.step import DTYPES
+from pipeline.lm.precision import PRECISIONS
 
 Windows = UInt[np.ndarray, "windows context+1"]
 
@@ -66,7 +66,8 @@ def window_losses(config: Config, weights: Weights, windows: Windows) -> Float[n
 def _forward(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> Float[Array, "rows context"]:
-    hidden = Transformer.apply(model, params, windows[:, :-1], DTYPES[precision])
+    types = PRECISIONS[precision]
+    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul)
     return loss.token_losses(hidden, params["embedding"], windows[:, 1:])
 
 
@@ -74,7 +75,8 @@ def _forward(
 def _predict(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> tuple[Array, Array, Array, Array]:
-    hidden = Transformer.apply(model, params, windows[:, :-1], DTYPES[precision])
+    types = PRECISIONS[precision]
+    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul)
     table = params["embedding"].astype(hidden.dtype)
 
     def one(window: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:

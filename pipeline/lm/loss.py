@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# One block of logits holds at most this many numbers (256 MiB in fp32). Below it, one block is fastest.
-MAX_LOGITS = 1 << 26
+# One block of logits holds at most this many numbers (128 MiB in fp32). Below it, one block is fastest.
+MAX_LOGITS = 1 << 25
 
 
 def token_losses(

@@ -5,6 +5,8 @@ SwiGLU, no biases, tied embeddings. The parameters map one to one onto `Qwen3For
 (Qwen3 technical report, arXiv 2505.09388).
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,37 +16,58 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.config.learning import Model
+from pipeline.lm.attention import causal_attention
+from pipeline.lm.matmul import Matmul, matmul
+from pipeline.lm.settle import settle
 
 Params = Any  # the nested dict of arrays that `init_params` returns
+
+# What each way of gradient checkpointing keeps of a layer besides its input; None: nothing.
+KEPT = {"block": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
 
 def init_params(shape: Model, vocab_size: int, seed: int) -> Params:
     """Fresh fp32 parameters as a nested dict; every array of `blocks` is stacked over layers."""
-    return nnx.to_pure_dict(nnx.state(Transformer(shape, vocab_size, nnx.Rngs(seed)), nnx.Param))
+    return nnx.to_pure_dict(nnx.state(Transformer(shape, vocab_size, Draws(shape, vocab_size, seed)), nnx.Param))
+
+
+class Draws:
+    """The normal numbers of all random arrays, drawn at once: a generator for each is a second more to compile."""
+
+    def __init__(self, shape: Model, vocab_size: int, seed: int):
+        projections = shape.channels_per_head * (shape.query_heads + 2 * shape.key_heads) + 2 * shape.hidden_width
+        count = shape.width * (vocab_size + shape.depth * projections)
+        self._left = jax.random.normal(jax.random.key(seed), (count,))
+
+    def take(self, *shape: int) -> Array:
+        taken, self._left = jnp.split(self._left, [math.prod(shape)])
+        return taken.reshape(shape)
 
 
 class Transformer(nnx.Module):
     """Token ids to final hidden states. Logits are `hidden @ embedding.T` (tied, see `loss.py`)."""
 
-    def __init__(self, shape: Model, vocab_size: int, rngs: nnx.Rngs):
+    def __init__(self, shape: Model, vocab_size: int, draws: Draws):
         self.shape = shape
-        self.embedding = nnx.Param(0.02 * jax.random.normal(rngs.params(), (vocab_size, shape.width)))
-        self.blocks = Blocks(shape, rngs)
+        self.embedding = nnx.Param(0.02 * draws.take(vocab_size, shape.width))
+        self.blocks = Blocks(shape, draws)
         self.norm = nnx.Param(jnp.ones(shape.width))
 
     @staticmethod
     def apply(
-        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: DTypeLike
+        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: DTypeLike, product: Matmul = matmul
     ) -> Float[Array, "batch seq width"]:
-        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used."""
+        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used. `product`
+        multiplies with the matrices of the layers."""
         x = params["embedding"].astype(dtype)[tokens]
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
 
         def body(x: Array, layer: Params) -> tuple[Array, None]:
-            return block(shape, layer, x, rope), None
+            return block(shape, layer, x, rope, product), None
 
-        if shape.remat == "block":
-            body = jax.checkpoint(body)
+        if shape.remat != "none":
+            # Within a scan nothing is merged across its two passes anyway.
+            body = jax.checkpoint(body, policy=KEPT[shape.remat], prevent_cse=False)
         x, _ = jax.lax.scan(body, x, params["blocks"])
         return rms_norm(x, params["norm"], shape.norm_eps)
 
@@ -55,12 +78,12 @@ class Blocks(nnx.Module):
     Output projections start at zero, so that every block starts as the identity.
     """
 
-    def __init__(self, shape: Model, rngs: nnx.Rngs):
+    def __init__(self, shape: Model, draws: Draws):
         depth, width, channels = shape.depth, shape.width, shape.channels_per_head
         queries, keys = shape.query_heads * channels, shape.key_heads * channels
 
         def matrix(rows: int, columns: int) -> nnx.Param:
-            return nnx.Param(jax.random.normal(rngs.params(), (depth, rows, columns)) * (0.5 / rows**0.5))
+            return nnx.Param(draws.take(depth, rows, columns) * (0.5 / rows**0.5))
 
         self.attention_norm = nnx.Param(jnp.ones((depth, width)))
         self.q = matrix(width, queries)
@@ -75,42 +98,92 @@ class Blocks(nnx.Module):
         self.down = nnx.Param(jnp.zeros((depth, shape.hidden_width, width)))
 
 
-def block(shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
+def block(
+    shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
+) -> Array:
     """One layer: attention, then SwiGLU, each added to the residual stream."""
-    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope)
-    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps))
+    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product)
+    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), product)
 
 
-def feed_forward(layer: Params, h: Float[Array, "batch seq width"]) -> Array:
+def feed_forward(layer: Params, h: Float[Array, "batch seq width"], product: Matmul = matmul) -> Array:
     """SwiGLU (Shazeer, arXiv 2002.05202)."""
-    gate, up, down = (layer[name].astype(h.dtype) for name in ("gate", "up", "down"))
-    return (jax.nn.silu(h @ gate) * (h @ up)) @ down
+    return product(swiglu(product(h, _beside(layer, "gate", "up"))), layer["down"])
 
 
-def attend(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Array:
+@jax.custom_vjp
+def swiglu(gate_up: Float[Array, "*batch hidden2"]) -> Float[Array, "*batch hidden"]:
+    """silu(gate) * up, of both halves of the last axis. The backward pass keeps nothing but its argument."""
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    return jax.nn.silu(gate) * up
+
+
+def _swiglu_backward(gate_up: Array, d_out: Array) -> tuple[Array]:
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    share = settle(jax.nn.sigmoid(gate))
+    d_gate = d_out * up * share * (1 + gate * (1 - share))
+    return (jnp.concatenate([d_gate, d_out * gate * share], axis=-1),)
+
+
+swiglu.defvjp(lambda gate_up: (swiglu(gate_up), gate_up), _swiglu_backward)
+
+
+def _beside(layer: Params, *names: str) -> Float[Array, "width columns"]:
+    """Matrices that multiply the same input, side by side: one product is faster than several."""
+    return settle(jnp.concatenate([layer[name] for name in names], axis=1))
+
+
+def attend(
+    shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
+) -> Array:
     """Causal self-attention with grouped queries; softmax in fp32."""
-    q, k, v = project(shape, layer, h, rope)
-    mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
-    return mixed.reshape(*h.shape[:2], -1) @ layer["o"].astype(h.dtype)
+    q, k, v = project(shape, layer, h, rope, product)
+    if shape.attention == "xla":
+        mixed = causal_attention(q, k, v)
+    else:
+        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
+    return product(mixed.reshape(*h.shape[:2], -1), layer["o"])
 
 
-def project(shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array]) -> Any:
+def project(
+    shape: Model,
+    layer: Params,
+    h: Float[Array, "batch seq width"],
+    rope: tuple[Array, Array],
+    product: Matmul = matmul,
+) -> Any:
     """Queries, keys and values [batch, seq, heads, channels]; queries and keys normalised, then rotated."""
-    batch, seq = h.shape[:2]
-    q, k, v = (
-        (h @ layer[name].astype(h.dtype)).reshape(batch, seq, heads, shape.channels_per_head)
-        for name, heads in (("q", shape.query_heads), ("k", shape.key_heads), ("v", shape.key_heads))
+    q, k, v = jnp.split(
+        product(h, _beside(layer, "q", "k", "v")).reshape(*h.shape[:2], -1, shape.channels_per_head),
+        [shape.query_heads, shape.query_heads + shape.key_heads],
+        axis=2,
     )
     q = rotate(rms_norm(q, layer["q_norm"], shape.norm_eps), *rope)
     k = rotate(rms_norm(k, layer["k_norm"], shape.norm_eps), *rope)
     return q, k, v
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
     """x / rms(x) * scale over the last axis, computed in fp32 (Zhang & Sennrich, arXiv 1910.07467)."""
+    return _rms_norm_forward(x, scale, eps)[0]
+
+
+def _rms_norm_forward(x: Array, scale: Array, eps: float) -> tuple[Array, tuple[Array, ...]]:
     y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
-    return (y * scale).astype(x.dtype)
+    inverse = settle(jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps))
+    return (y * inverse * scale).astype(x.dtype), (x, scale, inverse)
+
+
+def _rms_norm_backward(eps: float, kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array]:
+    x, scale, inverse = kept
+    y, dy = x.astype(jnp.float32) * inverse, d_out.astype(jnp.float32)
+    along = settle(jnp.mean(dy * scale * y, axis=-1, keepdims=True))
+    dx = ((dy * scale - y * along) * inverse).astype(x.dtype)
+    return dx, (dy * y).reshape(-1, scale.size).sum(axis=0).astype(scale.dtype)
+
+
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def rotary_angles(positions: Int[Array, "*batch seq"], shape: Model) -> tuple[Array, Array]:

@@ -19,9 +19,8 @@ from pipeline.config import Config
 from pipeline.lm.loss import token_losses
 from pipeline.lm.model import Params, Transformer, init_params
 from pipeline.lm.optimizer import make_optimizer
+from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, scale_of
 from pipeline.lm.schedule import Cooldown, rate
-
-DTYPES = {"bf16": jnp.bfloat16, "fp32": jnp.float32}
 
 
 class TrainState(NamedTuple):
@@ -32,13 +31,14 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     skipped: Int[Array, ""]
     skipped_in_a_row: Int[Array, ""]
+    loss_scale: LossScale | None = None  # of fp16
 
 
 class Metrics(NamedTuple):
     """Per step of a chunk, in the order of its steps; entries past the number of steps taken are zero."""
 
     loss: Float[Array, " steps"]
-    grad_norm: Float[Array, " steps"]
+    grad_norm: Float[Array, " steps"]  # 0 where the scale was too large for fp16, and nothing was applied
     rate: Float[Array, " steps"]
     skipped: Int[Array, " steps"]
 
@@ -51,9 +51,10 @@ Fault = Callable[[Params, Int[Array, ""]], Params]  # what becomes of the gradie
 def init_state(config: Config, vocab_size: int, params: Params | None = None) -> TrainState:
     """The state before step 0, from the seed alone, or from weights given."""
     params = init_params(config.model, vocab_size, config.seed) if params is None else params
+    opt_state = make_optimizer(config.optimizer).init(params)
     # Three buffers, not one three times: a donated buffer can be given away only once.
-    counts = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return TrainState(params, make_optimizer(config.optimizer).init(params), *counts)
+    step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+    return TrainState(params, opt_state, step, skipped, in_a_row, first_scale(config.train.precision))
 
 
 def make_train_chunk(config: Config) -> TrainChunk:
@@ -99,8 +100,9 @@ def _train_step(
     cooldown: Cooldown,
     fault: Fault | None,
 ) -> tuple[TrainState, Metrics]:
-    """One update. A non-finite loss or gradient leaves parameters and moments as they were, and is counted."""
-    loss, grads = _loss_and_gradients(config, state.params, tokens)
+    """One update. A non-finite loss or gradient leaves parameters and moments as they were, and is counted; not so
+    where a smaller scale of the loss cures it."""
+    loss, grads = _loss_and_gradients(config, state.params, tokens, scale_of(state.loss_scale))
     if fault:
         grads = fault(grads, state.step)
     grad_norm = optax.global_norm(grads)
@@ -112,21 +114,35 @@ def _train_step(
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
     )
-    skip = (~finite).astype(jnp.int32)
-    state = TrainState(
-        params, opt_state, state.step + 1, state.skipped + skip, jnp.where(finite, 0, state.skipped_in_a_row + 1)
-    )
-    return state, Metrics(loss, grad_norm, now, skip)
+    loss_scale, skip = state.loss_scale, ~finite
+    if loss_scale is not None:
+        overflow = skip & jnp.isfinite(loss) & loss_scale.can_fall
+        loss_scale, skip = loss_scale.after(overflow), skip & ~overflow
+        grad_norm = jnp.where(overflow, 0.0, grad_norm)
+    count = skip.astype(jnp.int32)
+    in_a_row = jnp.where(skip, state.skipped_in_a_row + 1, jnp.where(finite, 0, state.skipped_in_a_row))
+    state = TrainState(params, opt_state, state.step + 1, state.skipped + count, in_a_row, loss_scale)
+    return state, Metrics(loss, grad_norm, now, count)
 
 
-def _loss_and_gradients(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> tuple[Array, Params]:
+def _loss_and_gradients(
+    config: Config, params: Params, tokens: Int[Array, "batch window"], scale: Float[Array, ""]
+) -> tuple[Array, Params]:
     """Mean loss over all target tokens and its gradient, one microbatch at a time.
 
     Sums over tokens are accumulated and divided once, so that the result weighs tokens, not microbatches.
     """
     rows = config.train.microbatch or len(tokens)
     total = len(tokens) * (tokens.shape[1] - 1)
-    value_and_grad = jax.value_and_grad(lambda p, t: _losses(config, p, t).sum() / total)
+
+    def scaled_loss(params: Params, tokens: Array) -> tuple[Array, Array]:
+        loss = _losses(config, params, tokens).sum() / total
+        return loss * scale, loss
+
+    def value_and_grad(params: Params, tokens: Array) -> tuple[Array, Params]:
+        grads, loss = jax.grad(scaled_loss, has_aux=True)(params, tokens)
+        return loss, jax.tree.map(lambda g: g / scale, grads)
+
     if rows == len(tokens):
         return value_and_grad(params, tokens)
 
@@ -140,5 +156,6 @@ def _loss_and_gradients(config: Config, params: Params, tokens: Int[Array, "batc
 
 def _losses(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> Float[Array, "batch seq"]:
     tokens = tokens.astype(jnp.int32)
-    hidden = Transformer.apply(config.model, params, tokens[:, :-1], DTYPES[config.train.precision])
+    precision = PRECISIONS[config.train.precision]
+    hidden = Transformer.apply(config.model, params, tokens[:, :-1], precision.dtype, precision.matmul)
     return token_losses(hidden, params["embedding"], tokens[:, 1:])

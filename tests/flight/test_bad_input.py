@@ -32,6 +32,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (["--budget.wh", "0.001", "--budget.orbits", "null"], "budget"),
         (["--mission.step_flops", "1e20"], "mission.step_flops"),
         (["--model.attention", "cudnn", "--train.precision", "bf16"], "model.attention"),
+        (["--train.precision", "fp8"], "train.precision: fp8"),
         (["--budget.until", "2020-01-01T00:00Z"], "budget.until"),
         (["--satellite.battery.capacity_wh", "100"], "satellite.battery.capacity_wh"),
         (["--satellite.battery.capacity_wh", "10"], "satellite.battery.discharge_c_rate"),

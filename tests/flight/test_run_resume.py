@@ -124,3 +124,16 @@ def test_a_damaged_newest_checkpoint_is_quarantined_and_the_run_ends_with_the_sa
     assert ledger(run, "quarantined")
     assert (run / "quarantine" / newest.name).exists()
     assert final_bits(run) == final_bits(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_killed_run_in_fp16_ends_with_the_same_bits_and_the_same_loss_scale(tiny: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / "whole", tmp_path / "killed"]
+    fp16 = tmp_path / "fp16.yaml"
+    fp16.write_text(tiny.read_text().replace("precision: fp32", "precision: fp16"))
+    assert kill_once(fp16, runs[1], "evaluation")
+    for run in runs:
+        code, _, err = finish("run", "--config", fp16, "--run_dir", run)
+        assert code == DONE, err
+    assert final_bits(runs[0]) == final_bits(runs[1])
+    assert any("loss_scale" in name for name in final_bits(runs[0]))

@@ -1,5 +1,7 @@
 """The network against plain NumPy-like references."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 
 from pipeline.config.learning import Model
 from pipeline.lm import loss
+from pipeline.lm.attention import causal_attention
 from pipeline.lm.flops import token_flops
-from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate
+from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate, swiglu
+from pipeline.lm.muon import orthogonalise, orthogonalise_all
 
 SHAPE = Model(depth=3, width=48, heads=6, kv_heads=2, context=24)
 
@@ -102,3 +106,62 @@ def test_flops_formula_agrees_with_xla() -> None:
 
     counted = jax.jit(jax.grad(mean_loss)).lower(fresh).compile().cost_analysis()["flops"]
     assert counted == pytest.approx(4 * 64 * token_flops(shape, 256), rel=0.15)
+
+
+def test_a_large_vocabulary_never_holds_all_its_logits() -> None:
+    tokens, vocab, width = (8, 256), 50304, 32
+
+    def mean_loss(hidden: jax.Array, table: jax.Array, targets: jax.Array) -> jax.Array:
+        return loss.token_losses(hidden, table, targets).mean()
+
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((*tokens, width), (vocab, width))]
+    shapes.append(jax.ShapeDtypeStruct(tokens, jnp.int32))
+    program = jax.jit(jax.grad(mean_loss, argnums=(0, 1))).lower(*shapes).compile()
+    logits = 4 * tokens[0] * tokens[1] * vocab
+    # All three of logits, probabilities and their gradient would be of that size, were they not in blocks.
+    assert program.memory_analysis().temp_size_in_bytes < logits
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2, 1])
+def test_attention_and_its_gradient_equal_those_of_jax(kv_heads: int) -> None:
+    keys = jax.random.split(jax.random.key(6), 4)
+    q, d_out = (jax.random.normal(k, (2, 24, 6, 8)) for k in keys[:2])
+    k, v = (jax.random.normal(k, (2, 24, kv_heads, 8)) for k in keys[2:])
+    theirs, pull_theirs = jax.vjp(lambda *qkv: jax.nn.dot_product_attention(*qkv, is_causal=True), q, k, v)
+    ours, pull_ours = jax.vjp(causal_attention, q, k, v)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(pull_ours(d_out), pull_theirs(d_out), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_norm_and_swiglu_have_the_gradients_that_jax_derives() -> None:
+    x, scale = jax.random.normal(jax.random.key(7), (5, 16)), 1.0 + jnp.arange(16.0) / 16
+
+    def plain_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+        return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6) * scale
+
+    def plain_swiglu(x: jax.Array) -> jax.Array:
+        return jax.nn.silu(x[..., :8]) * x[..., 8:]
+
+    for ours, theirs, args in ((partial(rms_norm, eps=1e-6), plain_norm, (x, scale)), (swiglu, plain_swiglu, (x,))):
+        a, pull_a = jax.vjp(ours, *args)
+        b, pull_b = jax.vjp(theirs, *args)
+        for one, other in zip((a, *pull_a(a)), (b, *pull_b(b)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_muon_brings_all_singular_values_near_one() -> None:
+    x = jax.random.normal(jax.random.key(8), (3, 24, 40))
+    u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    s = jnp.geomspace(1.0, 0.02, 24) * jnp.ones_like(s)
+    x = (u * (s / jnp.linalg.norm(s, axis=-1, keepdims=True))[:, None]) @ vt
+    got = jnp.linalg.svd(orthogonalise(x), compute_uv=False)
+    assert got.min() > 0.7
+    assert got.max() < 1.3
+
+
+def test_muon_treats_upright_and_lying_matrices_alike() -> None:
+    up = jax.random.normal(jax.random.key(9), (2, 40, 24))
+    done = orthogonalise_all({"down": up, "gate": up.mT, "q": up[:, :24]})
+    np.testing.assert_allclose(done["down"], done["gate"].mT, atol=1e-5)
+    assert float(jnp.sqrt((done["down"] ** 2).mean())) == pytest.approx(0.2, rel=0.2)

@@ -1,0 +1,55 @@
+"""In which types a step computes, by name. Parameters, moments, norms, softmax and loss are fp32 in all of them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from pipeline.lm.matmul import Matmul, matmul, matmul_fp8
+
+
+class Precision(NamedTuple):
+    """Type of activations and gradients, and how they are multiplied with the layers' matrices."""
+
+    dtype: DTypeLike
+    matmul: Matmul = matmul
+    scaled: bool = False  # whether the loss needs a scale, for gradients that the type is too narrow for
+
+
+PRECISIONS = {
+    "fp32": Precision(jnp.float32),
+    "bf16": Precision(jnp.bfloat16),
+    "fp16": Precision(jnp.float16, scaled=True),
+    "fp8": Precision(jnp.bfloat16, matmul_fp8),  # attention and logits in bf16
+}
+
+# As PyTorch's GradScaler: halved where a gradient overflows, doubled after so many steps without.
+_FIRST, _LEAST, _LARGEST, _GROWS_AFTER = 2.0**16, 1.0, 2.0**24, 2000
+
+
+class LossScale(NamedTuple):
+    """What the loss is multiplied by before its gradient is taken (Micikevicius et al., arXiv 1710.03740)."""
+
+    scale: Float[Array, ""]
+    good_steps: Int[Array, ""]  # since it last changed
+
+    def after(self, overflow: Bool[Array, ""]) -> "LossScale":
+        """The scale of the next step. Powers of two: they change no bit of a mantissa."""
+        good = jnp.where(overflow, 0, self.good_steps + 1)
+        grows = good >= _GROWS_AFTER
+        scale = jnp.where(overflow, self.scale / 2, jnp.where(grows, self.scale * 2, self.scale))
+        return LossScale(jnp.clip(scale, _LEAST, _LARGEST), jnp.where(grows, 0, good).astype(jnp.int32))
+
+    @property
+    def can_fall(self) -> Bool[Array, ""]:
+        return self.scale > _LEAST
+
+
+def first_scale(precision: str) -> LossScale | None:
+    """The scale of step 0; None where the type needs none."""
+    return LossScale(jnp.float32(_FIRST), jnp.zeros((), jnp.int32)) if PRECISIONS[precision].scaled else None
+
+
+def scale_of(loss_scale: LossScale | None) -> Float[Array, ""]:
+    return jnp.float32(1.0) if loss_scale is None else loss_scale.scale

@@ -1,0 +1,13 @@
+"""Where XLA on a CPU must not fuse."""
+
+from typing import TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+def settle(x: T) -> T:
+    """`x`, written to memory first on a CPU, where XLA would compute it anew for each use or in the layout of the next
+    transpose, element by element. Elsewhere nothing: a GPU gains by fusing."""
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
