@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from benching import TEXT, write_config
 
-from pipeline.config import BadInput, RunFailed, load
+from pipeline.config import BadInput, Config, RunFailed, dump_yaml, load, load_file
 from pipeline.ground.bench import main, nanogpt, peer, worker
 from pipeline.ground.bench.worker import Worker
 
@@ -125,6 +125,24 @@ def test_a_trainer_that_dies_says_why(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise SystemExit('no module named torch')")
     with pytest.raises(RunFailed, match="eager: ended with exit code 1: no module named torch"):
         Worker("eager", [sys.executable, nanogpt.__file__], tmp_path / "log", tmp_path)
+
+
+def test_a_bench_steers_no_hardware_and_writes_to_no_second_device(tmp_path: Path) -> None:
+    real = ["--mission.clock", "real", "--telemetry.source", "udp", "--gpu.actuator", "nvml", "--gpu.sm_mhz", "1200"]
+    given = load(["--config", str(write_config(tmp_path)), *real, "--checkpoint.mirror_dir", str(tmp_path / "second")])
+    made = worker.on_the_ground(given)
+    assert load_file_of(made, tmp_path) == made, "it is valid as it stands in a file"
+    assert made.mirror is None
+    assert made.mission.clock == made.telemetry.source == made.gpu.actuator == "simulated"
+    assert (made.model, made.optimizer, made.train, made.corpus) == (
+        given.model, given.optimizer, given.train, given.corpus,
+    )  # fmt: skip
+
+
+def load_file_of(config: Config, folder: Path) -> Config:
+    written = folder / "again.yaml"
+    written.write_text(dump_yaml(config))
+    return load_file(written)
 
 
 def test_it_gets_the_same_tokens_as_its_own_preparation_gives(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def compare(
     model = config.model
     return {
         "provenance": describe(backend, share),
+        "others": share,
         "cores": len(os.sched_getaffinity(0)),
         "shape": {"depth": model.depth, "width": model.width, "context": model.context, "batch": config.train.batch},
         "steps": steps,

@@ -4,9 +4,12 @@ from typing import Any
 
 from pipeline.ground.bench.printing import console, spanning, tabulate, verdict
 
+BUSY = 0.25  # of the processor time taken by others: then no goal is judged
+BUSY_SAID = "not judged on so busy a machine"
+
 
 def show(answer: dict[str, Any]) -> None:
-    terminal, shape = console(), answer["shape"]
+    terminal, shape, busy = console(), answer["shape"], (answer["others"] or 0.0) > BUSY
     size = f"{shape['depth']} layers x {shape['width']}, context {shape['context']}, batch {shape['batch']}"
     how = f"{answer['steps']:,} steps on {answer['cores']} cores, by turns of {answer['turn']}"
     terminal.print(f"{answer['provenance']}; {size}; {how}. Medians; in brackets least and most.", style="bold")
@@ -16,9 +19,9 @@ def show(answer: dict[str, Any]) -> None:
     )
     terminal.print(tabulate("", heads, [_arm(name, row) for name, row in answer["arms"].items()]))
     heads = ("", "speed, ours over nanoGPT's", "by processor time", "goal")
-    terminal.print(tabulate("", heads, [_speed(name, pair) for name, pair in answer["pairs"].items()]))
+    terminal.print(tabulate("", heads, [_speed(name, pair, busy) for name, pair in answer["pairs"].items()]))
     heads = ("time to its final loss", "s", "of its time", "of its processor time", "goal")
-    terminal.print(tabulate("", heads, [_reached(name, pair) for name, pair in answer["pairs"].items()]))
+    terminal.print(tabulate("", heads, [_reached(name, pair, busy) for name, pair in answer["pairs"].items()]))
     for name, pair in answer["pairs"].items():
         terminal.print(f"{name}, loss at step  {_losses(pair['loss_at_equal_steps'])}")
         for clock, words in (("seconds", "time"), ("processor_s", "processor time")):
@@ -28,7 +31,7 @@ def show(answer: dict[str, Any]) -> None:
 
 def _arm(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     return (
-        name if name in ("adamw", "muon") else f"nanoGPT {name}",
+        f"nanoGPT {name}" if name in ("eager", "compiled") else name,
         f"{row['parameters']:,}",
         f"{row['launch_s']:.1f} s",
         spanning(row["tokens_per_s"], "{:,.0f}".format),
@@ -40,17 +43,17 @@ def _arm(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _speed(name: str, pair: dict[str, Any]) -> tuple[str, ...]:
+def _speed(name: str, pair: dict[str, Any], busy: bool) -> tuple[str, ...]:
     ratio, goal = pair["speed"], pair["speed_goal"]
-    said = "" if goal is None else f"at least {goal:g}: {verdict(ratio['median'] >= goal)}"
+    said = "" if goal is None else f"at least {goal:g}: {BUSY_SAID if busy else verdict(ratio['median'] >= goal)}"
     return name, spanning(ratio, "{:.2f}".format), spanning(pair["speed_by_processor"], "{:.2f}".format), said
 
 
-def _reached(name: str, pair: dict[str, Any]) -> tuple[str, ...]:
+def _reached(name: str, pair: dict[str, Any], busy: bool) -> tuple[str, ...]:
     seconds, share, goal = pair["time_to_its_final_loss"], pair["share_of_its_time"], pair["time_goal"]
     shown = ["never" if value is None else f"{value:.2f}" for value in (seconds["seconds"], *share.values())]
     holds = share["seconds"] is not None and goal is not None and share["seconds"] <= goal
-    return name, *shown, "" if goal is None else f"at most {goal:g}: {verdict(holds)}"
+    return name, *shown, "" if goal is None else f"at most {goal:g}: {BUSY_SAID if busy else verdict(holds)}"
 
 
 def _losses(pairs: dict[Any, list[float | None]]) -> str:

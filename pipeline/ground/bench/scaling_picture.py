@@ -36,7 +36,7 @@ def draw(answer: dict[str, Any], path: Path) -> None:
         time.set_title(f"cost ~ FLOPs^{answer['exponent']:.2f}", loc="right", fontsize=10, color=INK)
     for row, x, y in zip(rows, flops, middle, strict=True):
         words = f"{row['parameters'] / 1e6:.3g} M"
-        time.annotate(words, (x, y), xytext=(-4, 6), textcoords="offset points", ha="right", fontsize=8, color=INK)
+        time.annotate(words, (x, y), xytext=(7, -10), textcoords="offset points", fontsize=8, color=INK)
 
     known = [row for row in rows if row["peak_mb"] is not None]
     sizes = [row["parameters"] for row in known]

@@ -58,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
     answer = {"provenance": describe(backend, others.share()), "name": config.name} | answer
     if {"loop", "program"} <= answer.keys():
         answer["loop"]["over_the_step"] = (
-            answer["program"]["tokens_per_s"]["median"] / answer["loop"]["tokens_per_s"]["median"] - 1.0
+            answer["program"]["mfu"]["median"] / answer["loop"]["mfu"]["median"]
+            - 1.0  # whatever the machine gave to each
         )
     if own.json:
         print(json.dumps(answer))
@@ -106,6 +107,7 @@ def alone(config: Config, vocab_size: int, repeats: int) -> dict[str, Any]:
     """The step without its loop, and its memory beside the formula's."""
     found = program.apart(config, vocab_size, steps=min(config.train.chunk_steps, 10), repeats=repeats)
     by_part = memory.parts_bytes(config, vocab_size)
+    flops = token_flops(config.model, vocab_size) * config.tokens_per_step
     formula, measured = sum(by_part.values()), found["peak_bytes"]
     return {
         "backend": found["backend"],
@@ -113,6 +115,9 @@ def alone(config: Config, vocab_size: int, repeats: int) -> dict[str, Any]:
         "compile_s": found["compile_s"],
         "tokens_per_s": spread([config.tokens_per_step / seconds for seconds in found["step_s"]]),
         "step_s": spread(found["step_s"]),
+        "mfu": spread(
+            [flops / (seconds * peak) for seconds, peak in zip(found["step_s"], found["peak_flops_per_s"], strict=True)]
+        ),
         "memory": {
             "measured_mb": measured / 1e6 if measured is not None else None,
             "xla_planned_mb": found["xla_bytes"] / 1e6 if found["xla_bytes"] is not None else None,

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import Config, RunFailed, dump_yaml
 from pipeline.corpus.download import tiny_shakespeare
 from pipeline.ground.bench.spread import spread
-from pipeline.ground.bench.worker import ROOT
+from pipeline.ground.bench.worker import ROOT, on_the_ground
 
 KINDS = {
     "cold": "text not tokenised, nothing compiled",
@@ -25,6 +25,7 @@ PATIENCE_S = 600.0
 def measure(config: Config, folder: Path, repeats: int) -> dict[str, Any]:
     """For each kind the spread of the total, from the start of the process on, and of each part [s]."""
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    config = on_the_ground(config)
     corpus = config.corpus
     if corpus.source == "tiny-shakespeare" and corpus.path is None:  # nothing is downloaded for a measurement
         corpus = corpus.model_copy(update={"path": str(tiny_shakespeare(corpus.cache_dir, lambda: None).absolute())})

@@ -91,10 +91,21 @@ class Worker:
         self.close()
 
 
+def on_the_ground(config: Config) -> Config:
+    """The same learning, that waits for no real eclipse, steers no hardware and writes to no second device."""
+    changed = {
+        "checkpoint": config.checkpoint.model_copy(update={"mirror_dir": None}),
+        "mission": config.mission.model_copy(update={"clock": "simulated"}),
+        "telemetry": config.telemetry.model_copy(update={"source": "simulated"}),
+        "gpu": config.gpu.model_copy(update={"actuator": "simulated", "sm_mhz": None}),
+    }
+    return config.model_copy(update=changed)
+
+
 def ours(name: str, config: Config, folder: Path, **environment: str) -> Worker:
     """`train.py run` of `config`, nothing compiled before, as a worker; it writes into `folder`."""
     written = folder / f"{name}.yaml"
-    written.write_text(dump_yaml(config.model_copy(update={"run_dir": folder / name})))
+    written.write_text(dump_yaml(on_the_ground(config).model_copy(update={"run_dir": folder / name})))
     command = [sys.executable, "-m", "pipeline.ground.bench.ours", str(written)]
     return Worker(name, command, folder / f"{name}.log", Path.cwd(), **environment)
 
