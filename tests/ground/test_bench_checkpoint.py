@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.learning import Model
 from pipeline.ground.bench import checkpoint
 
 
 def test_the_answer_has_a_spread_of_every_figure_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = checkpoint.SHAPE.model_copy(
-        update={"model": checkpoint.SHAPE.model.model_copy(update={"depth": 1, "width": 64, "heads": 2})}
-    )
+    small = checkpoint.SHAPE.model_copy(update={"model": Model(depth=1, width=64, heads=2, context=256)})
     monkeypatch.setattr(checkpoint, "SHAPE", small)
     monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.3)
     monkeypatch.setattr(checkpoint, "set_up_jax", lambda: None)  # the tests share a cache

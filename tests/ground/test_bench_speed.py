@@ -37,6 +37,7 @@ def test_a_configuration_without_a_name_is_measured(
     assert all(row in printed for row in ("MFU", "joules per token", "loop beside the step", "peak memory"))
 
 
+@pytest.mark.slow
 def test_a_restart_compiles_nothing_and_its_parts_add_up(tiny: Path, tmp_path: Path) -> None:
     found = starts.measure(load(["--config", str(tiny)]), tmp_path, 1)
     assert set(found) == set(starts.KINDS)
@@ -45,7 +46,8 @@ def test_a_restart_compiles_nothing_and_its_parts_add_up(tiny: Path, tmp_path: P
         within = sum(part["median"] for name, part in parts.items() if name not in speed_table.ENDS)
         assert within == pytest.approx(total, abs=0.05)
         assert parts["processor"]["median"] > 0.0
-    assert found["warm"]["compile"]["median"] < found["new run"]["compile"]["median"]
+    # By the processor's time: a launch compiles beside what else it does.
+    assert found["warm"]["processor"]["median"] < found["new run"]["processor"]["median"]
     assert "read" in found["warm"], "the restart restored what was sealed"
     speed_table.show({"name": "tiny", "provenance": "measured", "start": found})
 
