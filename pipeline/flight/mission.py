@@ -14,10 +14,11 @@ def mission(config: Config, vocab_size: int | None = None) -> Scenario:
     Raises:
         BadInput: elements that cannot be read.
     """
-    vocabulary = _unread(config.corpus) if vocab_size is None else vocab_size
+    vocabulary = unread_vocabulary(config.corpus) if vocab_size is None else vocab_size
     flops = token_flops(config.model, vocabulary) * config.tokens_per_step
     return scenario(config.orbit, config.satellite, config.gpu, config.mission, flops)
 
 
-def _unread(corpus: Corpus) -> int:
+def unread_vocabulary(corpus: Corpus) -> int:
+    """Tokens that the vocabulary of a corpus not read yet is taken to have."""
     return {"byte": 256, "char": CHAR_VOCABULARY}.get(corpus.tokenizer, corpus.vocab_size)

@@ -16,7 +16,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.start_from import first_params, first_state, settle, tokenizer
+from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
 if TYPE_CHECKING:
@@ -126,11 +126,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     programs.compiling = lambda: train_chunk.under_way
     restored = store.restore(shapes, what_differs)
     progress = _progress(config, corpus, restored, known)
-    if config.init_from and not restored:
-        _, sha256 = first_params(config)
-        config = config.model_copy(update={"init_sha256": sha256})
-    first = partial(first_state, config, make)
-    state = restored.state if restored else first()
+    state, config = (restored.state, config) if restored else begin(config, make)
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
     parts.done("restore", **read)
 
@@ -175,7 +171,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         config=config,
         corpus=corpus,
         state=state,
-        first_state=first,
+        first_state=lambda: begin(config, make)[0],
         progress=progress,
         spacecraft=spacecraft,
         governor=governor,

@@ -85,13 +85,16 @@ def first_params(config: Config) -> "tuple[Params, str]":
     return weights.params(config.model), sha256
 
 
-def first_state(config: Config, make: "Callable[..., TrainState]") -> "TrainState":
-    """The state before step 0: from the seed alone, or with the weights of `init_from`.
+def begin(config: Config, make: "Callable[..., TrainState]") -> "tuple[TrainState, Config]":
+    """The state before step 0, from the seed alone or with the weights of `init_from`; `config` with their hash.
 
     Raises:
         BadInput: as `first_params`.
     """
-    return make(first_params(config)[0]) if config.init_from else make()
+    if config.init_from is None:
+        return make(), config
+    params, sha256 = first_params(config)
+    return make(params), config.model_copy(update={"init_sha256": sha256})
 
 
 def _begun(config: Config) -> Config | None:

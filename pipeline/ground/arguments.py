@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.config import Config
 from pipeline.config.arguments import Parser, within
 
 
@@ -25,12 +26,14 @@ def say_passed_over(damaged: Mapping[int, str]) -> None:
         print(f"step {step} is damaged and was passed over: {reason}", file=sys.stderr)
 
 
-def set_up_jax(device: str = "auto", attention: str = "xla") -> str:
-    """Takes the device that JAX finds, or the one asked for; returns what it is.
+def set_up_jax(config: Config | None = None) -> str:
+    """Takes the device that JAX finds, or what `config` asks for; returns what it is.
 
     Compiled programs go to the user's cache: a run directory is not written to.
     """
     from pipeline.flight.device import choose_device
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return choose_device(device, attention, cache / "dayside" / "xla")
+    if config is None:
+        return choose_device("auto", "xla", cache / "dayside" / "xla")
+    return choose_device(config.train.device, config.model.attention, cache / "dayside" / "xla", config.train.precision)

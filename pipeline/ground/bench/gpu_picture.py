@@ -30,7 +30,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for row, answer in enumerate(shown.values()):
         rate = answer["points"][0]["tokens_per_s"]
         median = rate["median"]
-        errors = [[median - rate["low"]], [rate["high"] - median]]
+        errors = [[median - rate["least"]], [rate["most"] - median]]
         variants.barh(row, median, xerr=errors, color="#3b82d6" if row == 0 else "#868e99", capsize=3)
     variants.set_yticks(range(len(shown)), list(shown))
     variants.invert_yaxis()

@@ -23,6 +23,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, load, shipped
 from pipeline.config.arguments import Parser, within
+from pipeline.config.tree import Budget
 from pipeline.ground.bench import nanogpt
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.peer_table import show
@@ -169,13 +170,8 @@ def ends(arm: str, steps: int) -> int:
 
 def our_settings(config: Config, optimizer: str, steps: int) -> Config:
     """The configuration with another optimizer, counted in steps alone."""
-    changed = {
-        "optimizer": config.optimizer.model_copy(update={"name": optimizer}),
-        "budget": config.budget.model_copy(
-            update={"steps": steps, "tokens": None, "orbits": None, "wh": None, "until": None}
-        ),
-    }
-    return config.model_copy(update=changed)
+    named = config.optimizer.model_copy(update={"name": optimizer})
+    return config.model_copy(update={"optimizer": named, "budget": Budget(steps=steps)})
 
 
 def _nanogpt(config: Config, checkout: Path, python: str, arm: str, steps: int, folder: Path) -> Worker:

@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> None:
 
     config = load_file(Path(arguments[0]))
     with TemporaryDirectory(prefix="bench-") as cache:
-        choose_device(config.train.device, config.model.attention, Path(cache))
+        choose_device(config.train.device, config.model.attention, Path(cache), config.train.precision)
         print(json.dumps(measure(config, *map(int, arguments[1:]))))
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from pipeline.config import BadInput, Config, dump_yaml, load, shipped
 from pipeline.config.arguments import Parser, within
+from pipeline.config.tree import Budget
+from pipeline.ground.bench.changed import changed
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.printing import console, tabulate
 from pipeline.ground.bench.worker import ours
@@ -79,22 +81,10 @@ def variants(config: Config) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def changed(config: Config, keys: dict[str, Any]) -> Config:
-    """`config` with other values under dotted keys, validated again."""
-    values = config.model_dump()
-    for key, value in keys.items():
-        *sections, last = key.split(".")
-        inside = values
-        for section in sections:
-            inside = inside[section]
-        inside[last] = value
-    return Config(**values)
-
-
 def ablate(config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None) -> dict[str, Any]:
     """The answer, as `--json` prints it. Seeds go round before rows do, so that an early end leaves whole columns."""
     others, done = Others(), _done(out)
-    budget = {"steps": steps, "tokens": None, "orbits": None, "wh": None, "until": None}
+    budget = Budget(steps=steps).model_dump()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
     for seed in range(config.seed, config.seed + seeds):
         for name, keys in rows.items():

@@ -17,6 +17,7 @@ from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
 from pipeline.ground.arguments import set_up_jax
+from pipeline.ground.bench.worker import ROOT
 
 # nanoGPT's two shapes for Tiny Shakespeare and its 65 characters; weights are fresh, which costs as much as trained.
 SHAPES = {
@@ -25,7 +26,6 @@ SHAPES = {
 }
 VOCABULARY = 65
 TEMPERATURE, TOP_K = 0.8, 200  # as nanoGPT's sample.py
-TRAIN_PY = Path(__file__).parents[3] / "train.py"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -137,7 +137,7 @@ def _peer(folder: Path) -> Any:
 def _start(run: Path, rounds: int) -> dict[str, Any]:
     """Seconds of `train.py sample RUN --tokens 1` in a process of its own, programs compiled before: the median of all
     of it and of its parts, and of the processor's time, which another process's work does not lengthen."""
-    command = [sys.executable, str(TRAIN_PY), "sample", str(run), "--tokens", "1", "--json"]
+    command = [sys.executable, str(ROOT / "train.py"), "sample", str(run), "--tokens", "1", "--json"]
     launches = []
     for _ in range(rounds + 1):
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

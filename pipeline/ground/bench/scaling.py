@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.bench import memory, program, scaling_picture
+from pipeline.ground.bench.changed import changed
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.printing import console, spanning, tabulate, verdict
 from pipeline.ground.bench.spread import spread
@@ -75,10 +76,9 @@ def _sizes(text: str | None) -> list[tuple[int, int]]:
 
 def shaped(config: Config, depth: int, width: int) -> Config:
     """`config` with another size; the rest of the shape follows from depth and width."""
-    follows = {"heads": None, "kv_heads": None, "hidden": None, "head_dim": min(HEAD_DIM, width)}
-    values = config.model_dump()
-    values["model"] |= {"depth": depth, "width": width, **follows}
-    return Config(**values)
+    shape = {"depth": depth, "width": width, "head_dim": min(HEAD_DIM, width)}
+    follows = dict.fromkeys(("heads", "kv_heads", "hidden"))
+    return changed(config, {f"model.{name}": value for name, value in {**shape, **follows}.items()})
 
 
 def _row(config: Config, repeats: int) -> dict[str, Any]:

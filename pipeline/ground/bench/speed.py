@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
+from pipeline.config.tree import Budget
 from pipeline.ground.bench import energy, memory, program, speed_table, starts
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.spread import spread
@@ -77,10 +78,7 @@ def _vocab_size(config: Config) -> int:
 def loop(config: Config, vocab_size: int, folder: Path, repeats: int, turn_s: float) -> dict[str, Any]:
     """Tokens per second of the whole loop, and its arithmetic by formula over the fastest matrix product just after."""
     per_step, turns, rates, shares, peaks = config.tokens_per_step, [], [], [], []
-    endless = config.budget.model_copy(
-        update={"steps": 10**9, "tokens": None, "orbits": None, "wh": None, "until": None}
-    )
-    with ours("loop", config.model_copy(update={"budget": endless}), folder) as worker:
+    with ours("loop", config.model_copy(update={"budget": Budget(steps=10**9)}), folder) as worker:
         chunk = worker.first["step"]
         now = worker.ask(train=2 * chunk)  # how long a turn takes
         steps = max(1, round(turn_s * chunk / now["seconds"]))

@@ -1,6 +1,5 @@
 """From the launch of `train.py run` to its first step, by part: real launches, as a person starts them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
 from pipeline.corpus.download import tiny_shakespeare
+from pipeline.flight.ledger import parse
 from pipeline.ground.bench.spread import spread
 from pipeline.ground.bench.worker import ROOT, on_the_ground
 
@@ -92,7 +92,8 @@ def _first_step(ledger: Path, read: int) -> dict[str, float] | None:
         new = ledger.read_bytes()[read:]
     except OSError:
         return None
-    for line in new.splitlines(keepends=True):
-        if line.endswith(b"\n") and (event := json.loads(line))["event"] == "first_step":
+    for line in new.splitlines():
+        event = parse(line.decode(errors="replace"), strict=True)
+        if event and event["event"] == "first_step":
             return event["seconds"]
     return None

@@ -30,7 +30,6 @@ class Worker:
             RunFailed: it ended before its first step; the message holds the last that it said.
         """
         self.name, self._log = name, log
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         begun_s = time.perf_counter()
         with log.open("ab") as errors:
             # A session of its own: Ctrl-C at the terminal is for the bench, which ends its workers itself.
@@ -42,7 +41,7 @@ class Worker:
                 cwd=cwd,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path, **environment},
+                env=_environment() | environment,
             )
         try:
             self.first = self._answer()
@@ -116,14 +115,15 @@ def run(module: str, *arguments: str) -> str:
     Raises:
         RunFailed: it ended badly; the message holds the last that it said.
     """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         raise RunFailed(f"{module}: ended with exit code {done.returncode}: {said[-1][:300]}")
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Of a child that imports this house, wherever it works."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}

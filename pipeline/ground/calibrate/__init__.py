@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.arguments import set_up_jax
+from pipeline.ground.bench.changed import changed
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if own.out and not own.out.parent.is_dir():
         raise BadInput(f"--out: {own.out}: there is no folder {own.out.parent}; create it")
     swept = _swept(config, own.sweep)
-    device = set_up_jax(config.train.device, config.model.attention)
+    for each in (*swept.values(), config):  # what cannot be had is refused before anything is measured
+        device = set_up_jax(each)
     answer = _measure(config, own, levels, swept, device)
     if own.out:
         from pipeline.ground.calibrate.curve import write
@@ -133,12 +135,9 @@ def _swept(config: Config, text: str | None) -> dict[str, Config]:
         if name not in SWEPT or not values:
             raise BadInput(f"--sweep: {part}: not known; give {'; '.join(SWEPT)}, as --sweep 'batch=8,64;context=256'")
         for value in values.split(","):
-            section = "model" if name == "context" else "train"
+            key = f"model.{name}" if name == "context" else f"train.{name}"
             try:
-                typed = value if name == "precision" else int(value)
-                old = getattr(config, section)
-                changed = type(old)(**(old.model_dump() | {name: typed}))
-                found[f"{name} {value}"] = type(config)(**(dict(config) | {section: changed}))
+                found[f"{name} {value}"] = changed(config, {key: value if name == "precision" else int(value)})
             except (ValidationError, ValueError) as error:
                 raise BadInput(
                     f"--sweep: {name}={value}: {str(error).splitlines()[-1].strip()}; another value"

@@ -6,18 +6,14 @@ from typing import Any
 
 def show(answer: dict[str, Any], out: Path | None) -> None:
     """Prints the loads, then where the curve is."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from pipeline.ground.bench.printing import console, tabulate
 
-    console = Console()
+    terminal = console()
     idle = answer["idle_w"]
-    console.print(
+    terminal.print(
         f"{answer['device']}, measured by {answer['by']}" + (f"; idle {idle['median']:.1f} W" if idle else "")
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("load", "tokens/s", "share", "W", "mJ/token", "spread"):
-        table.add_column(heading, justify="right")
+    rows = []
     full = answer["points"][0]["tokens_per_s"]["median"]
     loads = [(f"{answer['by']} {point['level']:g}", point) for point in answer["points"]]
     for name, point in [*loads, *answer["swept"].items()]:
@@ -25,13 +21,13 @@ def show(answer: dict[str, Any], out: Path | None) -> None:
         cells = [name, f"{rate['median']:,.0f}", f"{rate['median'] / full:.3f}", "not counted", "", ""]
         if "watts" in point:
             joules = point["joules_per_token"]
-            spread = max(joules["high"] / joules["median"] - 1.0, 1.0 - joules["low"] / joules["median"])
+            spread = max(joules["most"] / joules["median"] - 1.0, 1.0 - joules["least"] / joules["median"])
             cells[3:] = [
                 f"{point['watts']['median']:.1f}",
                 f"{joules['median'] * 1e3:.4g}",
                 f"{100 * max(spread, point['counter_error']):.1f} %",
             ]
-        table.add_row(*cells)
-    console.print(table)
+        rows.append(cells)
+    terminal.print(tabulate("", ("", "tokens/s", "share", "W", "mJ/token", "spread"), rows))
     if out:
-        console.print(f"curve: {out}; use it with --gpu {out}")
+        terminal.print(f"curve: {out}; use it with --gpu {out}")

@@ -1,6 +1,5 @@
 """A training step of a configuration, done over and over at a share of the time: what it computes and what it draws."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +8,12 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.flight.meter import Meter
+from pipeline.flight.mission import unread_vocabulary
 from pipeline.ground.bench.matmul import peak_flops
+from pipeline.ground.bench.spread import spread
 from pipeline.lm.flops import token_flops
 from pipeline.lm.schedule import Cooldown
 
-VOCABULARY = {"byte": 256, "char": 128}  # of a corpus that is not read: which tokens they are costs nothing
 CHUNK_S = 0.2  # of work between two pauses: long against a dispatch, short against the heat of the chip
 # NVML refreshes its energy counter about ten times a second: so much is unknown at either end of a window.
 COUNTER_S = 0.1
@@ -28,7 +28,7 @@ class Load:
         from pipeline.lm.step import init_state, make_train_chunk
 
         self.config, self._meter = config, meter
-        self.vocab_size = VOCABULARY.get(config.corpus.tokenizer, config.corpus.vocab_size)
+        self.vocab_size = unread_vocabulary(config.corpus)
         shape = (config.train.chunk_steps, config.train.batch, config.model.context + 1)
         self._tokens = np.random.default_rng(0).integers(0, self.vocab_size, shape).astype(np.int32)
         self._state = jax.jit(lambda: init_state(config, self.vocab_size))()
@@ -72,7 +72,7 @@ def idle_w(meter: Meter, seconds: float, windows: int) -> dict[str, float] | Non
         if joules is None:
             return None
         found.append(joules / (time.perf_counter() - begun_s))
-    return _median(found)
+    return spread(found)
 
 
 def measured(
@@ -101,14 +101,10 @@ def measured(
                 power.append(joules / took_s)
     found = []
     for (level, _), rate, power in zip(settings, rates, powers, strict=True):
-        point: dict[str, Any] = {"level": level, "tokens_per_s": _median(rate)}
+        point: dict[str, Any] = {"level": level, "tokens_per_s": spread(rate)}
         if len(power) == windows:
             each = [watts / tokens for watts, tokens in zip(power, rate, strict=True)]
-            point |= {"watts": _median(power), "joules_per_token": _median(each)}
+            point |= {"watts": spread(power), "joules_per_token": spread(each)}
             point["counter_error"] = 2.0 * COUNTER_S / seconds  # at most, as a share
         found.append(point)
     return found
-
-
-def _median(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput
-from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version, digest, moment, safe_path, whole
+from pipeline.ground.downlink.chunk import Moment, Version, moment, version, whole
 
 NAME = "received.json"
 _FORMAT = 1
@@ -86,12 +86,8 @@ def _decode(content: dict[str, Any]) -> Received:
         raise ValueError("of another format")
     found = Received()
     for path, size, sha256, at in content["whole"]:
-        found.whole[path] = (_version(path, size, sha256), moment(at))
+        found.whole[path] = (version((path, size, sha256)), moment(at))
     for path, size, sha256, spans in content["parts"]:
-        file = _version(path, size, sha256)
+        file = version((path, size, sha256))
         found.parts[path] = (file, merge([(whole(a, file.size), whole(b, file.size)) for a, b in spans]))
     return found
-
-
-def _version(path: Any, size: Any, sha256: Any) -> Version:
-    return Version(safe_path(path), whole(size, LARGEST_FILE), digest(sha256))
