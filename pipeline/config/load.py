@@ -71,8 +71,9 @@ def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
 
 
 def _as_given(config: Config, given: Namespace) -> Config:
-    """The same configuration, but `model_fields_set` of model and corpus tells what was given from what is default."""
-    sections = {"model": config.model, "corpus": config.corpus}
+    """The same configuration, but what `init_from` may decide, and what follows from that, is as it was given: null
+    where it follows, and `model_fields_set` tells it from a default."""
+    sections = {name: getattr(config, name) for name in ("model", "corpus", "train", "optimizer")}
     marked = {
         name: type(section)(**{key: getattr(section, key) for key in vars(given.get(name, Namespace()))})
         for name, section in sections.items()

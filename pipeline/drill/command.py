@@ -17,6 +17,7 @@ from typing import NoReturn
 from pipeline.config import BadInput, load
 from pipeline.config.arguments import Parser, within
 from pipeline.drill import KINDS
+from pipeline.flight.start_from import settle
 
 USAGE = "train.py drill --config FILE --outages 20 --seed 1 --kind kill [--work-dir DIR] [--json] [--KEY VALUE]"
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         RunFailed: the run that nothing disturbs fails.
     """
     own, rest = _parse(arguments)
-    config = load(rest, prog=USAGE)
+    config = settle(load(rest, prog=USAGE))
     if config.run_dir is not None and any(word.startswith("--run_dir") for word in rest):
         raise BadInput(f"run_dir: {config.run_dir}: a drill makes its own runs; give --work-dir")
     environment = dict(os.environ)  # of the runs: whatever device they train on, the drill itself needs none

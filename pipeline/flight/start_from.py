@@ -49,11 +49,12 @@ def settle(config: Config) -> Config:
     try:
         model = Model(**(_given(config.model) | fixed))
         corpus = Corpus(**(_given(config.corpus) | brought))
+        decided = {"model": model, "corpus": corpus, "init_sha256": config.init_sha256 or sha256}
+        return Config(**(dict(config) | decided))  # batch and learning rates follow from this model
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = ".".join(map(str, first["loc"])) or "its shape"
         raise BadInput(f"init_from: {config.init_from}: {what}: {first['input']!r}: {first['msg']}") from error
-    return config.model_copy(update={"model": model, "corpus": corpus, "init_sha256": config.init_sha256 or sha256})
 
 
 def tokenizer(config: Config) -> "Tokenizer | None":

@@ -11,7 +11,7 @@ import yaml
 from folders import ROWS, SHAPE, noisy_params, write_folder
 from launching import ROOT, final_bits, finish, ledger, start
 
-from pipeline.config import BadInput, Config, load
+from pipeline.config import BadInput, Config, load, recipe
 from pipeline.flight.start_from import first_params, settle
 from pipeline.ground.evaluate import evaluate
 from pipeline.ground.run_directory import open_run
@@ -56,6 +56,13 @@ def test_shape_and_vocabulary_come_from_the_folder_and_the_rest_from_the_configu
     assert config.model == SHAPE.model_copy(update={"remat": "block"}), "64 tokens: no longer than the weights allow"
     assert (config.corpus.tokenizer, config.corpus.vocab_size) == ("given", ROWS)
     assert settled("--init_from", str(folder), "--model.context", "32").model.context == 32
+
+
+def test_batch_and_learning_rates_follow_from_the_folder_s_size_unless_given(folder: Path) -> None:
+    config = settled("--init_from", str(folder), "--optimizer.lr", "0.001", "--model.context", "32")
+    assert config.train.batch == recipe.batch(config.model) != Config().train.batch
+    assert config.optimizer.muon_lr == recipe.muon_lr(config.model) != Config().optimizer.muon_lr
+    assert config.optimizer.lr == 0.001
 
 
 @pytest.mark.parametrize(
