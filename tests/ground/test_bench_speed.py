@@ -16,10 +16,7 @@ def tiny(tmp_path: Path) -> Path:
     return write_config(tmp_path)
 
 
-def test_a_configuration_without_a_name_is_measured(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(program, "apart", program.measure)  # here, where the tests share a cache
+def test_a_configuration_without_a_name_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--repeats", "2", "--turn_s", "0.2", "--parts", "loop,program"]
     assert main(["--config", str(tiny), *counts, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

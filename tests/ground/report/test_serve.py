@@ -104,7 +104,13 @@ def test_a_port_that_is_taken_is_one_line(server: Server, run: Path) -> None:
 
 def test_ctrl_c_ends_it_in_good_order(run: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "report", str(run), "--follow", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    )
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("http://127.0.0.1:")
