@@ -67,7 +67,8 @@ def _forward(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> Float[Array, "rows context"]:
     types = PRECISIONS[precision]
-    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul)
+    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul, types.factor)
+    hidden = hidden.astype(types.factor)
     return loss.token_losses(hidden, params["embedding"], windows[:, 1:])
 
 
@@ -76,7 +77,8 @@ def _predict(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> tuple[Array, Array, Array, Array]:
     types = PRECISIONS[precision]
-    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul)
+    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul, types.factor)
+    hidden = hidden.astype(types.factor)
     table = params["embedding"].astype(hidden.dtype)
 
     def one(window: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:

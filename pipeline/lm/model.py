@@ -55,15 +55,24 @@ class Transformer(nnx.Module):
 
     @staticmethod
     def apply(
-        shape: Model, params: Params, tokens: Int[Array, "batch seq"], dtype: DTypeLike, product: Matmul = matmul
+        shape: Model,
+        params: Params,
+        tokens: Int[Array, "batch seq"],
+        dtype: DTypeLike,
+        product: Matmul = matmul,
+        factor: DTypeLike | None = None,
     ) -> Float[Array, "batch seq width"]:
-        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used. `product`
-        multiplies with the matrices of the layers."""
+        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used.
+
+        Args:
+            product: multiplies with the matrices of the layers.
+            factor: what attention rounds to before it multiplies; null: `dtype`.
+        """
         x = params["embedding"].astype(dtype)[tokens]
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
 
         def body(x: Array, layer: Params) -> tuple[Array, None]:
-            return block(shape, layer, x, rope, product), None
+            return block(shape, layer, x, rope, product, factor or dtype), None
 
         if shape.remat != "none":
             # Within a scan nothing is merged across its two passes anyway.
@@ -99,10 +108,15 @@ class Blocks(nnx.Module):
 
 
 def block(
-    shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
+    shape: Model,
+    layer: Params,
+    x: Float[Array, "batch seq width"],
+    rope: tuple[Array, Array],
+    product: Matmul,
+    factor: DTypeLike,
 ) -> Array:
     """One layer: attention, then SwiGLU, each added to the residual stream."""
-    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product)
+    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product, factor)
     return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), product)
 
 
@@ -119,10 +133,10 @@ def swiglu(gate_up: Float[Array, "*batch hidden2"]) -> Float[Array, "*batch hidd
 
 
 def _swiglu_backward(gate_up: Array, d_out: Array) -> tuple[Array]:
-    gate, up = jnp.split(gate_up, 2, axis=-1)
+    gate, up = settle(tuple(jnp.split(gate_up, 2, axis=-1)))
     share = settle(jax.nn.sigmoid(gate))
-    d_gate = d_out * up * share * (1 + gate * (1 - share))
-    return (jnp.concatenate([d_gate, d_out * gate * share], axis=-1),)
+    d_gate = settle(d_out * up * share * (1 + gate * (1 - share)))
+    return (jnp.concatenate([d_gate, settle(d_out * gate * share)], axis=-1),)
 
 
 swiglu.defvjp(lambda gate_up: (swiglu(gate_up), gate_up), _swiglu_backward)
@@ -134,12 +148,17 @@ def _beside(layer: Params, *names: str) -> Float[Array, "width columns"]:
 
 
 def attend(
-    shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
+    shape: Model,
+    layer: Params,
+    h: Float[Array, "batch seq width"],
+    rope: tuple[Array, Array],
+    product: Matmul,
+    factor: DTypeLike,
 ) -> Array:
     """Causal self-attention with grouped queries; softmax in fp32."""
     q, k, v = project(shape, layer, h, rope, product)
     if shape.attention == "xla":
-        mixed = causal_attention(q, k, v)
+        mixed = causal_attention(q, k, v, factor)
     else:
         mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
     return product(mixed.reshape(*h.shape[:2], -1), layer["o"])

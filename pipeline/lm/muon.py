@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from pipeline.lm.settle import settle
 
 QUINTICS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 UPDATE_RMS = 0.2  # as AdamW's, so that one weight decay serves both (Liu et al., arXiv 2502.16982)
@@ -23,7 +26,7 @@ class MuonState(NamedTuple):
     momentum: Any
 
 
-def scale_by_muon(decay: float) -> optax.GradientTransformation:
+def scale_by_muon(decay: float, factor: DTypeLike = jnp.float32) -> optax.GradientTransformation:
     """Nesterov momentum, orthogonalised matrix by matrix and scaled to RMS 0.2. Leaves are stacks [depth, in, out]."""
 
     def init(params: optax.Params) -> MuonState:
@@ -33,12 +36,12 @@ def scale_by_muon(decay: float) -> optax.GradientTransformation:
         del params
         momentum = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state.momentum, grads)
         ahead = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, momentum, grads)
-        return orthogonalise_all(ahead), MuonState(momentum)
+        return orthogonalise_all(ahead, factor), MuonState(momentum)
 
     return optax.GradientTransformation(init, update)
 
 
-def orthogonalise_all(tree: Any) -> Any:
+def orthogonalise_all(tree: Any, factor: DTypeLike = jnp.float32) -> Any:
     """Every matrix of every stack. Stacks of one shape, upright or lying, go through as one: few large products."""
     leaves, structure = jax.tree.flatten(tree)
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -46,20 +49,28 @@ def orthogonalise_all(tree: Any) -> Any:
         groups[tuple(sorted(leaf.shape[1:]))].append(i)
     for (rows, columns), members in groups.items():
         lying = [leaves[i] if leaves[i].shape[1:] == (rows, columns) else leaves[i].mT for i in members]
-        done = UPDATE_RMS * columns**0.5 * orthogonalise(jnp.concatenate(lying))
+        done = UPDATE_RMS * columns**0.5 * orthogonalise(jnp.concatenate(lying), factor)
         for i, part in zip(members, jnp.split(done, len(members)), strict=True):
             leaves[i] = part if part.shape == leaves[i].shape else part.mT
     return jax.tree.unflatten(structure, leaves)
 
 
-def orthogonalise(x: Float[Array, "matrices rows columns"]) -> Float[Array, "matrices rows columns"]:
-    """U Vᵀ of each matrix, its singular values between 0.73 and 1.27; rows <= columns, x xᵀ is the small one."""
+def orthogonalise(
+    x: Float[Array, "matrices rows columns"], factor: DTypeLike = jnp.float32
+) -> Float[Array, "matrices rows columns"]:
+    """U Vᵀ of each matrix, its singular values between 0.73 and 1.27; rows <= columns: x xᵀ is the small one."""
     x = x / (jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-8)
+
+    def product(a: Array, b: Array) -> Array:
+        return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
     def step(x: Array, coefficients: Array) -> tuple[Array, None]:
         a, b, c = coefficients
-        square = x @ x.mT
-        return a * x + (b * square + c * square @ square) @ x, None
+        rounded = settle(x.astype(factor))
+        square = settle(jnp.einsum("mrc,msc->mrs", rounded, rounded, preferred_element_type=jnp.float32))
+        small = settle(square.astype(factor))
+        polynomial = settle((b * square + c * product(small, small)).astype(factor))
+        return a * x + product(polynomial, rounded), None
 
     # A scan, because three copies of it take three times as long to compile.
     return jax.lax.scan(step, x, jnp.array(QUINTICS, x.dtype))[0]

@@ -6,22 +6,25 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.lm.matmul import Matmul, matmul, matmul_fp8
+from pipeline.lm.matmul import Matmul, matmul, matmul_bf16, matmul_fp8
 
 
 class Precision(NamedTuple):
-    """Type of activations and gradients, and how they are multiplied with the layers' matrices."""
+    """Type of activations and gradients, and in what they are multiplied: with the matrices of the layers, and all else
+    (attention, logits, Newton-Schulz). Products are summed in fp32."""
 
     dtype: DTypeLike
-    matmul: Matmul = matmul
+    matmul: Matmul
+    factor: DTypeLike
     scaled: bool = False  # whether the loss needs a scale, for gradients that the type is too narrow for
 
 
 PRECISIONS = {
-    "fp32": Precision(jnp.float32),
-    "bf16": Precision(jnp.bfloat16),
-    "fp16": Precision(jnp.float16, scaled=True),
-    "fp8": Precision(jnp.bfloat16, matmul_fp8),  # attention and logits in bf16
+    "fp32": Precision(jnp.float32, matmul, jnp.float32),
+    "mixed": Precision(jnp.float32, matmul_bf16, jnp.bfloat16),
+    "bf16": Precision(jnp.bfloat16, matmul, jnp.bfloat16),
+    "fp16": Precision(jnp.float16, matmul, jnp.float16, scaled=True),
+    "fp8": Precision(jnp.bfloat16, matmul_fp8, jnp.bfloat16),
 }
 
 # As PyTorch's GradScaler: halved where a gradient overflows, doubled after so many steps without.

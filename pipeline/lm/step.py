@@ -51,7 +51,7 @@ Fault = Callable[[Params, Int[Array, ""]], Params]  # what becomes of the gradie
 def init_state(config: Config, vocab_size: int, params: Params | None = None) -> TrainState:
     """The state before step 0, from the seed alone, or from weights given."""
     params = init_params(config.model, vocab_size, config.seed) if params is None else params
-    opt_state = make_optimizer(config.optimizer).init(params)
+    opt_state = make_optimizer(config.optimizer, PRECISIONS[config.train.precision].factor).init(params)
     # Three buffers, not one three times: a donated buffer can be given away only once.
     step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
     return TrainState(params, opt_state, step, skipped, in_a_row, first_scale(config.train.precision))
@@ -80,7 +80,7 @@ def train_chunk(
     fault: Fault | None = None,
 ) -> tuple[TrainState, Metrics]:
     """`steps` steps from `state`; `fault` is for drills."""
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = make_optimizer(config.optimizer, PRECISIONS[config.train.precision].factor)
 
     def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, metrics = carry
@@ -156,6 +156,6 @@ def _loss_and_gradients(
 
 def _losses(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> Float[Array, "batch seq"]:
     tokens = tokens.astype(jnp.int32)
-    precision = PRECISIONS[config.train.precision]
-    hidden = Transformer.apply(config.model, params, tokens[:, :-1], precision.dtype, precision.matmul)
-    return token_losses(hidden, params["embedding"], tokens[:, 1:])
+    types = PRECISIONS[config.train.precision]
+    hidden = Transformer.apply(config.model, params, tokens[:, :-1], types.dtype, types.matmul, types.factor)
+    return token_losses(hidden.astype(types.factor), params["embedding"], tokens[:, 1:])

@@ -46,7 +46,7 @@ def assert_same_bits(a: TrainState, b: TrainState) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
 def test_chunk_boundaries_do_not_change_a_bit(optimizer: str, precision: str) -> None:
     config = tiny(precision=precision)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"name": optimizer})})
@@ -81,7 +81,7 @@ def losses(precision: str) -> np.ndarray:
     return np.concatenate(data)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
+@pytest.mark.parametrize("precision", ["mixed", "bf16", "fp16", "fp8"])
 def test_every_precision_learns_as_fp32_does(precision: str, fp32_losses: np.ndarray) -> None:
     """Measured: within 0.006 nats at every tenth step."""
     assert fp32_losses[-1] < 0.1

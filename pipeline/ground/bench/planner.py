@@ -161,7 +161,7 @@ def scheduler() -> dict[str, Any]:
     return answer | _flight()
 
 
-def _flight(revolutions: int = 2) -> dict[str, Any]:
+def _flight(revolutions: int = 8) -> dict[str, Any]:
     """The flight's own polls, telemetry and watchdog included, and its own look ahead after each revolution.
 
     The share is what the polls and the look ahead of a revolution take of its time, all of it counted as if the GPU
