@@ -2,6 +2,7 @@
 
 import time
 
+from pipeline.drill.launch import Launch
 from pipeline.drill.outages import linger, reach_training
 from pipeline.drill.run import Run
 
@@ -21,22 +22,25 @@ def disk_full(run: Run) -> bool:
     launch, began = run.start(), time.time()
     with run.disk.full():
         if not launch.wait(lambda: SAYS in launch.said()):
-            if CANNOT_END not in launch.said():
-                run.require_done()
-                return False
-            run.stopped("disk-full")  # it came to its end, and rightly did not call itself done
-            return True
+            run.require_done()
+            return False
         linger(run, LONGER_S)
-        killed = run.dice.random() < KILLED and run.kill("disk-full")
+        killed = not _gave_up(launch) and run.dice.random() < KILLED and run.kill("disk-full")
         if killed:
-            again = run.start()
-            if not again.wait(lambda: RESUMES in again.said()):
+            launch = run.start()
+            if not launch.wait(lambda: RESUMES in launch.said()):
                 run.require_done()
-        elif CANNOT_END in launch.said():
-            run.stopped("disk-full")
-            return True
         ended = time.time()
+    if _gave_up(launch):
+        launch.wait(lambda: False)
+        run.stopped("disk-full")
+        return True
     return killed or _recovered(run, began, ended)
+
+
+def _gave_up(launch: Launch) -> bool:
+    """Whether it came to its end on the full disk, and rightly did not call itself done."""
+    return CANNOT_END in launch.said()
 
 
 def _recovered(run: Run, began: float, ended: float) -> bool:
