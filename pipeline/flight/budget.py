@@ -5,6 +5,7 @@ from datetime import UTC
 from typing import Any
 
 from pipeline.config import BadInput, Config
+from pipeline.flight.corruption import outlier_steps
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -24,6 +25,7 @@ class Budget:
         self._spacecraft, self._governor = spacecraft, governor
         self._validation_steps, self._every = validation_steps, config.train.eval_every
         self._replay_every = config.train.replay_every or NEVER
+        self._spike_steps = outlier_steps(governor.capacity)
         self._tokens_per_step = config.tokens_per_step
         steps = [self._limits.steps or NEVER]
         if self._limits.tokens:
@@ -56,8 +58,16 @@ class Budget:
         progress.planned_steps = min(self._counted, progress.cooldown.end)
         if self._forecast and progress.cooldown.end == NEVER:
             ahead = self._ahead(progress)
-            kept_back = self._limits.margin if ahead.ended_by != "steps" else 0.0
-            progress.planned_steps = min(self._counted, self._last_step(progress, ahead.steps * (1.0 - kept_back)))
+            work = ahead.steps
+            if ahead.ended_by != "steps":
+                work -= self._limits.margin * work + self._for_spikes(progress, work)
+            progress.planned_steps = min(self._counted, self._last_step(progress, work))
+
+    def _for_spikes(self, progress: Progress, ahead: float) -> float:
+        """Steps kept back for what will stand out in the `ahead` steps to come, and be computed again: as often as so
+        far, and two standard deviations more (Poisson)."""
+        expected = progress.spikes * ahead / max(progress.step, 1)
+        return self._spike_steps * (expected + 2.0 * math.sqrt(expected))
 
     def _last_step(self, progress: Progress, work: float) -> int:
         """The step at which `work`, in steps, is used up by training, validation and replays together."""

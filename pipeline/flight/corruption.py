@@ -77,7 +77,7 @@ class Guard:
         """`capacity`: steps that `train_chunk` has been compiled for."""
         self._config, self._every = config, config.replay_every
         self._batches, self._train_chunk, self._capacity = batches, train_chunk, capacity
-        self._apart = max(capacity, APART)
+        self._apart, self._usual = max(capacity, APART), outlier_steps(capacity)
         self.forget()
 
     def forget(self) -> None:
@@ -147,10 +147,9 @@ class Guard:
             return None
         # As long as a replay usually is. How long this one is depends on when the process was started, and what is
         # charged must not: it moves mission time. What stands out again so soon is the same spike.
-        usual = SPARES * self._apart
-        new = progress.spiked_step is None or progress.step - progress.spiked_step >= usual
+        new = progress.spiked_step is None or progress.step - progress.spiked_step >= self._usual
         if (reason := self._standing_out(metrics, steps, progress)) and new:
-            return Suspicion(reason, usual, True)
+            return Suspicion(reason, self._usual, True)
         if self._its_turn(progress.step):
             return Suspicion(f"one step in {self._every}", 1, False)
         return None
@@ -185,7 +184,8 @@ class Guard:
         again, second = once_more(_copy(spare.state))
         changed = differing(first, second)
         if changed is None:
-            progress.spiked_step = progress.step if suspicion.stands_out else progress.spiked_step
+            if suspicion.stands_out:
+                progress.spikes, progress.spiked_step = progress.spikes + 1, progress.step
             return Verdict(state, None)
         what = f"{changed} differs at step {progress.step} when computed again from step {spare.step}"
         what += f" ({suspicion.reason})"
@@ -226,6 +226,11 @@ class Guard:
                 found.append((step, f"{name} {values[i]:.4g} at step {step}, before it {usual}"))
             recent[:] = remember(before, values).tolist()
         return min(found)[1] if found else None
+
+
+def outlier_steps(capacity: int) -> int:
+    """What it is charged to compute again what stood out, in steps, where chunks have room for `capacity`."""
+    return SPARES * max(capacity, APART)
 
 
 def what_differs(restored: Restored) -> str | None:

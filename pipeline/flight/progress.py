@@ -29,6 +29,7 @@ class Progress:
     # What losses and gradient norms are measured against, and where they last stood out. Saved, because a replay takes
     # mission time, and an interrupted run must take the same.
     spiked_step: int | None = None
+    spikes: int = 0  # how often they stood out, and were the same when computed again
     recent_losses: list[float] = field(default_factory=list)
     recent_norms: list[float] = field(default_factory=list)
 
@@ -38,7 +39,7 @@ class Progress:
         self.step, self.sequences = saved.step, saved.sequences
         self.validated_step, self.validated_pieces = saved.validated_step, saved.validated_pieces
         self.validated_loss = saved.validated_loss
-        self.spiked_step = saved.spiked_step
+        self.spiked_step, self.spikes = saved.spiked_step, saved.spikes
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 
     def as_json(self) -> dict[str, Any]:

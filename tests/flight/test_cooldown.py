@@ -36,6 +36,7 @@ def completes(error: float, satellite: str, orbits: float, learns: bool = True) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a hundred flights of fifteen orbits
 @pytest.mark.parametrize("satellite", ["starved", "rich", "starcloud-1"])
 def test_with_ten_percent_forecast_error_at_least_95_of_100_cooldowns_complete(satellite: str) -> None:
     rng = random.Random(7)

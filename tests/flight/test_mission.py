@@ -14,6 +14,7 @@ import train
 from pipeline.checkpoint import Store
 from pipeline.config import Config, load
 from pipeline.flight.budget import Budget
+from pipeline.flight.corruption import outlier_steps
 from pipeline.flight.governor import Directive, Governor, Save
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -154,6 +155,17 @@ def test_validation_is_paid_for_out_of_the_budget() -> None:
     paid = planned(Budget(config, craft, governor, validation_steps=30.0))
     rounds = paid // config.train.eval_every + 1  # and once at the end
     assert paid == pytest.approx(free - 30 * rounds, abs=1)
+
+
+def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
+    config, craft, governor = mission()
+    budget, quiet = Budget(config, craft, governor, validation_steps=0.0), Progress(step=100)
+    spiky = Progress(step=100, spikes=4)
+    for progress in (quiet, spiky):
+        budget.replan(progress)
+    to_come, each = 0.04 * (quiet.planned_steps - 100), outlier_steps(governor.capacity)
+    most = each * (to_come + 2.0 * to_come**0.5)
+    assert quiet.planned_steps - spiky.planned_steps == pytest.approx(most, rel=0.05)
 
 
 def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path, tmp_path: Path) -> None:
