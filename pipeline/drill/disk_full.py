@@ -21,7 +21,7 @@ def disk_full(run: Run) -> bool:
         return False
     launch, began = run.start(), time.time()
     with run.disk.full():
-        if not launch.wait(lambda: SAYS in launch.said()):
+        if not launch.wait(lambda: SAYS in launch.said()) and not _gave_up(launch):
             run.require_done()
             return False
         linger(run, LONGER_S)
