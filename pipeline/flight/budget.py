@@ -57,16 +57,20 @@ class Budget:
         # Once the cooldown has begun, nothing moves its end.
         progress.planned_steps = min(self._counted, progress.cooldown.end)
         if self._forecast and progress.cooldown.end == NEVER:
-            ahead = self._ahead(progress)
-            work = ahead.steps
-            if ahead.ended_by != "steps":
-                work -= self._limits.margin * work + self._for_spikes(progress, work)
-            progress.planned_steps = min(self._counted, self._last_step(progress, work))
+            progress.planned_steps = self._steps(progress, self._ahead(progress))
+
+    def _steps(self, progress: Progress, ahead: Forecast) -> int:
+        """Steps in all, of which some are kept back unless it is steps that end the run."""
+        work = ahead.steps
+        if ahead.ended_by != "steps":
+            work -= self._limits.margin * work + self._for_spikes(progress, work)
+        return min(self._counted, self._last_step(progress, work))
 
     def _for_spikes(self, progress: Progress, ahead: float) -> float:
         """Steps kept back for what will stand out in the `ahead` steps to come, and be computed again: as often as so
-        far, and two standard deviations more (Poisson)."""
-        expected = progress.spikes * ahead / max(progress.step, 1)
+        far, once more where little has been seen, and two standard deviations besides (Poisson)."""
+        to_come = ahead / max(progress.step, 1)
+        expected = progress.spikes * to_come + min(1.0, to_come)
         return self._spike_steps * (expected + 2.0 * math.sqrt(expected))
 
     def _last_step(self, progress: Progress, work: float) -> int:
@@ -87,7 +91,7 @@ class Budget:
     def expectation(self, progress: Progress) -> dict[str, Any]:
         """What the plan expects, from here to the end of the budget. Modelled."""
         ahead = self._ahead(progress)
-        steps = min(self._counted, self._last_step(progress, ahead.steps))
+        steps = self._steps(progress, ahead)
         return {
             "provenance": "modelled",
             "steps": steps,

@@ -163,9 +163,9 @@ def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
     spiky = Progress(step=100, spikes=4)
     for progress in (quiet, spiky):
         budget.replan(progress)
-    to_come, each = 0.04 * (quiet.planned_steps - 100), outlier_steps(governor.capacity)
-    most = each * (to_come + 2.0 * to_come**0.5)
-    assert quiet.planned_steps - spiky.planned_steps == pytest.approx(most, rel=0.05)
+    each, few, many = outlier_steps(governor.capacity), 1.0, 1.0 + 0.04 * (quiet.planned_steps - 100)
+    more = each * (many + 2.0 * many**0.5 - few - 2.0 * few**0.5)
+    assert quiet.planned_steps - spiky.planned_steps == pytest.approx(more, rel=0.05)
 
 
 def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path, tmp_path: Path) -> None:
