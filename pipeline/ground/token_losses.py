@@ -13,8 +13,8 @@ from pipeline.config import Config
 from pipeline.config.learning import Model
 from pipeline.ground.run_directory import Weights
 from pipeline.lm import loss
-from pipeline.lm.model import Params, Transformer
-from pipeline.lm.precision import PRECISIONS
+from pipeline.lm.model import Params
+from pipeline.lm.precision import hidden_states
 
 Windows = UInt[np.ndarray, "windows context+1"]
 
@@ -66,9 +66,7 @@ def window_losses(config: Config, weights: Weights, windows: Windows) -> Float[n
 def _forward(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> Float[Array, "rows context"]:
-    types = PRECISIONS[precision]
-    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul, types.factor)
-    hidden = hidden.astype(types.factor)
+    hidden = hidden_states(model, precision, params, windows[:, :-1])
     return loss.token_losses(hidden, params["embedding"], windows[:, 1:])
 
 
@@ -76,9 +74,7 @@ def _forward(
 def _predict(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> tuple[Array, Array, Array, Array]:
-    types = PRECISIONS[precision]
-    hidden = Transformer.apply(model, params, windows[:, :-1], types.dtype, types.matmul, types.factor)
-    hidden = hidden.astype(types.factor)
+    hidden = hidden_states(model, precision, params, windows[:, :-1])
     table = params["embedding"].astype(hidden.dtype)
 
     def one(window: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:

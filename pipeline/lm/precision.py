@@ -6,7 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from pipeline.config.learning import Model
 from pipeline.lm.matmul import Matmul, matmul, matmul_bf16, matmul_fp8
+from pipeline.lm.model import Params, Transformer
 
 
 class Precision(NamedTuple):
@@ -26,6 +28,15 @@ PRECISIONS = {
     "fp16": Precision(jnp.float16, matmul, jnp.float16, scaled=True),
     "fp8": Precision(jnp.bfloat16, matmul_fp8, jnp.bfloat16),
 }
+
+
+def hidden_states(
+    shape: Model, precision: str, params: Params, tokens: Int[Array, "batch seq"]
+) -> Float[Array, "batch seq width"]:
+    """What the logits are computed from: the network's output, rounded as their product takes it."""
+    types = PRECISIONS[precision]
+    return Transformer.apply(shape, params, tokens, types.dtype, types.matmul, types.factor).astype(types.factor)
+
 
 # As PyTorch's GradScaler: halved where a gradient overflows, doubled after so many steps without.
 _FIRST, _LEAST, _LARGEST, _GROWS_AFTER = 2.0**16, 1.0, 2.0**24, 2000

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from pipeline.config import Config
 from pipeline.lm.loss import token_losses
-from pipeline.lm.model import Params, Transformer, init_params
+from pipeline.lm.model import Params, init_params
 from pipeline.lm.optimizer import make_optimizer
-from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, scale_of
+from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, hidden_states, scale_of
 from pipeline.lm.schedule import Cooldown, rate
 
 
@@ -156,6 +156,5 @@ def _loss_and_gradients(
 
 def _losses(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> Float[Array, "batch seq"]:
     tokens = tokens.astype(jnp.int32)
-    types = PRECISIONS[config.train.precision]
-    hidden = Transformer.apply(config.model, params, tokens[:, :-1], types.dtype, types.matmul, types.factor)
-    return token_losses(hidden.astype(types.factor), params["embedding"], tokens[:, 1:])
+    hidden = hidden_states(config.model, config.train.precision, params, tokens[:, :-1])
+    return token_losses(hidden, params["embedding"], tokens[:, 1:])
