@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from pipeline.checkpoint import arrays
 from pipeline.config import Config, RunFailed
 from pipeline.drill.flip import GRADIENTS, TARGETS, Flip, Shot, draw, make_faulty_chunk
 from pipeline.flight.corruption import Corrupted, Guard
@@ -60,7 +61,7 @@ class LiveFlips(Counts):
     loss: float = 0.0  # at the end of the undisturbed stretch [nats per token]
     noise: float = 0.0  # its standard deviation over OTHER_TEXTS
     control: dict[str, int] = field(default_factory=dict)  # the same without guards, but for `repaired`
-    failures: list[str] = field(default_factory=list)  # how stretches crashed
+    failures: list[str] = field(default_factory=list)  # stretches that crashed, or were detected and not mended
 
     def as_json(self) -> dict[str, Any]:
         rows = [{"target": target, "bits": bits} | vars(counts) for (target, bits), counts in self.table.items()]
@@ -185,7 +186,13 @@ class _Range:
             counted.harmless = int(self.harmless(flip, end))
             counted.missed = 1 - counted.harmless
             return counted
-        counted.detected, counted.repaired = 1, int(self.identical(flip, end))
+        changed = self.changed(flip, end)
+        counted.detected, counted.repaired = 1, int(not changed)
+        if changed:
+            result.failures.append(
+                f"{flip}: found by {end.found_by} after {end.latency_steps} steps, and not mended: other bits at the end "
+                f"in {', '.join(changed)}"
+            )
         result.found_by[end.found_by] = result.found_by.get(end.found_by, 0) + 1
         result.latency_steps.append(end.latency_steps)
         result.within += end.latency_steps <= REPLAY_EVERY
@@ -201,19 +208,19 @@ class _Range:
                 counts["crashed"] += 1
                 continue
             counts["detected"] += end.found_by is not None
-            counts["corrupted"] += not self.identical(flip, end)
+            counts["corrupted"] += bool(self.changed(flip, end))
             counts["missed"] += not self.harmless(flip, end)
         if counts["detected"] or not counts["corrupted"]:
             raise RunFailed(f"control arm without guards: {counts}: the injector is broken")
         return counts
 
-    def identical(self, flip: Flip, end: _End) -> bool:
-        clean = self.clean_faulty if flip.target == GRADIENTS else self.clean
-        pairs = zip(jax.tree.leaves(end.state), jax.tree.leaves(clean.state), strict=True)
-        return all(a.tobytes() == b.tobytes() for a, b in pairs)
+    def changed(self, flip: Flip, end: _End) -> list[str]:
+        """Names of the leaves that do not end with the bits of the undisturbed stretch."""
+        clean = arrays.named((self.clean_faulty if flip.target == GRADIENTS else self.clean).state)
+        return [name for name, leaf in arrays.named(end.state).items() if leaf.tobytes() != clean[name].tobytes()]
 
     def harmless(self, flip: Flip, end: _End) -> bool:
-        return self.identical(flip, end) or abs(end.loss - self.clean.loss) <= 2.0 * self.noise
+        return not self.changed(flip, end) or abs(end.loss - self.clean.loss) <= 2.0 * self.noise
 
     def fly(self, shot: Shot, guarded: bool = True, text: int = 0) -> _End:
         """From the sealed step to the end of the stretch; with a `text` other than 0, on other text."""
