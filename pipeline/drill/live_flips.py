@@ -190,7 +190,7 @@ class _Range:
         counted.detected, counted.repaired = 1, int(not changed)
         if changed:
             result.failures.append(
-                f"{flip}: found by {end.found_by} after {end.latency_steps} steps, and not mended: other bits at the end "
+                f"{flip}: found by {end.found_by} after {end.latency_steps} steps, not mended: other bits at the end "
                 f"in {', '.join(changed)}"
             )
         result.found_by[end.found_by] = result.found_by.get(end.found_by, 0) + 1
