@@ -31,7 +31,7 @@ from pipeline.lm.step import TrainState
 
 REPLAY_EVERY = 40  # steps; the default would only make the stretches longer
 START = 2 * REPLAY_EVERY  # by then there is something that losses and gradient norms are measured against
-STRETCH = 2 * REPLAY_EVERY + 4  # steps; the flip comes in the first half
+END = 4 * REPLAY_EVERY + 4  # the flip comes in the first half of the stretch from START to here
 OTHER_TEXTS = 12  # for the noise
 CONTROL = 10  # one flip in so many is flown without guards too
 
@@ -89,7 +89,8 @@ def small(config: Config, work: Path) -> Config:
     values |= {"name": "live-flips", "run_dir": work / "run", "budget": {"steps": 10**8}}
     values["model"] = {"depth": 2, "width": 32, "heads": 2, "context": 32}
     values["train"] |= {"batch": 4, "microbatch": None, "chunk_steps": 10, "replay_every": REPLAY_EVERY}
-    values["train"] |= {"eval_every": 10**8, "eval_batches": 40, "log_every": 1000}
+    # No chunk crosses a validation: every stretch ends at the same step, wherever its chunks began.
+    values["train"] |= {"eval_every": END, "eval_batches": 40, "log_every": 1000}
     values["checkpoint"] |= {"interval_s": 1e9}
     values["mission"] |= {"clock": "simulated", "step_flops": 1e9, "restart_s": 0.0}
     values["telemetry"] |= {"source": "simulated"}
@@ -226,14 +227,14 @@ class _Range:
         """From the sealed step to the end of the stretch; with a `text` other than 0, on other text."""
         job, found_by, latency_steps = self.job, None, 0
         self.back(shot, guarded, text)
-        while job.progress.step < START + STRETCH:
+        while job.progress.step != END:
             if job.notices.pending:
                 raise KeyboardInterrupt
             shot.between(job)
             before = job.progress.corruptions
             try:
                 job.turn()
-                if job.progress.step >= START + STRETCH:
+                if job.progress.step == END:
                     job.guard.check(job.state, job.progress.step)  # as the next save would
                 step = job.progress.step
             except Corrupted as found:
@@ -250,7 +251,7 @@ class _Range:
         job, train = self.job, self.train if guarded else self.train.model_copy(update={"replay_every": None})
         job.state = jax.tree.map(jnp.array, self.sealed)
         vars(job.progress).update(vars(Progress.from_json(deepcopy(self.saved))))
-        job.progress.sequences += text * STRETCH * train.batch
+        job.progress.sequences += text * (END - START) * train.batch
         job.rollbacks, job.found_by = (-1, 0), None
         job.train_chunk = shot.train
         kind = Guard if guarded else _Blind
