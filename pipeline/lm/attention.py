@@ -6,11 +6,8 @@ more time on it than on all products of the layer. The probabilities are compute
 their log-sum-exp, so that nothing of size seq x seq is kept.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from pipeline.lm.settle import settle
@@ -18,39 +15,37 @@ from pipeline.lm.settle import settle
 MASKED = -1e30  # finite: a row of -inf alone would give nan
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@jax.custom_vjp
 def causal_attention(
     q: Float[Array, "batch seq heads channels"],
     k: Float[Array, "batch seq kv_heads channels"],
     v: Float[Array, "batch seq kv_heads channels"],
-    factor: DTypeLike = jnp.float32,
 ) -> Float[Array, "batch seq heads channels"]:
-    """softmax(q kᵀ / √channels) v over earlier positions and the own one; softmax in fp32; each head of k and v serves
-    heads / kv_heads of q, in order. What is multiplied is rounded to `factor`, and summed in fp32."""
-    return _forward(q, k, v, factor)[0]
+    """softmax(q kᵀ / √channels) v over earlier positions and the own one; each head of k and v serves heads / kv_heads
+    of q, in order. Softmax and the sums of products are in fp32."""
+    return _forward(q, k, v)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, factor: DTypeLike) -> tuple[Array, tuple[Array, ...]]:
+def _forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
     groups = q.shape[2] // k.shape[2]
-    rows, k, v = (_heads_first(x.astype(factor), n) for x, n in ((q, groups), (k, 1), (v, 1)))
+    rows, k, v = (_heads_first(x, n) for x, n in ((q, groups), (k, 1), (v, 1)))
     scores = _scores(rows, k)
     top = settle(scores.max(axis=-1, keepdims=True))
     weights = settle(jnp.exp(scores - top))
     total = settle(weights.sum(axis=-1, keepdims=True))
-    mixed = settle((_product("bkts,bksc->bktc", weights.astype(factor), v) / total).astype(q.dtype))
+    mixed = settle((_product("bkts,bksc->bktc", weights.astype(v.dtype), v) / total).astype(q.dtype))
     return _heads_last(mixed, groups), (rows, k, v, mixed, top + jnp.log(total))
 
 
-def _backward(factor: DTypeLike, kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Array]:
+def _backward(kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Array]:
     rows, k, v, mixed, log_total = kept
     groups, dtype = rows.shape[2] // k.shape[2], d_out.dtype
     d_out = _heads_first(d_out, groups)
     p = settle(jnp.exp(_scores(rows, k) - log_total))
     own = settle((d_out.astype(jnp.float32) * mixed).sum(axis=-1, keepdims=True))
-    d_out = settle(d_out.astype(factor))
     dp = settle(_product("bktc,bksc->bkts", d_out, v))
-    ds = settle((p * (dp - own) * rows.shape[-1] ** -0.5).astype(factor))
-    dv = _product("bkst,bktc->bksc", settle(p.astype(factor).mT), d_out).astype(dtype)
+    ds = settle((p * (dp - own) * rows.shape[-1] ** -0.5).astype(dtype))
+    dv = _product("bkst,bktc->bksc", settle(p.astype(dtype).mT), d_out).astype(dtype)
     dk = _product("bkst,bktc->bksc", settle(ds.mT), rows).astype(dtype)
     dq = _product("bkts,bksc->bktc", ds, k).astype(dtype)
     return _heads_last(dq, groups), _heads_last(dk), _heads_last(dv)

@@ -1,17 +1,19 @@
-"""The product of activations and a weight matrix, with its own gradient, and both factors in 32, 16 or 8 bits."""
+"""Products of activations and weight matrices, with their own gradient, and both factors in 32, 16 or 8 bits."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from pipeline.lm.settle import on_cpu, settle
 
 Quantise = Callable[[Array], Array]
-Matmul = Callable[[Float[Array, "*batch in"], Float[Array, "in out"]], Float[Array, "*batch out"]]
+# product(x [*batch, in], w [in, out], …) -> (x w [*batch, out], …)
+Matmul = Callable[..., tuple[Array, ...]]
 
 
 def _rounded(x: Array, dtype: DTypeLike) -> Array:
@@ -32,26 +34,30 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
     product = partial(jnp.matmul, preferred_element_type=jnp.float32)
 
     @jax.custom_vjp
-    def matmul(x: Array, w: Array) -> Array:
-        return run(x, w)[0]
+    def matmul(x: Array, *matrices: Array) -> tuple[Array, ...]:
+        return run(x, *matrices)[0]
 
-    def run(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
+    def run(x: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, list[Array]]]:
         rows = settle(forward(x.reshape(-1, x.shape[-1])))
-        table = settle(forward(w.astype(x.dtype)))
-        out = product(rows, table).astype(x.dtype)
+        tables = [settle(forward(w.astype(x.dtype))) for w in matrices]
+        outs = tuple(settle(product(rows, w).astype(x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # Turned already: XLA on a CPU has products of 16 bits, but none with a factor that it must turn itself.
-        kept = settle((rows.T, table.T)) if on_cpu() else (rows, table)
-        return settle(out).reshape(*x.shape[:-1], -1), kept
+        return outs, (settle(rows.T), [settle(w.T) for w in tables]) if on_cpu() else (rows, tables)
 
-    def differentiate(kept: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
-        columns, table = kept if on_cpu() else (kept[0].T, kept[1].T)
-        d_rows = settle(backward(d_out.reshape(-1, d_out.shape[-1])))
-        dx = product(d_rows, table).astype(d_out.dtype)
-        dw = product(columns, d_rows)
-        return settle(dx).reshape(*d_out.shape[:-1], -1), settle(dw)
+    def differentiate(kept: tuple[Array, list[Array]], d_outs: tuple[Array, ...]) -> tuple[Array, ...]:
+        columns, tables = kept if on_cpu() else (kept[0].T, [w.T for w in kept[1]])
+        d_rows = [settle(backward(d.reshape(-1, d.shape[-1]))) for d in d_outs]
+        dx = reduce(jnp.add, map(product, d_rows, tables)).astype(d_outs[0].dtype)
+        return settle(dx).reshape(*d_outs[0].shape[:-1], -1), *(settle(product(columns, d)) for d in d_rows)
 
     matmul.defvjp(run, differentiate)
-    return matmul
+
+    def side_by_side(x: Array, *matrices: Array) -> tuple[Array, ...]:
+        """One product in place of several. On a CPU taking it apart costs more than that saves: 7 % of a step."""
+        (out,) = matmul(x, jnp.concatenate(matrices, axis=1))
+        return tuple(jnp.split(out, np.cumsum([w.shape[1] for w in matrices])[:-1], axis=-1))
+
+    return lambda x, *matrices: (matmul if on_cpu() else side_by_side)(x, *matrices)
 
 
 matmul = _make(lambda x: x, lambda x: x)

@@ -60,19 +60,17 @@ class Transformer(nnx.Module):
         tokens: Int[Array, "batch seq"],
         dtype: DTypeLike,
         product: Matmul = matmul,
-        factor: DTypeLike | None = None,
     ) -> Float[Array, "batch seq width"]:
         """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used.
 
         Args:
             product: multiplies with the matrices of the layers.
-            factor: what attention rounds to before it multiplies; null: `dtype`.
         """
         x = params["embedding"].astype(dtype)[tokens]
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
 
         def body(x: Array, layer: Params) -> tuple[Array, None]:
-            return block(shape, layer, x, rope, product, factor or dtype), None
+            return block(shape, layer, x, rope, product), None
 
         if shape.remat != "none":
             # Within a scan nothing is merged across its two passes anyway.
@@ -108,60 +106,43 @@ class Blocks(nnx.Module):
 
 
 def block(
-    shape: Model,
-    layer: Params,
-    x: Float[Array, "batch seq width"],
-    rope: tuple[Array, Array],
-    product: Matmul,
-    factor: DTypeLike,
+    shape: Model, layer: Params, x: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
 ) -> Array:
     """One layer: attention, then SwiGLU, each added to the residual stream."""
-    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product, factor)
+    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product)
     return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), product)
 
 
 def feed_forward(layer: Params, h: Float[Array, "batch seq width"], product: Matmul = matmul) -> Array:
     """SwiGLU (Shazeer, arXiv 2002.05202)."""
-    return product(swiglu(product(h, _beside(layer, "gate", "up"))), layer["down"])
+    return product(swiglu(*product(h, layer["gate"], layer["up"])), layer["down"])[0]
 
 
 @jax.custom_vjp
-def swiglu(gate_up: Float[Array, "*batch hidden2"]) -> Float[Array, "*batch hidden"]:
-    """silu(gate) * up, of both halves of the last axis. The backward pass keeps nothing but its argument."""
-    gate, up = jnp.split(gate_up, 2, axis=-1)
+def swiglu(gate: Float[Array, "*batch hidden"], up: Float[Array, "*batch hidden"]) -> Float[Array, "*batch hidden"]:
+    """silu(gate) * up. The backward pass keeps nothing but its arguments."""
     return jax.nn.silu(gate) * up
 
 
-def _swiglu_backward(gate_up: Array, d_out: Array) -> tuple[Array]:
-    gate, up = settle(tuple(jnp.split(gate_up, 2, axis=-1)))
+def _swiglu_backward(kept: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
+    gate, up = kept
     share = settle(jax.nn.sigmoid(gate))
-    d_gate = settle(d_out * up * share * (1 + gate * (1 - share)))
-    return (jnp.concatenate([d_gate, settle(d_out * gate * share)], axis=-1),)
+    return settle(d_out * up * share * (1 + gate * (1 - share))), settle(d_out * gate * share)
 
 
-swiglu.defvjp(lambda gate_up: (swiglu(gate_up), gate_up), _swiglu_backward)
-
-
-def _beside(layer: Params, *names: str) -> Float[Array, "width columns"]:
-    """Matrices that multiply the same input, side by side: one product is faster than several."""
-    return settle(jnp.concatenate([layer[name] for name in names], axis=1))
+swiglu.defvjp(lambda gate, up: (swiglu(gate, up), (gate, up)), _swiglu_backward)
 
 
 def attend(
-    shape: Model,
-    layer: Params,
-    h: Float[Array, "batch seq width"],
-    rope: tuple[Array, Array],
-    product: Matmul,
-    factor: DTypeLike,
+    shape: Model, layer: Params, h: Float[Array, "batch seq width"], rope: tuple[Array, Array], product: Matmul
 ) -> Array:
     """Causal self-attention with grouped queries; softmax in fp32."""
     q, k, v = project(shape, layer, h, rope, product)
     if shape.attention == "xla":
-        mixed = causal_attention(q, k, v, factor)
+        mixed = causal_attention(q, k, v)
     else:
         mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation=shape.attention)
-    return product(mixed.reshape(*h.shape[:2], -1), layer["o"])
+    return product(mixed.reshape(*h.shape[:2], -1), layer["o"])[0]
 
 
 def project(
@@ -172,11 +153,8 @@ def project(
     product: Matmul = matmul,
 ) -> Any:
     """Queries, keys and values [batch, seq, heads, channels]; queries and keys normalised, then rotated."""
-    q, k, v = jnp.split(
-        product(h, _beside(layer, "q", "k", "v")).reshape(*h.shape[:2], -1, shape.channels_per_head),
-        [shape.query_heads, shape.query_heads + shape.key_heads],
-        axis=2,
-    )
+    outs = product(h, layer["q"], layer["k"], layer["v"])
+    q, k, v = (out.reshape(*h.shape[:2], -1, shape.channels_per_head) for out in outs)
     q = rotate(rms_norm(q, layer["q_norm"], shape.norm_eps), *rope)
     k = rotate(rms_norm(k, layer["k_norm"], shape.norm_eps), *rope)
     return q, k, v

@@ -12,8 +12,8 @@ from pipeline.lm.model import Params, Transformer
 
 
 class Precision(NamedTuple):
-    """Type of activations and gradients, and in what they are multiplied: with the matrices of the layers, and all else
-    (attention, logits, Newton-Schulz). Products are summed in fp32."""
+    """Type of activations and gradients, how they are multiplied with the matrices of the layers, and what
+    Newton-Schulz rounds to before it multiplies. Products are summed in fp32."""
 
     dtype: DTypeLike
     matmul: Matmul
@@ -33,9 +33,9 @@ PRECISIONS = {
 def hidden_states(
     shape: Model, precision: str, params: Params, tokens: Int[Array, "batch seq"]
 ) -> Float[Array, "batch seq width"]:
-    """What the logits are computed from: the network's output, rounded as their product takes it."""
+    """The network's output, as `precision` computes it: what the logits are computed from."""
     types = PRECISIONS[precision]
-    return Transformer.apply(shape, params, tokens, types.dtype, types.matmul, types.factor).astype(types.factor)
+    return Transformer.apply(shape, params, tokens, types.dtype, types.matmul)
 
 
 # As PyTorch's GradScaler: halved where a gradient overflows, doubled after so many steps without.

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.typing import DTypeLike
 
 from pipeline.config.learning import Model
 from pipeline.lm import loss
 from pipeline.lm.attention import causal_attention
 from pipeline.lm.flops import token_flops
+from pipeline.lm.matmul import Matmul, matmul, matmul_bf16
 from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate, swiglu
 from pipeline.lm.muon import orthogonalise, orthogonalise_all
 
@@ -140,14 +142,36 @@ def test_norm_and_swiglu_have_the_gradients_that_jax_derives() -> None:
     def plain_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
         return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6) * scale
 
-    def plain_swiglu(x: jax.Array) -> jax.Array:
-        return jax.nn.silu(x[..., :8]) * x[..., 8:]
+    def plain_swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
+        return jax.nn.silu(gate) * up
 
-    for ours, theirs, args in ((partial(rms_norm, eps=1e-6), plain_norm, (x, scale)), (swiglu, plain_swiglu, (x,))):
+    halves = x[:, :8], x[:, 8:]
+    for ours, theirs, args in ((partial(rms_norm, eps=1e-6), plain_norm, (x, scale)), (swiglu, plain_swiglu, halves)):
         a, pull_a = jax.vjp(ours, *args)
         b, pull_b = jax.vjp(theirs, *args)
         for one, other in zip((a, *pull_a(a)), (b, *pull_b(b)), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize(("product", "dtype"), [(matmul, jnp.float32), (matmul_bf16, jnp.bfloat16)])
+def test_products_of_one_input_with_several_matrices(
+    product: Matmul, dtype: DTypeLike, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.lm.matmul.on_cpu", lambda: on_cpu)
+    keys = jax.random.split(jax.random.key(11), 4)
+    x, a, b, c = (jax.random.normal(k, s) for k, s in zip(keys, [(2, 3, 8), (8, 4), (8, 4), (8, 6)], strict=True))
+
+    def plain(*args: jax.Array) -> tuple[jax.Array, ...]:
+        x, *matrices = (each.astype(dtype).astype(jnp.float32) for each in args)
+        return tuple(x @ w for w in matrices)
+
+    ours, pull_ours = jax.vjp(product, x, a, b, c)
+    theirs, pull_theirs = jax.vjp(plain, x, a, b, c)
+    d_outs = jax.tree.map(lambda y: jnp.round(y * 4), theirs)  # exact in bf16
+    for one, other in zip((*ours, *pull_ours(d_outs)), (*theirs, *pull_theirs(d_outs)), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-5 if dtype == jnp.float32 else 1e-2, atol=1e-5)
 
 
 def test_muon_brings_all_singular_values_near_one() -> None:
