@@ -143,7 +143,8 @@ class Train(Section):
     precision: Literal["fp32", "mixed", "bf16", "fp16", "fp8"] = Field(
         "bf16",
         description="Compute type; master parameters stay fp32. mixed: fp32, but products with the matrices of "
-        "the layers round their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic loss scaling, where bf16 is not; "
+        "the layers round their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic "
+        "loss scaling, where bf16 is not; "
         "fp8: products of the layers in 8 bits, the rest bf16, for Hopper and later (not yet run on a GPU)",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto: the best that JAX finds")
