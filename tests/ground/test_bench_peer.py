@@ -177,7 +177,7 @@ def test_a_wrong_argument_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     for name in (*peer.FILES[:3], peer.RECOMMENDED):
         (tmp_path / name).touch()
-    for wrong in (["--segment", "5"], ["--steps", "90"]):
+    for wrong in (["--segment", "5"], ["--steps", "90"], ["--steps", "300"]):  # 300 are 42 of muon-short
         with pytest.raises(BadInput, match=f"{wrong[0]}: {wrong[1]}: "):
             main([*command, *wrong])
     with pytest.raises(BadInput, match="--peer-path"):

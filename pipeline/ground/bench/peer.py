@@ -75,10 +75,12 @@ def main(arguments: Sequence[str]) -> int:
         raise BadInput(
             f"--segment: {own.segment}: less than train.chunk_steps {config.train.chunk_steps}; lower that too"
         )
-    if steps < 2 * own.segment:
-        raise BadInput(
-            f"--steps: {steps}: the first turn of {own.segment} steps does not count; give more, or a --segment"
-        )
+    for arm in arms:
+        if ends(arm, steps) < 2 * own.segment:
+            raise BadInput(
+                f"--steps: {steps}: {arm} takes {ends(arm, steps)}, and of a first turn of {own.segment} nothing counts; "
+                "give more, a shorter --segment, or other --arms"
+            )
     answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
     if own.json:
         print(json.dumps(answer))
