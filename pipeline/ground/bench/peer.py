@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     for arm in arms:
         if ends(arm, steps) < 2 * own.segment:
             raise BadInput(
-                f"--steps: {steps}: {arm} takes {ends(arm, steps)}, and of a first turn of {own.segment} nothing counts; "
+                f"--steps: {steps}: {arm} takes {ends(arm, steps)}, and a first turn of {own.segment} does not count; "
                 "give more, a shorter --segment, or other --arms"
             )
     answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
