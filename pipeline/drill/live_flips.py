@@ -21,7 +21,7 @@ from jaxtyping import Array
 from pipeline.checkpoint import arrays
 from pipeline.config import Config, RunFailed
 from pipeline.drill.flip import GRADIENTS, TARGETS, Flip, Shot, draw, make_faulty_chunk
-from pipeline.flight.corruption import Corrupted, Guard
+from pipeline.flight.corruption import Corrupted, Guard, differing
 from pipeline.flight.display import Display
 from pipeline.flight.loop import Job
 from pipeline.flight.notices import Notices
@@ -192,7 +192,7 @@ class _Range:
         if changed:
             result.failures.append(
                 f"{flip}: found by {end.found_by} after {end.latency_steps} steps, not mended: other bits at the end "
-                f"in {', '.join(changed)}"
+                f"in {changed}"
             )
         result.found_by[end.found_by] = result.found_by.get(end.found_by, 0) + 1
         result.latency_steps.append(end.latency_steps)
@@ -215,10 +215,10 @@ class _Range:
             raise RunFailed(f"control arm without guards: {counts}: the injector is broken")
         return counts
 
-    def changed(self, flip: Flip, end: _End) -> list[str]:
-        """Names of the leaves that do not end with the bits of the undisturbed stretch."""
-        clean = arrays.named((self.clean_faulty if flip.target == GRADIENTS else self.clean).state)
-        return [name for name, leaf in arrays.named(end.state).items() if leaf.tobytes() != clean[name].tobytes()]
+    def changed(self, flip: Flip, end: _End) -> str | None:
+        """Which leaves do not end with the bits of the undisturbed stretch, in words; None if all do."""
+        clean = self.clean_faulty if flip.target == GRADIENTS else self.clean
+        return differing(_bits(end.state), _bits(clean.state))
 
     def harmless(self, flip: Flip, end: _End) -> bool:
         return not self.changed(flip, end) or abs(end.loss - self.clean.loss) <= 2.0 * self.noise
@@ -227,14 +227,14 @@ class _Range:
         """From the sealed step to the end of the stretch; with a `text` other than 0, on other text."""
         job, found_by, latency_steps = self.job, None, 0
         self.back(shot, guarded, text)
-        while job.progress.step != END:
+        while job.progress.step < END:
             if job.notices.pending:
                 raise KeyboardInterrupt
             shot.between(job)
             before = job.progress.corruptions
             try:
                 job.turn()
-                if job.progress.step == END:
+                if job.progress.step >= END:
                     job.guard.check(job.state, job.progress.step)  # as the next save would
                 step = job.progress.step
             except Corrupted as found:
@@ -270,6 +270,10 @@ class _Range:
 
 def _host(state: TrainState) -> TrainState:
     return jax.tree.map(np.array, state)
+
+
+def _bits(state: TrainState) -> dict[str, bytes]:
+    return {name: leaf.tobytes() for name, leaf in arrays.named(state).items()}
 
 
 def _order(flip: Flip) -> tuple[int, int]:

@@ -246,7 +246,7 @@ def named(state: TrainState, prints: Array) -> dict[str, str]:
     return {name: f"{a:08x}{b:08x}" for name, (a, b) in zip(arrays.named(state), rows, strict=True)}
 
 
-def differing(some: Mapping[str, str], others: Mapping[str, str]) -> str | None:
+def differing(some: Mapping[str, str | bytes], others: Mapping[str, str | bytes]) -> str | None:
     """Which leaves differ, in words; None if none does."""
     names = [name for name in some if some[name] != others.get(name)]
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""

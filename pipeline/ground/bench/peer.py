@@ -76,9 +76,9 @@ def main(arguments: Sequence[str]) -> int:
             f"--segment: {own.segment}: less than train.chunk_steps {config.train.chunk_steps}; lower that too"
         )
     for arm in arms:
-        if ends(arm, steps) < 2 * own.segment:
+        if (taken := ends(arm, steps)) < 2 * own.segment:
             raise BadInput(
-                f"--steps: {steps}: {arm} takes {ends(arm, steps)}, and a first turn of {own.segment} does not count; "
+                f"--steps: {steps}: {arm} takes {taken}, and a first turn of {own.segment} does not count; "
                 "give more, a shorter --segment, or other --arms"
             )
     answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
