@@ -20,6 +20,12 @@ def test_share_and_power_are_each_others_inverse(curve: GpuCurve, share: float) 
     assert curve.share(curve.power_w(share)) == pytest.approx(share, abs=1e-12)
 
 
+@given(curves, st.floats(0.0, 1000.0))
+def test_between_its_points_the_curve_is_a_line(curve: GpuCurve, cap_w: float) -> None:
+    for watts in (cap_w, *curve.watts.tolist()):
+        assert curve.share(watts) == np.interp(watts, curve.watts, curve.shares, left=0.0)
+
+
 @given(curves, shares, shares)
 def test_more_power_never_buys_less(curve: GpuCurve, one: float, other: float) -> None:
     low, high = sorted((one, other))
