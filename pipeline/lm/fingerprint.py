@@ -20,11 +20,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt32
 
 Sums = tuple[Array, Array]  # first and second, of one word each or of many
 
-_ODD = jnp.uint32(0x9E3779B1)
+_ODD = np.uint32(0x9E3779B1)
 # Words that are mixed at a time. On a CPU the sums must stay in its nearest cache: 130 MB take 17 ms with 1,024, 65 ms
 # with 2,048 and 100 ms in one piece (measured on 2 cores). On a GPU one piece is one fused kernel.
 _CPU_WORDS, _GPU_WORDS = 1 << 10, 1 << 24

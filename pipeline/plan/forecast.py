@@ -84,7 +84,7 @@ def forecast(
             carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
             pieces.append(np.stack(piece))
             time_s += SLOT_S * PIECE_SLOTS
-            if carry.steps >= steps or carry.train_wh >= wh:
+            if float(carry.steps) >= steps or float(carry.train_wh) >= wh:  # a comparison of arrays would be compiled
                 break
     flown = np.concatenate(pieces, axis=1)
     ends_s = start_s + SLOT_S * np.arange(1, flown.shape[1] + 1)

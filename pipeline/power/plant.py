@@ -1,8 +1,9 @@
 """The satellite's power and heat as one pure function of time: array, battery, loads, radiator.
 
 `Plant.step` is the only model of the satellite in Dayside: simulator, forecast, planner and tests all call it. It is
-written in JAX and is run in float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step
-moves 1e-8 of them.
+written in operators alone: a flight steps it in Python's floats, which compiles nothing, and a forecast traces it with
+JAX. Either way in float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step moves 1e-8
+of them.
 """
 
 import math
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from pipeline.config.mission import Satellite
 
@@ -59,7 +59,7 @@ class Ambient(NamedTuple):
 class Plant:
     """A satellite in the units of the equations. Every field is a scalar: one compiled function serves all.
 
-    All methods but `step` use operators alone: they take floats and NumPy arrays as well as traced ones.
+    All methods take floats, NumPy arrays and traced ones.
     """
 
     array_w_per_flux: Scalar  # power at mission second 0 over flux [m²]
@@ -158,20 +158,21 @@ class Plant:
 
         leak_wh = self.self_discharge_per_s * dt_s * state.charge_wh
         held_wh = state.charge_wh - leak_wh
-        room_wh = jnp.maximum(self.full_wh(state) - held_wh, 0.0)
-        charge_w = jnp.minimum(jnp.clip(surplus_w, 0.0, self.charge_max_w), room_wh / (self.charge_efficiency * hours))
-        charge_w = jnp.where(state.battery_c >= self.charge_min_c, charge_w, 0.0)
-        short_w = jnp.maximum(-surplus_w, 0.0)
-        drawn_w = jnp.minimum(short_w, self.discharge_max_w)
-        drawn_w = jnp.minimum(drawn_w, held_wh * self.discharge_efficiency / hours)
+        room_wh = _positive(self.full_wh(state) - held_wh)
+        warm = state.battery_c >= self.charge_min_c
+        charge_w = _lesser(_positive(surplus_w), self.charge_max_w) * warm
+        charge_w = _lesser(charge_w, room_wh / (self.charge_efficiency * hours))
+        short_w = _positive(-surplus_w)
+        drawn_w = _lesser(short_w, self.discharge_max_w)
+        drawn_w = _lesser(drawn_w, held_wh * self.discharge_efficiency / hours)
         cells_w = drawn_w / self.discharge_efficiency
         # Emptied to the last joule, rounding leaves ±1e-17 Wh.
-        charge_wh = jnp.maximum(held_wh + (self.charge_efficiency * charge_w - cells_w) * hours, 0.0)
+        charge_wh = _positive(held_wh + (self.charge_efficiency * charge_w - cells_w) * hours)
 
         unserved_w = short_w - drawn_w
         # A shortage cuts the payload first: bus and heater keep the satellite alive.
-        payload_got_w = jnp.maximum(payload_w - unserved_w, 0.0)
-        bus_got_w = bus_w - jnp.maximum(unserved_w - payload_w, 0.0)
+        payload_got_w = _positive(payload_w - unserved_w)
+        bus_got_w = bus_w - _positive(unserved_w - payload_w)
         taken_w = payload_got_w + bus_got_w + charge_w - drawn_w
         battery_loss_w = (1.0 - self.charge_efficiency) * charge_w + cells_w - drawn_w
 
@@ -193,6 +194,15 @@ class Plant:
             unserved_wh=state.unserved_wh + unserved_w * hours,
             rejected_wh=state.rejected_wh + rejected_w * hours,
         )
+
+
+def _positive(value: Scalar) -> Scalar:
+    """`value`, or 0 where it is negative."""
+    return value * (value > 0.0)
+
+
+def _lesser(one: Scalar, other: Scalar) -> Scalar:
+    return one * (one < other) + other * (one >= other)
 
 
 def plant(satellite: Satellite) -> Plant:
