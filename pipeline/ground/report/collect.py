@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config import BadInput, Config, load_file
 from pipeline.ground.history import History
-from pipeline.ground.report.contents import Material
+from pipeline.ground.report.material import Material
 from pipeline.ground.report.samples import samples
 from pipeline.ground.run_directory import LEDGER, RunDirectory
 from pipeline.ground.tail import Tail, number

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.ground.report import charts, contents
-from pipeline.ground.report.contents import Material
+from pipeline.ground.report.material import Material
 
 
 def render(material: Material, live: str | None = None) -> str:

@@ -1,0 +1,40 @@
+"""What there is to report on, and what is read off it in several places."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.ground.history import History
+from pipeline.ground.tail import number
+
+
+@dataclass
+class Material:
+    """What there is to report on."""
+
+    directory: Path
+    history: History
+    lines: int  # of the ledger
+    damaged: int  # of them
+    config: Config | None = None  # null: config.yaml did not come down, or is not whole
+    expected: dict[str, float] = field(default_factory=dict)  # the figures of plan.json
+    present: list[int] | None = None  # sealed steps in the directory; null: there is none
+    samples: list[dict[str, str]] = field(default_factory=list)  # step, prompt, text
+    samples_words: str = ""  # why there are none
+    now_wall: float = 0.0  # when the report is made [s since 1970]
+
+
+def modelled(config: Config | None) -> bool:
+    """Whether energy is a model's figure: it is, but where charge is measured."""
+    return config is None or config.telemetry.source == "simulated"
+
+
+def length_s(history: History) -> float:
+    return history.last.mission_s - history.modes[0].start_s if history.last and history.modes else 0.0
+
+
+def finite(value: Any) -> float | None:
+    found = number(value)
+    return found if math.isfinite(found) else None

@@ -1,0 +1,131 @@
+"""The run at a glance: one figure a tile."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.ground.history import History
+from pipeline.ground.report.material import Material, finite, length_s, modelled
+from pipeline.ground.report.words import count, duration
+from pipeline.ground.tail import number
+
+
+class Tile(NamedTuple):
+    name: str
+    value: str
+    lines: list[str]
+    weight: str = ""  # good, warning or bad
+
+
+def tiles(material: Material) -> list[Tile]:
+    history = material.history
+    made = [_loss(history), _steps(material), _energy(material), _time(history), _lost(history), _use(history)]
+    return [tile for tile in (*made, _checkpoints(history), *_margins(material)) if tile]
+
+
+def _loss(history: History) -> Tile | None:
+    if len(history.validations):
+        loss, error = history.validations["loss"][-1], history.validations["standard_error"][-1]
+        lines = [f"nats per token at step {int(history.validations['step'][-1]):,}"]
+        if math.isfinite(bits := history.validations["bits_per_byte"][-1]):
+            lines.append(f"{bits:.3f} bits per byte")
+        if (unigram := finite(history.summary.unigram_loss)) is not None:
+            lines.append(f"unigram model: {unigram:.3f}")
+        spread = f" ± {error:.3f}" if math.isfinite(error) else ""
+        learned = unigram is None or not math.isfinite(loss) or loss < unigram
+        return Tile("Validation loss", f"{loss:.3f}{spread}", lines, "" if learned else "bad")
+    if len(history.steps):
+        return Tile("Training loss", f"{history.steps['loss'][-1]:.3f}", ["nats per token; not validated yet"])
+    return None
+
+
+def _steps(material: Material) -> Tile:
+    steps, totals = material.history.summary.steps, material.history.summary.totals
+    planned = finite(material.expected.get("steps"))
+    share = f"{100 * steps / planned:.1f} % of the {planned:,.0f} planned" if planned else ""
+    tokens = steps * material.config.tokens_per_step if material.config else finite(totals.get("tokens"))
+    lines = [line for line in (share, f"{tokens:,.0f} tokens" if tokens else "") if line]
+    return Tile("Steps", f"{steps:,}", lines)
+
+
+def _energy(material: Material) -> Tile | None:
+    summary, spent = material.history.summary, material.history.telemetry["train_wh"]
+    train_wh = finite(summary.totals.get("train_wh")) or finite(spent[-1] if len(spent) else None)
+    if not train_wh:
+        return None
+    source = " (modelled)" if modelled(material.config) else ""
+    lines = [f"Wh for training{source}", f"{summary.steps / train_wh:.2f} steps per Wh"]
+    return Tile("Energy", f"{train_wh:,.0f}", lines)
+
+
+def _time(history: History) -> Tile:
+    summary, lines = history.summary, []
+    if (orbits := finite(summary.totals.get("orbits"))) is not None:
+        lines.append(f"{orbits:.1f} orbits, {count(int(number(summary.totals.get('eclipses', 0))), 'eclipse')}")
+    lines.append(f"{duration(summary.wall_s)} of this computer's time")
+    return Tile("Mission time", duration(length_s(history)), lines)
+
+
+def _lost(history: History) -> Tile:
+    outages = [gap for gap in history.gaps if gap.ending is None]
+    stops = len(history.gaps) - len(outages)
+    lost = history.lost_steps
+    done = (history.last.step if history.last else 0) + lost
+    lines = [f"in {count(len(outages), 'outage')} without notice" if outages else "no outage without notice"]
+    if stops:
+        lines.append(f"{count(stops, 'stop')} on notice or after a failure")
+    if corruptions := int(np.nan_to_num(number(history.summary.totals.get("corruptions")))):
+        lines.append(f"{count(corruptions, 'silent corruption')} found")
+    if lost:
+        lines.append(f"{_share(lost / done)} of all steps computed")
+    return Tile("Steps lost, computed again", f"{lost:,}", lines, "warning" if lost else "")
+
+
+def _use(history: History) -> Tile:
+    spent: dict[str, float] = {}
+    for start, end, mode in history.spans():
+        spent[mode.name] = spent.get(mode.name, 0.0) + end - start
+    total = sum(spent.values())
+    if not total:
+        return Tile("Time spent training", "unknown", [])
+    said = {"RESTART": "starting", "OFF": "off, recharging or cooling", "DOWN": "not running"}
+    lines = [f"{_share(seconds / total)} {said.get(name, name)}" for name, seconds in spent.items() if name != "TRAIN"]
+    return Tile("Time spent training", _share(spent.get("TRAIN", 0.0) / total), lines)
+
+
+def _checkpoints(history: History) -> Tile:
+    sealed, quarantined = len(history.summary.sealed), history.summary.quarantined
+    failed = sum(note.event["event"] == "save_failed" for note in history.notes)
+    said = (quarantined, f"{quarantined} damaged, set aside"), (failed, f"{failed} saves failed")
+    lines = [text for many, text in said if many]
+    seconds = history.seals["seconds"]
+    if len(seconds) and np.isfinite(seconds).any():
+        lines.append(f"{np.nanmedian(seconds):.2f} s to seal, longest {np.nanmax(seconds):.2f} s")
+    return Tile("Checkpoints sealed", f"{sealed:,}", lines, "bad" if quarantined or failed else "")
+
+
+def _margins(material: Material) -> list[Tile]:
+    """How near the battery came to its floor and the plate to its limit."""
+    telemetry, config, made = material.history.telemetry, material.config, []
+    charge, charge_wh, plate_c = (telemetry[name] for name in ("charge", "charge_wh", "temperature_c"))
+    if np.isfinite(charge).any():
+        lowest, weight, lines = float(np.nanmin(charge)), "", []
+        if config:
+            cells = config.satellite.battery
+            floor = 1.0 - cells.depth_of_discharge
+            below = float(np.nanmin(charge_wh)) < cells.capacity_wh * floor
+            weight, lines = ("bad" if below else ""), [f"floor {100 * floor:.0f} %" + (", passed" if below else "")]
+        made.append(Tile("Lowest charge", f"{100 * lowest:.1f} %", lines, weight))
+    if np.isfinite(plate_c).any():
+        hottest, weight, lines = float(np.nanmax(plate_c)), "", []
+        if config:
+            limit_c = config.satellite.radiator.limit_c
+            above = hottest > limit_c
+            weight, lines = ("bad" if above else ""), [f"limit {limit_c:.0f} °C" + (", passed" if above else "")]
+        made.append(Tile("Hottest plate", f"{hottest:.1f} °C", lines, weight))
+    return made
+
+
+def _share(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.1 or not part else f"{100 * part:.1f} %"
