@@ -43,9 +43,10 @@ IN_PLACE: dict[str, Callable[[bytearray, random.Random], None]] = {
 }
 ANY = IN_PLACE | {"truncated": truncate}
 DELETED = "deleted"
+EVERY_WAY = (*ANY, DELETED)
 
 
-def wound(path: Path, dice: random.Random, ways: tuple[str, ...] = (*ANY, DELETED)) -> Wound:
+def wound(path: Path, dice: random.Random, ways: tuple[str, ...] = EVERY_WAY) -> Wound:
     """Damages a file that is not empty, in place, as a program that has it open would see it too."""
     sealed, what = path.read_bytes(), dice.choice(ways)
     if what == DELETED:

@@ -1,10 +1,11 @@
 """What was damaged in a run on purpose, and what the ground does when the run cannot go on for it."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.checkpoint import layout
+from pipeline.checkpoint import durable, layout
 from pipeline.drill.damage import Wound
 from pipeline.flight.directory import LEDGER
 
@@ -77,10 +78,13 @@ class Wounds:
         return [] if DECISION in said and self._put_ledger_back() else None
 
     def _put_copies_back(self) -> list[int]:
+        """Durably: a cut soon afterwards would otherwise take them again (seen)."""
         steps = layout.steps(self._copies)
         for step in steps:
             shutil.rmtree(self._at(step), ignore_errors=True)
             shutil.copytree(self._copies / str(step), self._at(step))
+            durable.fsync_tree(self._at(step))
+            durable.fsync(self._at(step).parent)
         self._damaged = [damaged for damaged in self._damaged if damaged.step not in steps]
         shutil.rmtree(self._copies, ignore_errors=True)
         return steps
@@ -91,6 +95,8 @@ class Wounds:
         for damaged in reversed(struck):
             with ledger.open("r+b") as file:  # what was appended since stays
                 file.write(damaged.wound.sealed)
+                file.flush()
+                os.fsync(file.fileno())
         self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
         return bool(struck)
 

@@ -1,6 +1,7 @@
 """The disk does what is said of it, and leaves nothing mounted behind."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 from drilling import ROOT, TINY
 
+from pipeline.checkpoint import durable, layout
 from pipeline.drill import disk as disk_module
+from pipeline.drill.bit_flip import lasting_wound
+from pipeline.drill.damage import DELETED, IN_PLACE
 from pipeline.drill.disk import Disk, NoDisk
+from pipeline.drill.wounds import Wounds
 
 
 def write(path: Path, flush: bool) -> None:
@@ -47,6 +52,25 @@ def test_a_full_disk_takes_nothing_and_then_has_room_again(disk: Disk) -> None:
         write(disk.at / "more", flush=True)
     write(disk.at / "after", flush=True)
     assert (disk.at / "before").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("way", [*IN_PLACE, DELETED])
+def test_neither_damage_nor_what_mends_it_is_undone_by_a_cut(disk: Disk, tmp_path: Path, way: str) -> None:
+    run, dice = disk.at / "run", random.Random(7)
+    seal = layout.path(run / "checkpoints", 3) / "SEAL"
+    seal.parent.mkdir(parents=True)
+    write(seal, flush=True)
+    durable.fsync_tree(disk.at)
+    wounds = Wounds(run, tmp_path / "copies")
+    assert wounds.keep_copy(3)
+    wounds.add(lasting_wound(seal, dice, (way,)), 3, launch=1)
+    disk.cut()
+    disk.remount()
+    assert not seal.exists() if way == DELETED else seal.read_bytes() != b"x" * 100_000
+    assert wounds.mend("none can be restored", nothing_left=True) == [3]
+    disk.cut()
+    disk.remount()
+    assert seal.read_bytes() == b"x" * 100_000
 
 
 def test_nothing_stays_mounted_after_an_error(tmp_path: Path) -> None:
