@@ -73,7 +73,6 @@ class Job:
         self.mended = 0  # batches
         self.found_by: str | None = None  # what found the last corruption
         self.rollbacks = (-1, 0)  # sealed step, and how often in a row
-        self.guard.rest(self.state, self.progress.step)
 
     # ================= the loop =================
 

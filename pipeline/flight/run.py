@@ -133,6 +133,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     progress = _progress(config, corpus, restored, known)
     state, config = (restored.state, config) if restored else begin(config, make)
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
+    guard = Guard(config.train, corpus.batches, train_chunk, chunk[0])
+    guard.rest(state, progress.step)  # compiled here, while the train step is: later, nothing would be beside it
     parts.done("restore", **read)
 
     spacecraft = Spacecraft(config, scenario, restored.meta["spacecraft"] if restored else {})
@@ -152,7 +154,6 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         stack.callback(health.close)
     validation = Validation(config, corpus)
     budget = Budget(config, spacecraft, governor, validation.steps)
-    guard = Guard(config.train, corpus.batches, train_chunk, governor.capacity)
     if not (directory / "plan.json").exists():
         write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
     record_config(config)
