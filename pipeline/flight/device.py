@@ -8,12 +8,8 @@ from pathlib import Path
 from pipeline.config import BadInput
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
-XLA_FLAGS = {
-    # Reductions and scatters in a fixed order: an interrupted run must end with the bits of the uninterrupted one.
-    "xla_gpu_deterministic_ops": "true",
-    # Small kernels gain nothing from unrolled loops, and a train step compiles in four fifths of the processor time.
-    "xla_backend_extra_options": "xla_cpu_disable_loop_unrolling",
-}
+# Reductions and scatters in a fixed order: an interrupted run must end with the bits of the uninterrupted one.
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 FP8_CAPABILITY = 8.9
 
 
@@ -35,9 +31,9 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
     Raises:
         BadInput: a device, an attention kernel or a precision was asked for that this machine does not have.
     """
-    given = os.environ.get("XLA_FLAGS", "")
-    ours = [f"--{flag}={value}" for flag, value in XLA_FLAGS.items() if flag not in given]
-    os.environ["XLA_FLAGS"] = " ".join([given, *ours]).strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
     keep_memory()
     import jax
 
