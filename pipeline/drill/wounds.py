@@ -78,12 +78,11 @@ class Wounds:
         return [] if DECISION in said and self._put_ledger_back() else None
 
     def _put_copies_back(self) -> list[int]:
-        """Durably: a cut soon afterwards would otherwise take them again (seen)."""
         steps = layout.steps(self._copies)
         for step in steps:
             shutil.rmtree(self._at(step), ignore_errors=True)
             shutil.copytree(self._copies / str(step), self._at(step))
-            durable.fsync_tree(self._at(step))
+            durable.fsync_tree(self._at(step))  # or a cut soon afterwards would take it again (seen)
             durable.fsync(self._at(step).parent)
         self._damaged = [damaged for damaged in self._damaged if damaged.step not in steps]
         shutil.rmtree(self._copies, ignore_errors=True)

@@ -1,9 +1,8 @@
 """The satellite's power and heat as one pure function of time: array, battery, loads, radiator.
 
 `Plant.step` is the only model of the satellite in Dayside: simulator, forecast, planner and tests all call it. It is
-written in operators alone: a flight steps it in Python's floats, which compiles nothing, and a forecast traces it with
-JAX. Either way in float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step moves 1e-8
-of them.
+pure: a flight steps it in Python's floats, which compiles nothing, and a forecast traces it with JAX. Either way in
+float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step moves 1e-8 of them.
 """
 
 import math
@@ -59,7 +58,7 @@ class Ambient(NamedTuple):
 class Plant:
     """A satellite in the units of the equations. Every field is a scalar: one compiled function serves all.
 
-    All methods take floats, NumPy arrays and traced ones.
+    All methods are written in operators alone: they take floats, NumPy arrays and traced ones.
     """
 
     array_w_per_flux: Scalar  # power at mission second 0 over flux [m²]
