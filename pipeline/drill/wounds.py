@@ -1,6 +1,5 @@
 """What was damaged in a run on purpose, and what the ground does when the run cannot go on for it."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +81,8 @@ class Wounds:
         for step in steps:
             shutil.rmtree(self._at(step), ignore_errors=True)
             shutil.copytree(self._copies / str(step), self._at(step))
-            durable.fsync_tree(self._at(step))  # or a cut soon afterwards would take it again (seen)
-            durable.fsync(self._at(step).parent)
+        if steps:
+            durable.fsync_tree(self._at(steps[0]).parent)  # or a cut soon afterwards would take them again (seen)
         self._damaged = [damaged for damaged in self._damaged if damaged.step not in steps]
         shutil.rmtree(self._copies, ignore_errors=True)
         return steps
@@ -94,8 +93,7 @@ class Wounds:
         for damaged in reversed(struck):
             with ledger.open("r+b") as file:  # what was appended since stays
                 file.write(damaged.wound.sealed)
-                file.flush()
-                os.fsync(file.fileno())
+            durable.fsync(ledger)
         self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
         return bool(struck)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pipeline.power import Ambient, Plant
-from pipeline.power.plant import Scalar
+from pipeline.power.plant import Scalar, positive
 
 IMPOSSIBLE = -1e9
 CROWDING = 3.0  # first points 0.1, 0.3 and 0.6 pitches below the top
@@ -63,8 +63,7 @@ class HeatAxis(NamedTuple):
 
     def place(self, heat_j: Scalar) -> Scalar:
         """Fractional index of an enthalpy. Operators and methods alone: NumPy and traced arrays both pass."""
-        pitches = (self.top_j - heat_j) / self.pitch_j
-        pitches = pitches * (pitches > 0.0)
+        pitches = positive((self.top_j - heat_j) / self.pitch_j)
         return pitches + CROWDING * pitches**0.5
 
 

@@ -5,7 +5,7 @@ Flight and forecast share this arithmetic, so that what was forecast is what is 
 
 from typing import NamedTuple
 
-from pipeline.power.plant import Scalar
+from pipeline.power.plant import Scalar, lesser, positive
 
 OFF_S = 60.0  # once off, it stays off for at least so long: sensor noise must not make it chatter
 ROUNDING = 1e-9  # a step is not left undone for the sake of the last bit
@@ -39,11 +39,11 @@ class Payload(NamedTuple):
         """What comes after `slot_s` under a cap (0: off), and what was done in it. A step cut short is lost."""
         on = cap_w > 0.0
         left_s = (self.restart_left_s * self.on + restart_s * (1 - self.on)) * on
-        restarting_s = left_s * (left_s < slot_s) + slot_s * (left_s >= slot_s)
+        restarting_s = lesser(left_s, slot_s)
         training_s = (slot_s - restarting_s) * on
         done = (self.part + training_s * steps_per_s) * on
         steps = (done + ROUNDING) // 1.0
-        rest_s = (self.rest_left_s - slot_s) * (self.rest_left_s > slot_s)
+        rest_s = positive(self.rest_left_s - slot_s)
         rest_s = OFF_S * on + rest_s * (1 - on)
         return Payload(on, left_s - restarting_s, rest_s, done - steps), Work(restarting_s, training_s, steps)
 

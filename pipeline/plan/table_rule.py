@@ -16,7 +16,7 @@ from pipeline.plan.levels import levels
 from pipeline.plan.reserve import overdrawn, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import DARK, SUNLIT, Mode, Scenario
 from pipeline.power import OFF, Command, Plant
-from pipeline.power.plant import Scalar
+from pipeline.power.plant import Scalar, lesser
 
 AHEAD_S = 6.0 * 3600.0  # in view beyond the day: about four orbits, longer than battery and radiator remember
 COLD_K = 15.0  # below the limit or the melting point, a colder plate is worth no more
@@ -96,8 +96,8 @@ class TableRule:
 
         `act` in floats, which takes a fifth of the time, and no further than the answer needs.
         """
-        number = int(time_s // DAY_S)
-        parameters, reserve_wh, least_wh = self._days.get(number) or self._day(number)
+        number = self.scenario.timeline.number(time_s)
+        parameters, reserve_wh, least_wh = self._day(number)
         table, into_s = parameters.table, time_s - number * DAY_S
         slot, sample = int(into_s / self.grid.slot_s), int(into_s / self.scenario.timeline.step_s)
         cell = _cell(parameters, reserve_wh.item(sample), charge_wh, heat_j)
@@ -137,7 +137,7 @@ class TableRule:
         allowed = (charge_wh >= row.least_wh) & (cooled_j <= parameters.room_j)
         cap_w = (parameters.level_w * allowed).max()
         wanted_w = _read(lambda at: caps_w[at], row.slot, cell)
-        return (gain > 0.0) * (cap_w * (cap_w < wanted_w) + wanted_w * (cap_w >= wanted_w))
+        return (gain > 0.0) * lesser(cap_w, wanted_w)
 
     def _start_limit(self) -> float:
         """Enthalpy from which p* can be kept up for a dwell in sunlight [J].
@@ -227,16 +227,22 @@ def _heating_w(plant: Plant, payload_w: Scalar, heat_j: Scalar) -> Scalar:
     return payload_w * (1.0 + CAUTION) - plant.radiated_w(heat_j, SUNLIT)
 
 
-Cell = tuple[int, int, Scalar, Scalar, Scalar]  # charges x heats, heats, index of the corner, shares of charge and heat
+class Cell(NamedTuple):
+    """Where charge and enthalpy lie between four points of the grid."""
+
+    points: int  # of the grid
+    heats: int  # of them for each charge
+    corner: Scalar  # index of the first of the four
+    charge_share: Scalar  # of the way to the next point
+    heat_share: Scalar
 
 
 def _cell(parameters: Parameters, reserve_wh: Scalar, charge_wh: Scalar, heat_j: Scalar) -> Cell:
-    """Where charge and enthalpy lie between four points of the grid."""
     _, charges, heats = parameters.table.cap_w.shape
     across = (charge_wh - reserve_wh) / (parameters.plant.capacity_wh - reserve_wh) * (charges - 1)
     charge, charge_share = _place(across, charges)
     heat, heat_share = _place(parameters.heat.place(heat_j), heats)
-    return charges * heats, heats, charge * heats + heat, charge_share, heat_share
+    return Cell(charges * heats, heats, charge * heats + heat, charge_share, heat_share)
 
 
 def _place(at: Scalar, points: int) -> tuple[Scalar, Scalar]:

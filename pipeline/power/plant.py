@@ -128,7 +128,7 @@ class Plant:
     def limit_at(self, gpu_w: Scalar) -> Scalar:
         """Hottest plate at which the GPU may draw `gpu_w`: its own limit or the junction's less R_θ P [°C]."""
         by_junction_c = self.junction_limit_c - self.junction_k_w * gpu_w
-        return by_junction_c + (self.limit_c - by_junction_c) * (self.limit_c < by_junction_c)
+        return lesser(self.limit_c, by_junction_c)
 
     def absorbed_w(self, ambient: Ambient) -> Scalar:
         """Heat that the radiator takes from Earth and Sun [W]."""
@@ -157,21 +157,21 @@ class Plant:
 
         leak_wh = self.self_discharge_per_s * dt_s * state.charge_wh
         held_wh = state.charge_wh - leak_wh
-        room_wh = _positive(self.full_wh(state) - held_wh)
+        room_wh = positive(self.full_wh(state) - held_wh)
         warm = state.battery_c >= self.charge_min_c
-        charge_w = _lesser(_positive(surplus_w), self.charge_max_w) * warm
-        charge_w = _lesser(charge_w, room_wh / (self.charge_efficiency * hours))
-        short_w = _positive(-surplus_w)
-        drawn_w = _lesser(short_w, self.discharge_max_w)
-        drawn_w = _lesser(drawn_w, held_wh * self.discharge_efficiency / hours)
+        charge_w = lesser(positive(surplus_w), self.charge_max_w) * warm
+        charge_w = lesser(charge_w, room_wh / (self.charge_efficiency * hours))
+        short_w = positive(-surplus_w)
+        drawn_w = lesser(short_w, self.discharge_max_w)
+        drawn_w = lesser(drawn_w, held_wh * self.discharge_efficiency / hours)
         cells_w = drawn_w / self.discharge_efficiency
         # Emptied to the last joule, rounding leaves ±1e-17 Wh.
-        charge_wh = _positive(held_wh + (self.charge_efficiency * charge_w - cells_w) * hours)
+        charge_wh = positive(held_wh + (self.charge_efficiency * charge_w - cells_w) * hours)
 
         unserved_w = short_w - drawn_w
         # A shortage cuts the payload first: bus and heater keep the satellite alive.
-        payload_got_w = _positive(payload_w - unserved_w)
-        bus_got_w = bus_w - _positive(unserved_w - payload_w)
+        payload_got_w = positive(payload_w - unserved_w)
+        bus_got_w = bus_w - positive(unserved_w - payload_w)
         taken_w = payload_got_w + bus_got_w + charge_w - drawn_w
         battery_loss_w = (1.0 - self.charge_efficiency) * charge_w + cells_w - drawn_w
 
@@ -195,12 +195,12 @@ class Plant:
         )
 
 
-def _positive(value: Scalar) -> Scalar:
-    """`value`, or 0 where it is negative."""
+def positive(value: Scalar) -> Scalar:
+    """`value`, or 0 where it is negative. In operators, as `lesser`: floats, NumPy and traced arrays all pass."""
     return value * (value > 0.0)
 
 
-def _lesser(one: Scalar, other: Scalar) -> Scalar:
+def lesser(one: Scalar, other: Scalar) -> Scalar:
     return one * (one < other) + other * (one >= other)
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Simulator:
         self.timeline = timeline
         self.longest_step_s = longest_step_s
         self.plant: Plant = plant(satellite)
-        self._days: dict[int, Float[np.ndarray, "column time"]] = {}
+        self._day = lru_cache(maxsize=4)(lambda number: columns(timeline.day(number)))
 
     def advance(self, state: State, command: Command, start_s: float, seconds: float) -> State:
         """The state after `seconds` of one command from mission second `start_s`.
@@ -47,31 +48,23 @@ class Simulator:
     def ambient(self, time_s: float) -> Ambient:
         """The environment at one moment, for display and for notices."""
         number = self.timeline.number(time_s)
-        day = self.timeline.day(number)
-        return Ambient(time_s, *(float(np.interp(time_s, day.time_s, column)) for column in columns(day)))
+        return self._sky(number, time_s - number * DAY_S)
 
     def _within_day(self, state: State, command: Command, number: int, start_s: float, seconds: float) -> State:
         count = math.ceil(seconds / self.longest_step_s)
-        step_s, origin_s, day = seconds / count, number * DAY_S, self._day(number)
-        for index in range(count):  # each under the environment at its middle
-            middle_s = start_s + (index + 0.5) * step_s
-            sky = Ambient(origin_s + middle_s, *_between(day, middle_s / self.timeline.step_s))
+        step_s = seconds / count
+        for index in range(count):
+            sky = self._sky(number, start_s + (index + 0.5) * step_s)  # at its middle
             state = self.plant.step(state, command, sky, step_s)
         return state
 
-    def _day(self, number: int) -> Float[np.ndarray, "column time"]:
-        if number not in self._days:
-            if len(self._days) >= 4:
-                self._days.clear()
-            self._days[number] = columns(self.timeline.day(number))
-        return self._days[number]
-
-
-def _between(day: Float[np.ndarray, "column time"], sample: float) -> list[float]:
-    """The columns at a fractional sample, linear between two."""
-    cell = max(0, min(int(sample), day.shape[1] - 2))
-    share = sample - cell
-    return [day.item(row, cell) * (1.0 - share) + day.item(row, cell + 1) * share for row in range(len(day))]
+    def _sky(self, number: int, into_s: float) -> Ambient:
+        """The environment at one moment of a day, linear between samples."""
+        day, sample = self._day(number), into_s / self.timeline.step_s
+        cell = max(0, min(int(sample), day.shape[1] - 2))
+        share = sample - cell
+        here = [day.item(row, cell) * (1.0 - share) + day.item(row, cell + 1) * share for row in range(len(day))]
+        return Ambient(number * DAY_S + into_s, *here)
 
 
 def columns(sky: Environment) -> Float[np.ndarray, "column time"]:
