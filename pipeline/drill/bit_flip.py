@@ -2,11 +2,10 @@
 flipped in what it computes with."""
 
 from pathlib import Path
-from random import Random
 
-from pipeline.checkpoint import durable, layout, verify
+from pipeline.checkpoint import layout, verify
 from pipeline.config import Config
-from pipeline.drill.damage import EVERY_WAY, IN_PLACE, Wound, files, wound
+from pipeline.drill.damage import IN_PLACE, Wound, files, wound
 from pipeline.drill.live_flips import run_live_flips, small
 from pipeline.drill.outages import linger, reach_training
 from pipeline.drill.run import Run
@@ -59,7 +58,7 @@ def strike_step(run: Run, step: int, seal_only: bool = False) -> None:
         return
     try:
         candidates = [path for path in files(directory) if not seal_only or path.name == "SEAL"]
-        made = lasting_wound(run.dice.choice(candidates), run.dice) if candidates else None
+        made = wound(run.dice.choice(candidates), run.dice) if candidates else None
     except FileNotFoundError:  # thinned out by the run in this instant
         return
     if made:
@@ -69,20 +68,13 @@ def strike_step(run: Run, step: int, seal_only: bool = False) -> None:
 def strike_ledger(run: Run) -> None:
     """Flips and zeros: a ledger cut short is what a power cut leaves, and that is another drill."""
     path = run.directory / LEDGER
-    made = lasting_wound(path, run.dice, tuple(IN_PLACE))
+    made = wound(path, run.dice, tuple(IN_PLACE))
     whole = set(made.sealed.splitlines())
     changed = [line for line in path.read_bytes()[: len(made.sealed)].splitlines() if line not in whole]
     if changed and all(parse(line.decode(errors="replace"), strict=True) is None for line in changed):
         judge(run, made, None, [f"{len(changed)} lines that no reader takes"])
     else:
         judge(run, made, None, [])
-
-
-def lasting_wound(path: Path, dice: Random, ways: tuple[str, ...] = EVERY_WAY) -> Wound:
-    """Damage to what the medium holds: a power cut in the same drill does not undo it."""
-    made = wound(path, dice, ways)
-    durable.fsync(path if path.exists() else path.parent)
-    return made
 
 
 def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.checkpoint import durable
+
 PAGE = 4096  # bytes
 
 
@@ -43,11 +45,11 @@ IN_PLACE: dict[str, Callable[[bytearray, random.Random], None]] = {
 }
 ANY = IN_PLACE | {"truncated": truncate}
 DELETED = "deleted"
-EVERY_WAY = (*ANY, DELETED)
 
 
-def wound(path: Path, dice: random.Random, ways: tuple[str, ...] = EVERY_WAY) -> Wound:
-    """Damages a file that is not empty, in place, as a program that has it open would see it too."""
+def wound(path: Path, dice: random.Random, ways: tuple[str, ...] = (*ANY, DELETED)) -> Wound:
+    """Damages a file that is not empty, in place, as a program that has it open would see it too. A power cut does not
+    undo it."""
     sealed, what = path.read_bytes(), dice.choice(ways)
     if what == DELETED:
         path.unlink()
@@ -58,6 +60,7 @@ def wound(path: Path, dice: random.Random, ways: tuple[str, ...] = EVERY_WAY) ->
             file.write(data)
             if what not in IN_PLACE:  # whoever appends to it meanwhile must not lose a line
                 file.truncate(len(data))
+    durable.fsync(path.parent if what == DELETED else path)
     return Wound(path, what, sealed)
 
 

@@ -94,7 +94,7 @@ class TableRule:
     def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off.
 
-        `act` in floats, which takes a fifth of the time, and no further than the answer needs.
+        `act` in floats, which takes a third of the time, and no further than the answer needs.
         """
         number = self.scenario.timeline.number(time_s)
         parameters, reserve_wh, least_wh = self._day(number)

@@ -1,7 +1,7 @@
 """What a watt buys: a GPU's throughput against its power."""
 
 import math
-from bisect import bisect_right
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,17 +17,11 @@ class GpuCurve:
         self.overhead_s = gpu.step_overhead_s
         self.idle_w = gpu.idle_w
         self.full_w = float(self.watts[-1])
-        self._points = self.watts.tolist(), self.shares.tolist()
+        self.share = lru_cache(maxsize=256)(self._share)
 
-    def share(self, cap_w: float | None = None) -> float:
+    def _share(self, cap_w: float | None = None) -> float:
         """Throughput under a power cap, as a share of the full; 0 below the lowest power of the curve."""
-        if cap_w is None or cap_w >= self.full_w:
-            return 1.0
-        watts, shares = self._points  # np.interp to the bit; of one number, that takes microseconds
-        if (above := bisect_right(watts, cap_w)) == 0:
-            return 0.0
-        slope = (shares[above] - shares[above - 1]) / (watts[above] - watts[above - 1])
-        return shares[above - 1] + slope * (cap_w - watts[above - 1])
+        return 1.0 if cap_w is None else float(np.interp(cap_w, self.watts, self.shares, left=0.0))
 
     def power_w(self, share: float) -> float:
         """Power while training at a share of the full throughput [W]."""

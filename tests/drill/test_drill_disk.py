@@ -14,8 +14,7 @@ from drilling import ROOT, TINY
 
 from pipeline.checkpoint import durable, layout
 from pipeline.drill import disk as disk_module
-from pipeline.drill.bit_flip import lasting_wound
-from pipeline.drill.damage import DELETED, IN_PLACE
+from pipeline.drill.damage import DELETED, IN_PLACE, wound
 from pipeline.drill.disk import Disk, NoDisk
 from pipeline.drill.wounds import Wounds
 
@@ -63,7 +62,7 @@ def test_neither_damage_nor_what_mends_it_is_undone_by_a_cut(disk: Disk, tmp_pat
     durable.fsync_tree(disk.at)
     wounds = Wounds(run, tmp_path / "copies")
     assert wounds.keep_copy(3)
-    wounds.add(lasting_wound(seal, dice, (way,)), 3, launch=1)
+    wounds.add(wound(seal, dice, (way,)), 3, launch=1)
     disk.cut()
     disk.remount()
     assert not seal.exists() if way == DELETED else seal.read_bytes() != b"x" * 100_000
