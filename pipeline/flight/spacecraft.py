@@ -171,8 +171,7 @@ class Spacecraft:
 
     def _slot(self, cap_w: float, seconds: float) -> None:
         scenario = self.scenario
-        rate = 1.0 / scenario.step_seconds(cap_w) if cap_w > 0.0 else 0.0
-        self.payload, work = self.payload.slot(cap_w, seconds, scenario.restart_s, rate)
+        self.payload, work = self.payload.slot(cap_w, seconds, scenario.restart_s, scenario.steps_per_s(cap_w))
         self.payload = self.payload._replace(part=self.payload.part + work.steps)  # granted, not yet worked
         training = scenario.command(Mode.TRAIN, cap_w)
         gpu_w = work.gpu_w(training.gpu_w, scenario.curve.idle_w, seconds)

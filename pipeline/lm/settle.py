@@ -1,8 +1,11 @@
-"""Where XLA on a CPU must not fuse."""
+"""What XLA on a CPU must be told: where not to fuse, and what to leave alone."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 T = TypeVar("T")
 
@@ -15,3 +18,14 @@ def settle(x: T) -> T:
     """`x`, written to memory first on a CPU, where XLA would compute it anew for each use or in the layout of the next
     transpose, element by element. Elsewhere nothing: a GPU gains by fusing."""
     return jax.lax.optimization_barrier(x) if on_cpu() else x
+
+
+def change_if(condition: Bool[Array, ""], change: Callable[[T], T], old: T) -> T:
+    """`change(old)` where `condition` holds, else `old`.
+
+    A branch on a CPU, where a choice number by number first copies all that is old, and takes a sixth more of the
+    processor to compile. Elsewhere that choice: a GPU would wait for the host to branch.
+    """
+    if on_cpu():
+        return jax.lax.cond(condition, change, lambda same: same, old)
+    return jax.tree.map(lambda after, before: jnp.where(condition, after, before), change(old), old)

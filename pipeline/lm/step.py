@@ -21,6 +21,7 @@ from pipeline.lm.model import Params, init_params
 from pipeline.lm.optimizer import make_optimizer
 from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, hidden_states, scale_of
 from pipeline.lm.schedule import Cooldown, rate
+from pipeline.lm.settle import change_if
 
 
 class TrainState(NamedTuple):
@@ -106,14 +107,15 @@ def _train_step(
     if fault:
         grads = fault(grads, state.step)
     grad_norm = optax.global_norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     now = rate(state.step, config.optimizer.warmup_steps, cooldown)
-    params = jax.tree.map(lambda p, u: p + now * u, state.params, updates)
+
+    def apply(learnt: tuple[Params, Any]) -> tuple[Params, Any]:
+        params, opt_state = learnt
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return jax.tree.map(lambda p, u: p + now * u, params, updates), opt_state
 
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
-    )
+    params, opt_state = change_if(finite, apply, (state.params, state.opt_state))
     loss_scale, skip = state.loss_scale, ~finite
     if loss_scale is not None:
         overflow = skip & jnp.isfinite(loss) & loss_scale.can_fall

@@ -1,4 +1,4 @@
-"""One policy flown slot by slot on the plant, as one compiled scan."""
+"""One policy flown slot by slot on the plant."""
 
 from collections.abc import Callable
 from functools import partial
@@ -87,21 +87,28 @@ def fly(
 
     def one(carry: Carry, inputs: tuple[Ambient, Any]) -> tuple[Carry, Slot]:
         sky, row = inputs
-        payload = carry.payload
-        cap_w = payload.permit(act(parameters, row, carry.state.charge_wh, carry.state.heat_j, payload.on))
-        payload, work = payload.slot(cap_w, slot_s, machine.restart_s, machine.steps_per_s(cap_w))
-        drawn_w = cap_w * machine.draw
-        gpu_w = work.gpu_w(drawn_w, machine.idle_w, slot_s)
-        state = plant.step(carry.state, Command(gpu_w, machine.host_w * payload.on), sky, slot_s)
-        after = Carry(
-            state,
-            payload,
-            carry.steps + work.steps,
-            carry.train_s + work.training_s,
-            carry.train_wh + plant.payload_w(Command(drawn_w, machine.host_w)) * work.training_s / HOUR_S,
-        )
-        mode = payload.on * (1.0 + (work.training_s > 0.0))
-        totals = after.steps, after.train_s, after.train_wh, state.harvest_wh, state.discharge_wh
-        return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), mode, cap_w, *totals)
+        cap_w = act(parameters, row, carry.state.charge_wh, carry.state.heat_j, carry.payload.on)
+        cap_w = carry.payload.permit(cap_w)
+        return slot(plant, machine, carry, cap_w, machine.steps_per_s(cap_w), sky, slot_s)
 
     return jax.lax.scan(one, carry, (ambient, rows))
+
+
+def slot(
+    plant: Plant, machine: Machine, carry: Carry, cap_w: Scalar, steps_per_s: Scalar, sky: Ambient, slot_s: Scalar
+) -> tuple[Carry, Slot]:
+    """One slot under a permitted cap. Operators alone, so that floats and traced arrays both pass."""
+    payload, work = carry.payload.slot(cap_w, slot_s, machine.restart_s, steps_per_s)
+    drawn_w = cap_w * machine.draw
+    gpu_w = work.gpu_w(drawn_w, machine.idle_w, slot_s)
+    state = plant.step(carry.state, Command(gpu_w, machine.host_w * payload.on), sky, slot_s)
+    after = Carry(
+        state,
+        payload,
+        carry.steps + work.steps,
+        carry.train_s + work.training_s,
+        carry.train_wh + plant.payload_w(Command(drawn_w, machine.host_w)) * work.training_s / HOUR_S,
+    )
+    mode = payload.on * (1.0 + (work.training_s > 0.0))
+    totals = after.steps, after.train_s, after.train_wh, state.harvest_wh, state.discharge_wh
+    return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), mode, cap_w, *totals)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.orbit import eclipses, environment
-from pipeline.plan.flyer import Slot, begin, fly
+from pipeline.plan.flyer import Carry, Slot, begin, fly, slot
 from pipeline.plan.payload import SWITCHED_OFF, Payload
 from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient, State
@@ -16,6 +16,8 @@ from pipeline.power.plant import Scalar
 
 SLOT_S = 10.0
 PIECE_SLOTS = 8640  # a day: one length, so that one compiled scan serves every forecast
+# Half a day flies in floats in the time of that scan (80 ms), which takes ten times as long to compile.
+SHORT_SLOTS = 4320
 
 
 class Policy(Protocol):
@@ -72,28 +74,57 @@ def forecast(
         BadInput: where the elements give no position.
     """
     until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
-    last_s = max(min(until_s.values()), start_s + SLOT_S)
-    pieces, time_s = [], start_s
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        machine = scenario.machine()
-        carry = begin(state, payload)
-        while time_s < last_s:
-            begin_s = time_s + SLOT_S * np.arange(PIECE_SLOTS)
-            sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
-            parameters, rows = policy.piece(begin_s)
-            carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
-            pieces.append(np.stack(piece))
-            time_s += SLOT_S * PIECE_SLOTS
-            if float(carry.steps) >= steps or float(carry.train_wh) >= wh:  # a comparison of arrays would be compiled
-                break
-    flown = np.concatenate(pieces, axis=1)
-    ends_s = start_s + SLOT_S * np.arange(1, flown.shape[1] + 1)
-    trace = Slot(*flown)
+    slots = max(1, int(np.ceil((min(until_s.values()) - start_s) / SLOT_S)))
+    if slots <= SHORT_SLOTS:
+        trace = _fly_floats(scenario, policy, state, start_s, payload, slots)
+    else:
+        trace = _fly_compiled(scenario, policy, state, start_s, payload, slots, steps, wh)
+    ends_s = start_s + SLOT_S * np.arange(1, len(trace.steps) + 1)
     edges_s = np.append(start_s, ends_s)
     for name, total, limit in (("steps", trace.steps, steps), ("wh", trace.train_wh, wh)):
         until_s[name] = reached(edges_s, np.append(0.0, total), limit)
     ended_by = min(until_s, key=lambda limit: until_s[limit])
     return _summary(scenario, state, bool(payload.on), start_s, until_s[ended_by], ended_by, ends_s, trace)
+
+
+def _fly_floats(scenario: Scenario, policy: Policy, state: State, start_s: float, payload: Payload, slots: int) -> Slot:
+    """As the flight itself goes, without its clock."""
+    begin_s = start_s + SLOT_S * np.arange(slots)
+    sky = zip(*(column.tolist() for column in sampled(scenario, begin_s + 0.5 * SLOT_S)), strict=True)
+    machine, carry, trace = scenario.machine(), Carry(State(*map(float, state)), payload, 0.0, 0.0, 0.0), []
+    for time_s, now in zip(begin_s.tolist(), sky, strict=True):
+        charge_wh, heat_j, payload = carry.state.charge_wh, carry.state.heat_j, carry.payload
+        cap_w = payload.permit(policy.poll(time_s, charge_wh, heat_j, payload.on))
+        rate = scenario.steps_per_s(cap_w)
+        carry, after = slot(scenario.plant, machine, carry, cap_w, rate, Ambient(*now), SLOT_S)
+        trace.append(after)
+    return Slot(*np.array(trace, float).T)
+
+
+def _fly_compiled(
+    scenario: Scenario,
+    policy: Policy,
+    state: State,
+    start_s: float,
+    payload: Payload,
+    slots: int,
+    steps: float,
+    wh: float,
+) -> Slot:
+    """Piece by piece, until one is beyond a limit."""
+    pieces = []
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        machine = scenario.machine()
+        carry = begin(state, payload)
+        for first in range(0, slots, PIECE_SLOTS):
+            begin_s = start_s + SLOT_S * (first + np.arange(PIECE_SLOTS))
+            sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
+            parameters, rows = policy.piece(begin_s)
+            carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
+            pieces.append(np.stack(piece))
+            if float(carry.steps) >= steps or float(carry.train_wh) >= wh:  # a comparison of arrays would be compiled
+                break
+    return Slot(*np.concatenate(pieces, axis=1))
 
 
 def _summary(

@@ -42,6 +42,10 @@ class Scenario:
     def step_seconds(self, cap_w: float | None = None) -> float:
         return self.curve.step_seconds(self.step_flops, cap_w)
 
+    def steps_per_s(self, cap_w: float) -> float:
+        """While training; 0 where the GPU is off."""
+        return 1.0 / self.step_seconds(cap_w) if cap_w > 0.0 else 0.0
+
     @property
     def heat_binds(self) -> bool:
         """Whether full power in sunlight, kept up for ever, would pass the plate's limit."""

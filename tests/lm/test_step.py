@@ -147,7 +147,9 @@ def test_the_state_is_given_away_and_not_copied() -> None:
     assert program.memory_analysis().alias_size_in_bytes >= held
 
 
-def test_a_non_finite_gradient_is_skipped_and_counted() -> None:
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_a_non_finite_gradient_is_skipped_and_counted(on_cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.lm.settle.on_cpu", lambda: on_cpu)
     config = tiny()
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
     sick = state._replace(params=state.params | {"norm": state.params["norm"].at[0].set(jnp.nan)})

@@ -8,8 +8,8 @@ import shipped
 
 from pipeline.config.errors import BadInput
 from pipeline.config.mission import Mission
-from pipeline.plan import Greedy, Mode, Payload, Scenario, forecast, scenario
-from pipeline.plan.forecast import SLOT_S
+from pipeline.plan import Greedy, Mode, Payload, Planner, Scenario, forecast, scenario
+from pipeline.plan.forecast import SHORT_SLOTS, SLOT_S
 from pipeline.power import Simulator, fresh
 
 DAY_S = 86400.0
@@ -50,6 +50,21 @@ def test_the_forecast_is_the_flight_polled_every_slot(world: Scenario, rule: Gre
     assert 0.0 <= train_s / world.step_seconds() - ahead.steps <= restarts + 1  # at each stop, one is cut short
     assert ahead.train_wh == pytest.approx(420.0 / 0.93 * train_s / 3600.0)
     assert ahead.harvest_wh == pytest.approx(state.harvest_wh, rel=1e-9)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 40_000.0])
+@pytest.mark.parametrize("policy", [Greedy, Planner])
+def test_a_short_forecast_in_floats_is_the_compiled_one(
+    world: Scenario, policy: type[Greedy] | type[Planner], start_s: float
+) -> None:
+    rule, payload, horizon_s = policy(world), Payload(True, 25.0, 60.0, 0.5), SLOT_S * SHORT_SLOTS
+    short = forecast(world, rule, fresh(STARVED), start_s, payload, horizon_s=horizon_s)
+    longer = forecast(world, rule, fresh(STARVED), start_s, payload, horizon_s=horizon_s + SLOT_S)
+    for name, here, there in zip(short.trace._fields, short.trace, longer.trace, strict=True):
+        np.testing.assert_allclose(here, there[:SHORT_SLOTS], rtol=1e-9, atol=1e-9, err_msg=name)
+    np.testing.assert_array_equal(short.trace.mode, longer.trace.mode[:SHORT_SLOTS])
+    np.testing.assert_array_equal(short.trace.steps, longer.trace.steps[:SHORT_SLOTS])
+    assert short.restarts > 1
 
 
 @pytest.mark.parametrize("steps", [0.5, 1000.0, 5000.0])
