@@ -24,7 +24,7 @@ class Policy(Protocol):
     """A way to spend energy. `act` is pure JAX over `parameters` and one row of `rows`."""
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
-        """`act` at one moment, for the flight loop."""
+        """`act` at one moment, for the flight loop and for short forecasts."""
 
     def piece(self, time_s: Float[np.ndarray, " slot"]) -> tuple[Any, Any]:
         """Parameters, and arrays with one row for each moment, for a stretch of time."""

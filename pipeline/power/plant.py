@@ -1,8 +1,9 @@
 """The satellite's power and heat as one pure function of time: array, battery, loads, radiator.
 
 `Plant.step` is the only model of the satellite in Dayside: simulator, forecast, planner and tests all call it. It is
-pure: a flight steps it in Python's floats, which compiles nothing, and a forecast traces it with JAX. Either way in
-float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step moves 1e-8 of them.
+pure: a flight and a short forecast step it in Python's floats, which compiles nothing, and a long forecast traces it
+with JAX. Either way in float64 (`jax.enable_x64`), for the books of a month must still close to 1e-6 when a step moves
+1e-8 of them.
 """
 
 import math
