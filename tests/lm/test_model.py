@@ -174,14 +174,23 @@ def test_products_of_one_input_with_several_matrices(
         np.testing.assert_allclose(one, other, rtol=1e-5 if dtype == jnp.float32 else 1e-2, atol=1e-5)
 
 
-def test_muon_brings_all_singular_values_near_one() -> None:
+@pytest.mark.parametrize("rank", [4, 24])
+def test_muon_brings_all_singular_values_near_one(rank: int) -> None:
+    u, _, vt = jnp.linalg.svd(jax.random.normal(jax.random.key(8), (3, 24, 40)), full_matrices=False)
+    s = jnp.geomspace(1.0, 0.03, rank)
+    x = (u[:, :, :rank] * s) @ vt[:, :rank]
+    got = jnp.linalg.svd(orthogonalise(x), compute_uv=False)[:, :rank]
+    assert got.min() > 0.48
+    assert got.max() < 1.52
+
+
+def test_muon_sees_directions_alone() -> None:
     x = jax.random.normal(jax.random.key(8), (3, 24, 40))
-    u, s, vt = jnp.linalg.svd(x, full_matrices=False)
-    s = jnp.geomspace(1.0, 0.02, 24) * jnp.ones_like(s)
-    x = (u * (s / jnp.linalg.norm(s, axis=-1, keepdims=True))[:, None]) @ vt
-    got = jnp.linalg.svd(orthogonalise(x), compute_uv=False)
-    assert got.min() > 0.7
-    assert got.max() < 1.3
+    whole = orthogonalise(x)
+    assert jnp.abs(whole - orthogonalise(1e-9 * x)).max() < 1e-4, "not the size of a gradient"
+    assert not orthogonalise(0.0 * x).any(), "what has no gradient yet does not move"
+    s = jnp.linalg.svd(whole, compute_uv=False)
+    assert 0.48 < s.min() < s.max() < 1.52
 
 
 def test_muon_treats_upright_and_lying_matrices_alike() -> None:
