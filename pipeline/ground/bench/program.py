@@ -15,11 +15,11 @@ from pipeline.config import Config, load_file
 
 
 def measure(config: Config, vocab_size: int, steps: int, repeats: int) -> dict[str, Any]:
-    """One program of `steps` steps, called `repeats` times after a first time that is not counted.
+    """One program of `steps` steps, called `repeats` times after five that are not counted.
 
-    Memory is what the process holds at most up to the end of the first call over what it held when all was compiled (on
-    a CPU, a second call may take its scratch space before the first has given its back); on a GPU, what the device
-    holds at most. `xla_bytes` is what XLA planned for the program itself.
+    Memory is what the process holds at most, from a fresh state to the end of one call, over what it held before (on a
+    CPU, a second call may take its scratch space before the first has given its back); on a GPU, what the device holds
+    at most. `xla_bytes` is what XLA planned for the program itself.
     """
     import jax
     import numpy as np
@@ -41,13 +41,17 @@ def measure(config: Config, vocab_size: int, steps: int, repeats: int) -> dict[s
     )
     compile_s = time.perf_counter() - begun_s
     planned = chunk.memory_analysis()
-    memory.forget_peak()
-    before = memory.held_bytes() if jax.default_backend() == "cpu" else 0
-    state = fresh()
+    held: list[int] = []
+    for _ in range(5):  # the median counts: code is loaded at first, and arrays may be given back late
+        state: Any = None
+        memory.forget_peak()
+        before = memory.held_bytes() if jax.default_backend() == "cpu" else 0
+        state = jax.block_until_ready(fresh())  # arrays that are still being made would be copied
+        state, metrics = chunk(state, tokens, steps, Cooldown())
+        np.asarray(metrics.loss)  # waits for the device
+        most = memory.peak_bytes()
+        held += [most - before] if most is not None and before is not None else []
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    state, metrics = chunk(state, tokens, steps, Cooldown())
-    np.asarray(metrics.loss)  # waits for the device
-    most = memory.peak_bytes()
     took_s, peaks = [], []
     for _ in range(repeats):
         begun_s = time.perf_counter()
@@ -61,7 +65,7 @@ def measure(config: Config, vocab_size: int, steps: int, repeats: int) -> dict[s
         "compile_s": compile_s,
         "step_s": took_s,
         "peak_flops_per_s": peaks,
-        "peak_bytes": most - before if most is not None and before is not None else None,
+        "peak_bytes": int(np.median(held)) if held else None,
         "xla_bytes": planned.argument_size_in_bytes
         + planned.temp_size_in_bytes
         + planned.output_size_in_bytes
