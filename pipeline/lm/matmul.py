@@ -48,7 +48,7 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
         outs = tuple(settle(product(rows, w).astype(x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and a product that must turn its left factor takes three
         # times as long.
-        return outs, (settle(rows.T), matrices) if on_cpu() else (rows, tables)
+        return outs, (rows.T, matrices) if on_cpu() else (rows, tables)
 
     def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array, ...]:
         dtype = d_outs[0].dtype
