@@ -2,29 +2,75 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-# One block of logits holds at most this many numbers (128 MiB in fp32). Below it, one block is fastest.
-MAX_LOGITS = 1 << 25
+from pipeline.lm.settle import on_cpu, settle
+
+# Logits of one block, at most: 128 MiB in fp32 on a CPU; 1 GiB in bf16 on a GPU, whose products need many rows. Below
+# it, one block is fastest.
+MOST_LOGITS = {"cpu": 1 << 25, "gpu": 1 << 29}
+
+Hidden = Float[Array, "batch seq width"]
+Table = Float[Array, "vocab width"]
+Targets = Int[Array, "batch seq"]
 
 
-def token_losses(
-    hidden: Float[Array, "batch seq width"],
-    embedding: Float[Array, "vocab width"],
-    targets: Int[Array, "batch seq"],
-) -> Float[Array, "batch seq"]:
-    """Negative log-likelihood of each target [nats], fp32. Logits are recomputed in the backward pass if blocked."""
-    tokens, vocab = targets.size, embedding.shape[0]
+def token_losses(hidden: Hidden, embedding: Table, targets: Targets) -> Float[Array, "batch seq"]:
+    """Negative log-likelihood of each target [nats], fp32. To learn from it, `summed_loss` takes less time."""
     table = embedding.astype(hidden.dtype)
 
-    def losses(h: Array, t: Array) -> Array:
-        logits = jnp.einsum("nd,vd->nv", h, table, preferred_element_type=jnp.float32)
-        chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)[:, 0]
+    def losses(ht: tuple[Array, Array]) -> Array:
+        logits = _logits(ht[0], table, jnp.float32)
+        chosen = jnp.take_along_axis(logits, ht[1][:, None], axis=-1)[:, 0]
         return jax.nn.logsumexp(logits, axis=-1) - chosen
 
-    h, t = hidden.reshape(tokens, -1), targets.reshape(tokens)
-    blocks = min((n for n in range(1, tokens + 1) if tokens % n == 0 and tokens // n * vocab <= MAX_LOGITS), default=1)
-    if blocks == 1:
-        return losses(h, t).reshape(targets.shape)
-    stacked = h.reshape(blocks, -1, h.shape[-1]), t.reshape(blocks, -1)
-    return jax.lax.map(jax.checkpoint(lambda ht: losses(*ht)), stacked).reshape(targets.shape)
+    return jax.lax.map(losses, _in_blocks(hidden, embedding, targets)).reshape(targets.shape)
+
+
+@jax.custom_vjp
+def summed_loss(hidden: Hidden, embedding: Table, targets: Targets) -> Float[Array, ""]:
+    """The sum of `token_losses`. Its gradient is taken on the way forward, while a block of logits is there, so that
+    they are computed once and none is kept (as Hsu et al., Liger Kernel, arXiv 2410.10989)."""
+    return token_losses(hidden, embedding, targets).sum()
+
+
+def _forward(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
+    table = embedding.astype(hidden.dtype)
+
+    def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        h, t = ht
+        # On a GPU rounded to the type of activations, as is their gradient: reading them is what takes the time.
+        logits = _logits(h, table, jnp.float32 if on_cpu() else h.dtype).astype(jnp.float32)
+        target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
+        top = logits.max(axis=-1, keepdims=True)
+        weights = settle(jnp.exp(logits - top))
+        total = weights.sum(axis=-1, keepdims=True)
+        loss = (jnp.log(total) + top).sum() - jnp.where(target, logits, 0.0).sum()
+        d_logits = settle((weights / total - target).astype(h.dtype))
+        d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
+        return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", d_logits, table)
+
+    zeros = jnp.zeros(()), jnp.zeros(embedding.shape, jnp.float32)
+    (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets))
+    return loss, (d_hidden.reshape(hidden.shape), d_table)
+
+
+def _backward(kept: tuple[Array, Array], d_loss: Array) -> tuple[Array, Array, None]:
+    d_hidden, d_table = kept
+    return (d_hidden * d_loss).astype(d_hidden.dtype), d_table * d_loss, None
+
+
+summed_loss.defvjp(_forward, _backward)
+
+
+def _logits(h: Array, table: Array, dtype: DTypeLike) -> Float[Array, "tokens vocab"]:
+    return jnp.einsum("nd,vd->nv", h, table, preferred_element_type=dtype)
+
+
+def _in_blocks(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, Array]:
+    """Hidden states [blocks, tokens, width] and targets [blocks, tokens]: as few blocks as may be."""
+    tokens, most = targets.size, MOST_LOGITS["cpu" if on_cpu() else "gpu"]
+    fits = (n for n in range(1, tokens + 1) if tokens % n == 0 and tokens // n * embedding.shape[0] <= most)
+    blocks = min(fits, default=tokens)
+    return hidden.reshape(blocks, tokens // blocks, -1), targets.reshape(blocks, -1)

@@ -5,7 +5,6 @@ from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
@@ -29,11 +28,20 @@ def _rounded(x: Array, dtype: DTypeLike) -> Array:
     return jnp.clip(x / scale, -limit, limit).astype(dtype).astype(x.dtype) * scale
 
 
+def _asked(dtype: DTypeLike) -> DTypeLike:
+    """The type to ask of a product that is wanted in `dtype`. A GPU sums in fp32, and rounds before it writes."""
+    return jnp.float32 if on_cpu() else dtype
+
+
 def _make(forward: Quantise, backward: Quantise) -> Matmul:
     """`forward` rounds activations and weights, `backward` their product's gradient. Sums are in fp32."""
-    product = partial(jnp.matmul, preferred_element_type=jnp.float32)
-    # d wᵀ; with `w.T` written out, XLA on a CPU turns it before every product.
-    turned = partial(jnp.einsum, "no,io->ni", preferred_element_type=jnp.float32)
+
+    def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
+        return jnp.matmul(a, b, preferred_element_type=_asked(dtype)).astype(dtype)
+
+    def turned(d: Array, w: Array, dtype: DTypeLike) -> Array:
+        """d wᵀ; with `w.T` written out, XLA on a CPU turns it before every product."""
+        return jnp.einsum("no,io->ni", d, w, preferred_element_type=_asked(dtype))
 
     @jax.custom_vjp
     def matmul(x: Array, *matrices: Array) -> tuple[Array, ...]:
@@ -45,7 +53,7 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
     def run(x: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
         rows = settle(forward(x.reshape(-1, x.shape[-1])))
         tables = tables_of(matrices, x.dtype)
-        outs = tuple(settle(product(rows, w).astype(x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
+        outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and a product that must turn its left factor takes three
         # times as long.
         return outs, (rows.T, matrices) if on_cpu() else (rows, tables)
@@ -54,17 +62,12 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
         dtype = d_outs[0].dtype
         columns, tables = (kept[0], tables_of(kept[1], dtype)) if on_cpu() else (kept[0].T, kept[1])
         d_rows = [settle(backward(d.reshape(-1, d.shape[-1]))) for d in d_outs]
-        dx = settle(reduce(jnp.add, map(turned, d_rows, tables)).astype(dtype))
+        dx = settle(reduce(jnp.add, (turned(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
         return dx.reshape(*d_outs[0].shape[:-1], -1), *(settle(product(columns, d)) for d in d_rows)
 
     matmul.defvjp(run, differentiate)
 
-    def side_by_side(x: Array, *matrices: Array) -> tuple[Array, ...]:
-        """One product in place of several. On a CPU taking it apart costs more than that saves: 4 % of a step."""
-        (out,) = matmul(x, jnp.concatenate(matrices, axis=1))
-        return tuple(jnp.split(out, np.cumsum([w.shape[1] for w in matrices])[:-1], axis=-1))
-
-    return lambda x, *matrices: (matmul if on_cpu() else side_by_side)(x, *matrices)
+    return matmul
 
 
 matmul = _make(lambda x: x, lambda x: x)

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from pipeline.config import Config
-from pipeline.lm.loss import token_losses
+from pipeline.lm.loss import summed_loss, token_losses
 from pipeline.lm.model import Params, init_params
 from pipeline.lm.optimizer import make_optimizer
 from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, hidden_states, scale_of
@@ -67,7 +67,7 @@ def make_evaluate(config: Config) -> Callable[[Params, Tokens], Float[Array, " w
     """`evaluate(params, windows[n, context + 1]) -> mean loss of each window [nats per token]`, jitted."""
 
     def evaluate(params: Params, windows: Array) -> Array:
-        return _losses(config, params, windows).mean(axis=-1)
+        return token_losses(*_predicted(config, params, windows)).mean(axis=-1)
 
     return jax.jit(evaluate)
 
@@ -138,7 +138,7 @@ def _loss_and_gradients(
     total = len(tokens) * (tokens.shape[1] - 1)
 
     def scaled_loss(params: Params, tokens: Array) -> tuple[Array, Array]:
-        loss = _losses(config, params, tokens).sum() / total
+        loss = summed_loss(*_predicted(config, params, tokens)) / total
         return loss * scale, loss
 
     def value_and_grad(params: Params, tokens: Array) -> tuple[Array, Params]:
@@ -156,7 +156,8 @@ def _loss_and_gradients(
     return sums
 
 
-def _losses(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> Float[Array, "batch seq"]:
+def _predicted(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> tuple[Array, Array, Array]:
+    """What the loss takes: hidden states, the tied embedding, targets."""
     tokens = tokens.astype(jnp.int32)
     hidden = hidden_states(config.model, config.train.precision, params, tokens[:, :-1])
-    return token_losses(hidden, params["embedding"], tokens[:, 1:])
+    return hidden, params["embedding"], tokens[:, 1:]

@@ -9,7 +9,7 @@ from pipeline.ground.bench import memory
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.matmul import peak_flops
 from pipeline.lm.flops import token_flops
-from pipeline.lm.loss import token_losses
+from pipeline.lm.loss import summed_loss
 from pipeline.lm.model import Transformer, init_params
 from pipeline.lm.schedule import Cooldown
 from pipeline.lm.step import init_state, make_train_chunk
@@ -40,7 +40,7 @@ def test_flops_of_a_token_are_those_that_xla_counts(name: str) -> None:
 
     def loss(params: dict, tokens: jax.Array) -> jax.Array:
         hidden = Transformer.apply(config.model, params, tokens[:, :-1], jnp.float32)
-        return token_losses(hidden, params["embedding"], tokens[:, 1:]).mean()
+        return summed_loss(hidden, params["embedding"], tokens[:, 1:])
 
     counted = jax.jit(jax.value_and_grad(loss)).lower(params, tokens).cost_analysis()["flops"]
     ours = token_flops(config.model, VOCABULARY) * rows * seq

@@ -87,13 +87,34 @@ def test_blocked_loss_equals_whole_loss_and_its_gradient(params: dict, monkeypat
     tokens = jax.random.randint(jax.random.key(5), (4, 25), 0, 97)
 
     def mean_loss(p: dict) -> jax.Array:
-        return loss.token_losses(forward(p, tokens[:, :-1]), p["embedding"], tokens[:, 1:]).mean()
+        return loss.summed_loss(forward(p, tokens[:, :-1]), p["embedding"], tokens[:, 1:]) / tokens[:, 1:].size
 
     whole = jax.value_and_grad(mean_loss)(params)
-    monkeypatch.setattr(loss, "MAX_LOGITS", 97 * 10)  # no divisor of 96 tokens is 10: it must find 8
+    monkeypatch.setitem(loss.MOST_LOGITS, "cpu", 97 * 10)  # no divisor of 96 tokens is 10: it must find 8
     blocked = jax.value_and_grad(mean_loss)(params)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(blocked), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1 << 25, 97 * 10])
+def test_the_summed_loss_has_the_gradient_that_jax_derives(
+    params: dict, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loss.MOST_LOGITS, "cpu", most)
+    targets = jax.random.randint(jax.random.key(5), (4, 24), 0, 97)
+    hidden = 4.0 * jax.random.normal(jax.random.key(6), (4, 24, SHAPE.width))
+
+    def derived(h: jax.Array, table: jax.Array) -> jax.Array:
+        logits = h @ table.T
+        return -0.5 * jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1).sum()
+
+    def ours(h: jax.Array, table: jax.Array) -> jax.Array:
+        return 0.5 * loss.summed_loss(h, table, targets)
+
+    expected, found = (jax.value_and_grad(f, (0, 1))(hidden, params["embedding"]) for f in (derived, ours))
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert float(ours(hidden, params["embedding"])) == pytest.approx(float(expected[0]))  # without its gradient too
 
 
 def test_flops_formula_agrees_with_xla() -> None:
@@ -104,7 +125,7 @@ def test_flops_formula_agrees_with_xla() -> None:
 
     def mean_loss(p: dict) -> jax.Array:
         hidden = Transformer.apply(shape, p, tokens[:, :-1], jnp.float32)
-        return loss.token_losses(hidden, p["embedding"], tokens[:, 1:]).mean()
+        return loss.summed_loss(hidden, p["embedding"], tokens[:, 1:])
 
     counted = jax.jit(jax.grad(mean_loss)).lower(fresh).compile().cost_analysis()["flops"]
     assert counted == pytest.approx(4 * 64 * token_flops(shape, 256), rel=0.15)
@@ -114,7 +135,7 @@ def test_a_large_vocabulary_never_holds_all_its_logits() -> None:
     tokens, vocab, width = (8, 256), 50304, 32
 
     def mean_loss(hidden: jax.Array, table: jax.Array, targets: jax.Array) -> jax.Array:
-        return loss.token_losses(hidden, table, targets).mean()
+        return loss.summed_loss(hidden, table, targets)
 
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((*tokens, width), (vocab, width))]
     shapes.append(jax.ShapeDtypeStruct(tokens, jnp.int32))

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.config.learning import Model
 from pipeline.lm.flops import matrix_parameters
-from pipeline.lm.loss import MAX_LOGITS
+from pipeline.lm.loss import MOST_LOGITS
 
 GOAL = 1.3  # measured over formula, at most
 
@@ -32,13 +32,15 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     layer += 4 * shape.query_heads * (shape.context if shape.attention == "xla" else 1)
     products = number * (3 * shape.width + queries + 2 * keys + 2 * shape.hidden_width)
     kept_of_each = {"none": layer, "dots": products, "block": number * shape.width}[shape.remat]
+    on_gpu = train.device == "cuda"
+    logits = 2.0 * (number if on_gpu else 4)  # and their gradient
     kept = shape.depth * kept_of_each + (layer if shape.remat != "none" else 0)
     return {
         "parameters": 4.0 * parameters,
         "gradients": 4.0 * parameters * (1 if train.microbatch in (None, train.batch) else 2),
         "moments": 8.0 * parameters - 4.0 * with_muon,
         "activations": 1.0 * tokens * kept,
-        "logits": 8.0 * min(tokens * vocab_size, MAX_LOGITS),  # and their gradient
+        "logits": logits * min(tokens * vocab_size, MOST_LOGITS["gpu" if on_gpu else "cpu"]),
     }
 
 
