@@ -73,7 +73,7 @@ class Model(Section):
     rope_theta: float = Field(10000.0, gt=1, description="Base of the rotary position embedding")
     norm_eps: float = Field(1e-6, gt=0, description="RMSNorm epsilon")
     attention: Literal["xla", "cudnn"] = Field(
-        "xla", description="Kernel: xla (plain, any device) or cudnn (flash attention on an NVIDIA GPU, bf16 only)"
+        "xla", description="Kernel: xla (plain, any device) or cudnn (flash attention on an NVIDIA GPU, in 16 bits)"
     )
     remat: Literal["none", "dots", "block"] = Field(
         "none",

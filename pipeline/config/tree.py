@@ -133,6 +133,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> "Config":
-        if self.model.attention == "cudnn" and self.train.precision != "bf16":
-            raise ValueError(f"model.attention: cudnn needs train.precision bf16, not {self.train.precision}; use xla")
+        if self.model.attention == "cudnn" and self.train.precision in ("fp32", "mixed"):
+            raise ValueError(
+                f"model.attention: cudnn attends in 16 bits, and train.precision is {self.train.precision}; give bf16, "
+                "fp16 or fp8, or model.attention xla"
+            )
         return self
