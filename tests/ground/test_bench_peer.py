@@ -168,6 +168,21 @@ def test_its_settings_are_its_readmes_in_our_shape(tmp_path: Path) -> None:
     assert peer.settings(config, "eager", 300)[3] == "--compile=False"
 
 
+def test_on_a_gpu_its_settings_are_those_for_a_gpu(tmp_path: Path) -> None:
+    changes = ["--train.device", "cuda", "--train.batch", "12", "--train.microbatch", "4", "--train.precision", "bf16"]
+    config = load(["--config", str(write_config(tmp_path)), *changes])
+    given = peer.settings(config, "compiled", 305)
+    batch = {"--batch_size=4", "--gradient_accumulation_steps=3"}
+    # It answers every tenth step, the last one too, and keeps the dropout of its own file.
+    assert batch | {"--device=cuda", "--log_interval=10", "--max_iters=310", "--lr_decay_iters=305"} <= set(given)
+    assert not any("dropout" in word for word in given)
+
+
+def test_the_peer_may_take_more_steps() -> None:
+    assert [peer.ends(arm, 700, None) for arm in ("muon", "muon-short", "compiled")] == [700, 100, 700]
+    assert [peer.ends(arm, 700, 5000) for arm in ("muon", "muon-short", "compiled")] == [700, 100, 5000]
+
+
 def test_a_wrong_argument_is_named_in_one_line(tmp_path: Path) -> None:
     command = ["--peer", "nanogpt", "--peer-path", str(tmp_path)]
     with pytest.raises(BadInput, match=r"--peer-path: .* has no train\.py; give a checkout of nanoGPT"):

@@ -3,7 +3,8 @@
 `train.py bench --peer nanogpt --peer-path DIR [--config FILE --KEY VALUE …]`, DIR a checkout of nanoGPT. Both learn the
 same tokens in the same shape, each from a launch of its own with nothing compiled before, its own loop and its own
 settings: Dayside's are those of the configuration; nanoGPT's train.py runs unmodified under its README's line for a CPU
-(config/train_shakespeare_char.py, --dropout=0.0, the learning rate falling to the end of the run). They take turns of
+(config/train_shakespeare_char.py, --dropout=0.0, the learning rate falling to the end of the run) or, on a GPU, for a
+GPU: with that file's dropout, and looking at its loss every tenth step, for which it waits. They take turns of
 some steps; whoever waits computes nothing, and its time does not count. Time is launch, compilation and training,
 without validation. Both are validated on every held-out window. Where others compute on the same machine, --cores 1 and
 the ratios of processor time still tell the truth: threads that wait for each other do not.
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--peer-python", default=sys.executable, help="a Python that has torch (this one)")
     parser.add_argument("--arms", default=",".join(OURS + PEERS), help=f"who takes part ({','.join(OURS + PEERS)})")
     parser.add_argument("--steps", type=within(int, 2), help="of each (budget.steps, or 2000)")
+    parser.add_argument("--peer-steps", type=within(int, 2), help="of the peer (as many)")
+    parser.add_argument(
+        "--peer-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of its train.py"
+    )
     parser.add_argument("--segment", type=within(int, 1), default=50, help="steps of a turn (50)")
     parser.add_argument("--evaluate_every", type=within(int, 1), default=50, help="steps between validations (50)")
     parser.add_argument("--cores", type=within(int, 1, os.cpu_count() or 1), help="that each may use (all)")
@@ -76,12 +81,14 @@ def main(arguments: Sequence[str]) -> int:
             f"--segment: {own.segment}: less than train.chunk_steps {config.train.chunk_steps}; lower that too"
         )
     for arm in arms:
-        if (taken := ends(arm, steps)) < 2 * own.segment:
+        if (taken := ends(arm, steps, own.peer_steps)) < 2 * own.segment:
             raise BadInput(
                 f"--steps: {steps}: {arm} takes {taken}, and a first turn of {own.segment} does not count; "
                 "give more, a shorter --segment, or other --arms"
             )
-    answer = compare(config, own.peer_path, own.peer_python, arms, steps, own.segment, own.evaluate_every)
+    last = {arm: ends(arm, steps, own.peer_steps) for arm in arms}
+    peer = Peer(own.peer_path, own.peer_python, own.peer_set)
+    answer = compare(config, peer, last, own.segment, own.evaluate_every)
     if own.json:
         print(json.dumps(answer))
     else:
@@ -101,6 +108,12 @@ def check(checkout: Path) -> None:
     for name in (*FILES, RECOMMENDED):
         if not (checkout / name).exists():
             raise BadInput(f"--peer-path: {checkout}: has no {name}; give a checkout of nanoGPT")
+
+
+class Peer(NamedTuple):
+    checkout: Path
+    python: str
+    settings: Sequence[str]  # KEY=VALUE, over those that `settings` gives it
 
 
 class Turn(NamedTuple):
@@ -128,23 +141,21 @@ class Course(NamedTuple):
     peak_bytes: int | None
 
 
-def compare(
-    config: Config, checkout: Path, python: str, arms: Sequence[str], steps: int, segment: int, evaluate_every: int
-) -> dict[str, Any]:
-    """The answer, as `--json` prints it."""
+def compare(config: Config, peer: Peer, last: dict[str, int], segment: int, evaluate_every: int) -> dict[str, Any]:
+    """The answer, as `--json` prints it; each goes to its `last` step."""
     others = Others()
     with TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         folder = Path(name)
         workers = {}
-        for arm in arms:
+        for arm, steps in last.items():
             _say(f"launching {arm}")
             made = (
-                ours(arm, our_settings(config, arm.partition("-")[0], ends(arm, steps)), folder, **SHARED)
+                ours(arm, our_settings(config, arm.partition("-")[0], steps), folder, **SHARED)
                 if arm in OURS
-                else _nanogpt(config, checkout, python, arm, steps, folder)
+                else _nanogpt(config, peer, arm, steps, folder)
             )
             workers[arm] = stack.enter_context(made)
-        courses = race(workers, {arm: ends(arm, steps) for arm in arms}, segment, evaluate_every)
+        courses = race(workers, last, segment, evaluate_every)
         backend = next((w.first["backend"] for w in workers.values() if "backend" in w.first), "cpu")
     share = others.share()  # now that all have ended
     model = config.model
@@ -153,7 +164,7 @@ def compare(
         "others": share,
         "cores": len(os.sched_getaffinity(0)),
         "shape": {"depth": model.depth, "width": model.width, "context": model.context, "batch": config.train.batch},
-        "steps": steps,
+        "steps": max(last.values()),
         "turn": segment,
         "arms": {arm: _row(course, config.tokens_per_step) for arm, course in courses.items()},
         "pairs": {
@@ -165,8 +176,10 @@ def compare(
     }
 
 
-def ends(arm: str, steps: int) -> int:
+def ends(arm: str, steps: int, peer_steps: int | None) -> int:
     """Its last step."""
+    if arm in PEERS:
+        return peer_steps or steps
     return max(1, steps // SHORT) if arm == "muon-short" else steps
 
 
@@ -176,13 +189,14 @@ def our_settings(config: Config, optimizer: str, steps: int) -> Config:
     return config.model_copy(update={"optimizer": named, "budget": Budget(steps=steps)})
 
 
-def _nanogpt(config: Config, checkout: Path, python: str, arm: str, steps: int, folder: Path) -> Worker:
+def _nanogpt(config: Config, peer: Peer, arm: str, steps: int, folder: Path) -> Worker:
     here = folder / arm
     (here / "data" / "corpus").mkdir(parents=True)
     for name in FILES:
-        (here / name).symlink_to((checkout / name).absolute())
+        (here / name).symlink_to((peer.checkout / name).absolute())
     write_tokens(config, here / "data" / "corpus")
-    command = [python, str(Path(nanogpt.__file__).absolute()), *settings(config, arm, steps)]
+    given = [f"--{setting}" for setting in peer.settings]
+    command = [peer.python, str(Path(nanogpt.__file__).absolute()), *settings(config, arm, steps), *given]
     # Its programs are compiled anew, as ours are.
     return Worker(arm, command, folder / f"{arm}.log", here, TORCHINDUCTOR_CACHE_DIR=str(folder / f"{arm}-cache"))
 
@@ -204,24 +218,29 @@ def write_tokens(config: Config, folder: Path) -> None:
 
 
 def settings(config: Config, arm: str, steps: int) -> list[str]:
-    """Arguments of nanoGPT's train.py: its README's line for a CPU, in the shape of `config`."""
-    model = config.model
-    values = {
+    """Arguments of nanoGPT's train.py: its README's line for a CPU or a GPU, in the shape of `config`."""
+    model, train = config.model, config.train
+    on_gpu = train.device != "cpu"
+    rows = (on_gpu and train.microbatch) or train.batch
+    looks = 10 if on_gpu else 1  # every so many steps; it answers only then
+    values: dict[str, Any] = {
         "dataset": "corpus",
-        "device": "cpu" if config.train.device == "cpu" else "cuda",
+        "device": "cuda" if on_gpu else "cpu",
         "compile": arm == "compiled",
         "eval_interval": 10**9,  # but for the one before its first step, which its train.py always takes
         "eval_iters": 1,
-        "log_interval": 1,
+        "log_interval": looks,
         "block_size": model.context,
-        "batch_size": config.train.batch,
+        "batch_size": rows,
+        "gradient_accumulation_steps": train.batch // rows,
         "n_layer": model.depth,
         "n_head": model.query_heads,
         "n_embd": model.width,
-        "max_iters": steps,
+        "max_iters": -(-steps // looks) * looks,
         "lr_decay_iters": steps,
-        "dropout": 0.0,
     }
+    if not on_gpu:
+        values["dropout"] = 0.0
     return [RECOMMENDED, *(f"--{key}={value}" for key, value in values.items())]
 
 
