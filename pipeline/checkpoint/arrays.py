@@ -4,6 +4,7 @@ Orbax is given a flat dictionary of NumPy arrays, so the file format knows nothi
 any Orbax reads it back. It is imported on first use: 0.2–0.8 s that `verify` and `plan` need not pay.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,24 @@ class HostCopy:
     def __init__(self) -> None:
         self._arrays: Named = {}
 
+    def begin(self, state: Any) -> Callable[[], Named]:
+        """Copies every leaf of `state`, which may be overwritten at once; what is returned gives the copy, once, in any
+        thread.
+
+        What is on a GPU is copied there, and comes to the host when it is asked for, beside the training: a copy to the
+        host first held up the loop for 0.6 s a GB (measured on an H100). Where the GPU has no room for a second state,
+        it still does.
+        """
+        if not far(state):
+            taken = self.take(state)
+            return lambda: taken
+        try:
+            copies = [_copied(state)]
+        except jax.errors.JaxRuntimeError:
+            taken = self.take(state)
+            return lambda: taken
+        return lambda: self.take(copies.pop())  # the GPU has its memory back before anything is written
+
     def take(self, state: Any) -> Named:
         """Copies every leaf of `state`; valid until the next call."""
         sources = jax.device_get(named(state))  # starts every transfer before it waits for the first
@@ -42,6 +61,15 @@ class HostCopy:
             held = np.empty(source.shape, source.dtype)
         np.copyto(held, source)
         return held
+
+
+_copied = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+
+
+def far(state: Any) -> bool:
+    """Whether it is on another device than the host."""
+    arrays = (leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+    return any(device.platform != "cpu" for array in arrays for device in array.devices())
 
 
 def named(tree: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from checkpoint_states import like, same, seal_steps, state_of
 from flax import nnx
 
-from pipeline.checkpoint import load_newest
+from pipeline.checkpoint import arrays, load_newest
 from pipeline.config import BadInput, RunFailed
 
 
@@ -43,6 +43,58 @@ def test_every_bit_and_container_of_a_training_state_comes_back(open_store):
     assert (restored.step, restored.meta) == (3, meta)
     assert same(restored.state, state)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.state))
+
+
+@pytest.fixture
+def far_and_slow(monkeypatch):
+    """As if the state were on a GPU, whose copy to the host takes half a second. Returns how many copies were made."""
+    took, made = arrays.HostCopy.take, []
+
+    def slow_take(self, state):
+        time.sleep(0.5)
+        made.append(state)
+        return took(self, state)
+
+    monkeypatch.setattr(arrays, "far", lambda state: True)
+    monkeypatch.setattr(arrays.HostCopy, "take", slow_take)
+    return made
+
+
+def test_a_state_on_a_gpu_may_be_donated_before_it_has_come_to_the_host(open_store, far_and_slow, events):
+    state, expected = jax.device_put(state_of(1)), state_of(1)
+    with open_store() as store:
+        assert store.save(1, state, {})
+        assert not far_and_slow, "the caller goes on before the host has it"
+        jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)(state)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+        assert not store.save(2, jax.device_put(state_of(2)), {}), "one save at a time"
+        assert store.wait(60)
+        assert same(store.restore(like(expected)).state, expected)
+    sealed = next(fields for name, fields in events if name == "sealed")
+    assert sealed["blocking_s"] < 0.4 < sealed["seconds"]
+
+
+def test_a_gpu_without_room_for_a_second_state_holds_up_the_caller(open_store, far_and_slow, monkeypatch):
+    def full(state):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    monkeypatch.setattr(arrays, "_copied", full)
+    store = open_store()
+    assert store.save(1, jax.device_put(state_of(1)), {})
+    assert len(far_and_slow) == 1
+    assert store.wait(60)
+    assert same(store.restore(like(state_of(1))).state, state_of(1))
+
+
+def test_a_state_that_does_not_come_to_the_host_is_a_save_that_failed(open_store, far_and_slow, monkeypatch, events):
+    def lost(self, state):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the GPU has fallen off the bus")
+
+    monkeypatch.setattr(arrays.HostCopy, "take", lost)
+    store = open_store()
+    assert store.save(1, jax.device_put(state_of(1)), {})
+    assert not store.wait(60)
+    assert "fallen off the bus" in next(fields["reason"] for name, fields in events if name == "save_failed")
 
 
 def test_restored_arrays_go_where_the_shardings_say_and_can_be_donated(open_store):
