@@ -1,8 +1,9 @@
 """Everything that is to be shown on a GPU, in one command: each part is a verb of `train.py` and has its time.
 
 `train.py bench gpu --out DIR [--text FILE] [--peer-path DIR] [--minutes 25]` writes DIR/gpu.json after every part, so
-that a lease that ends early loses nothing, DIR/curve.yaml and DIR/gpu.png. Of the card it only reads: no power limit,
-clock or mode is set. `--dry_run` does the same with small models on a processor, to show that all of it works.
+that a lease that ends early loses nothing, DIR/curve.yaml and DIR/gpu.png. It wants a machine that nobody else uses.
+Of the card it only reads: no power limit, clock or mode is set. `--dry_run` does the same with small models on a
+processor, to show that all of it works.
 """
 
 import json
@@ -20,13 +21,12 @@ from pipeline.config.arguments import Parser, within
 from pipeline.ground.bench.worker import ROOT
 
 SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
-NOT_DETERMINISTIC = "--xla_gpu_deterministic_ops=false"
 # Flags that may win or lose by card and version; what is chosen is chosen by these figures.
 FLAGS = {
-    "not deterministic": NOT_DETERMINISTIC,
+    "not deterministic": "--xla_gpu_deterministic_ops=false",
+    "Triton's matmuls": "--xla_gpu_enable_triton_gemm=true",
     "no command buffers": "--xla_gpu_enable_command_buffer=",
     "latency-hiding scheduler": "--xla_gpu_enable_latency_hiding_scheduler=true",
-    "no Triton matmuls": "--xla_gpu_enable_triton_gemm=false",
 }
 DRY = ["--train.device", "cpu", "--model.attention", "xla", "--train.precision", "fp32", "--model.depth", "1"]
 DRY += ["--model.width", "32", "--model.heads", "2", "--model.context", "32", "--train.batch", "8"]
@@ -113,35 +113,32 @@ def parts(proof: Proof) -> Iterator[Part]:
     """What is asked of the card, the most wanted first. Reads what came before: the curve is planned with."""
     small, large = _of(proof, SMALL), _of(proof, LARGE)
     curve, dry = proof.out / "curve.yaml", proof.dry
-    brief = ["--json", "--windows", "1" if dry else "3"]
-    loads = ["--seconds", "1" if dry else "10", *brief]
-    quick = ["--seconds", "1" if dry else "4", "--at", "1", "--throughput_only", *brief]
+    brief = ["--json", "--windows", "1" if dry else "2"]
+    loads = ["--seconds", "1" if dry else "4", *brief]
+    quick = ["--seconds", "1" if dry else "2", "--at", "1", "--throughput_only", *brief]
     counted = ["--throughput_only"] if dry else ["--out", str(curve)]
-    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 240)
-    energy = ["--throughput_only"] if dry else []
-    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1,0.5"], 200)
-    speed = [
-        "--json",
-        "--repeats",
-        "2" if dry else "5",
-        "--turn_s",
-        "2" if dry else "4",
-        "--starts",
-        "1",
-        "--pairs",
-        "1",
-    ]
-    yield Part("speed of 10.7 M", ["bench", "speed", *small, *speed], 300)
-    yield Part("speed of 124 M", ["bench", "speed", *large, *speed, "--corpus.limit_mb", "1" if dry else "20"], 300)
-    fp8 = ["fp32"] if dry else ["bf16", "fp8"]
-    for precision in fp8:
-        yield Part(f"124 M in {precision}", ["calibrate", *large, *quick, "--train.precision", precision], 90)
+    if not dry:
+        large += ["--train.batch", "96"]  # three microbatches in place of fifteen: a step is a quarter of a second
     if proof.peer:
-        peer = ["--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
-        yield Part("beside nanoGPT", ["bench", *peer, *small], 420)
+        peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
+        arms, rarely = ["--arms", "muon,compiled"], ["--evaluate_every", "100000"]
+        speed = ["--steps", "200" if dry else "1000", "--segment", "50" if dry else "100", *rarely]
+        yield Part("beside nanoGPT, 10.7 M", [*peer, "--arms", "adamw,muon,compiled", *speed, *small], 180)
+        few = ["--steps", "40", "--segment", "10", *rarely, "--peer-set", "dropout=0.0"]
+        yield Part("beside nanoGPT, 124 M", [*peer, *arms, *few, *large], 150)
+        whole = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "5000", "--evaluate_every", "50"]
+        yield Part("to nanoGPT's loss, 10.7 M", [*peer, *arms, *whole, *small], 200)
+    speed = ["bench", "speed", "--json", "--pairs", "1", "--repeats", "2" if dry else "4", "--turn_s"]
+    yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,program,saves", *large], 120)
+    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
+    energy = ["--throughput_only"] if dry else []
+    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
+    yield Part("speed of 10.7 M", [*speed, "2" if dry else "4", "--starts", "1", *small], 150)
+    for precision in ["fp32"] if dry else ["bf16", "fp8"]:
+        yield Part(f"124 M in {precision}", ["calibrate", *large, *quick, "--train.precision", precision], 60)
     kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
-    short = ["--budget.steps", "60" if dry else "400", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
-    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 300)
+    short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
+    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 360)
     plain = ["calibrate", *small, *quick]
     yield Part("as it flies", plain, 60)
     for name, flags in FLAGS.items():
@@ -151,9 +148,8 @@ def parts(proof: Proof) -> Iterator[Part]:
     yield Part("attention by xla", [*plain, "--model.attention", "xla"], 60)
     yield Part("plan with the modelled curve", ["plan", *_of(proof, SMALL), "--days", "1", "--json"], 60)
     if curve.exists():
-        yield Part(
-            "plan with this curve", ["plan", *_of(proof, SMALL), "--gpu", str(curve), "--days", "1", "--json"], 60
-        )
+        planned = ["plan", *_of(proof, SMALL), "--gpu", str(curve), "--days", "1", "--json"]
+        yield Part("plan with this curve", planned, 60)
 
 
 def _of(proof: Proof, config: Path) -> list[str]:
@@ -175,8 +171,8 @@ def _answer(part: Part, limit_s: float) -> dict[str, Any]:
             said, errors = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)  # a group of its own: what it had started goes too
-            process.communicate()
-            return {"failed": f"not done after {limit_s:.0f} s"}
+            _, errors = process.communicate()
+            return {"failed": f"not done after {limit_s:.0f} s", "said": errors.strip().splitlines()[-20:]}
     try:
         return {"exit": process.returncode, "answer": json.loads(said)}
     except ValueError:
