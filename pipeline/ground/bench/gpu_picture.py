@@ -12,6 +12,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
     figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
@@ -34,6 +35,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         variants.barh(row, median, xerr=errors, color="#3b82d6" if row == 0 else "#868e99", capsize=3)
     variants.set_yticks(range(len(shown)), list(shown))
     variants.invert_yaxis()
+    variants.xaxis.set_major_locator(MaxNLocator(5))
+    variants.xaxis.set_major_formatter(EngFormatter())
     variants.set_xlabel("tokens/s, 10.7 M parameters; bars: least and most")
     figure.savefig(path, dpi=110)
     plt.close(figure)
