@@ -29,7 +29,11 @@ MOST_UNROLLED = 16
 Params = Any  # the nested dict of arrays that `init_params` returns
 
 # What each way of gradient checkpointing keeps of a layer besides its input; None: nothing.
-KEPT = {"block": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+KEPT = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "block": None,
+}
 
 
 def init_params(shape: Model, vocab_size: int, seed: int) -> Params:
@@ -80,10 +84,11 @@ class Transformer(nnx.Module):
             def one(x: Array, layer: Params) -> tuple[Array, None]:
                 return block(shape, layer, x, rope, product, number), None
 
-            if shape.remat == "none":
+            if shape.remat == "none" and shape.depth > 1:
                 return one
-            # Within a scan nothing is merged across its two passes anyway.
-            return jax.checkpoint(one, policy=KEPT[shape.remat], prevent_cse=unrolled)
+            # Within a scan nothing is merged across its two passes anyway. A scan of one layer is none: XLA on a CPU
+            # would merge a transpose into a product of bf16, and then has no such product.
+            return jax.checkpoint(one, policy=KEPT[shape.remat], prevent_cse=unrolled or shape.depth == 1)
 
         if unrolled:
             split = jax.tree.map(lambda stack: jnp.split(stack, shape.depth), params["blocks"])

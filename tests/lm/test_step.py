@@ -187,3 +187,15 @@ def test_rematerialisation_keeps_less_from_policy_to_policy() -> None:
 
     none, dots, block = kept("none"), kept("dots"), kept("block")
     assert none > 1.2 * dots > 1.2 * 1.2 * block
+
+
+@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+def test_a_single_layer_trains_in_16_bits_too(precision: str, remat: str) -> None:
+    """XLA dissolves a loop of one; on a CPU it then met a product of bf16 that it does not have."""
+    model = {"depth": 1, "width": 32, "heads": 2, "context": 32, "remat": remat}
+    config = Config(model=model, train={"batch": 8, "precision": precision, "device": "cpu"})
+    tokens = np.random.default_rng(0).integers(0, 65, (1, 8, 33)).astype(np.int32)
+    state, metrics = make_train_chunk(config)(init_state(config, 65), tokens, 1, Cooldown())
+    assert np.isfinite(metrics.loss).all()
+    assert int(state.skipped) == 0
