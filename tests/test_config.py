@@ -95,3 +95,8 @@ def test_what_does_not_fit_together_is_named(arguments: list[str], names: str) -
         load(arguments)
     assert str(refusal.value).startswith(names)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
+def test_flash_attention_goes_with_all_precisions_of_16_bits_and_less(precision: str) -> None:
+    assert load(["--model.attention", "cudnn", "--train.precision", precision]).model.attention == "cudnn"

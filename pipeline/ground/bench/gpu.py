@@ -122,8 +122,8 @@ def parts(proof: Proof) -> Iterator[Part]:
     if proof.peer:
         peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
         arms, rarely = ["--arms", "muon,compiled"], ["--evaluate_every", "100000"]
-        speed = ["--steps", "200" if dry else "1000", "--segment", "50" if dry else "100", *rarely]
-        yield Part("beside nanoGPT, 10.7 M", [*peer, "--arms", "adamw,muon,compiled", *speed, *small], 180)
+        many = ["--steps", "200" if dry else "1000", "--segment", "50" if dry else "100", *rarely]
+        yield Part("beside nanoGPT, 10.7 M", [*peer, "--arms", "adamw,muon,compiled", *many, *small], 180)
         few = ["--steps", "40", "--segment", "10", *rarely, "--peer-set", "dropout=0.0"]
         yield Part("beside nanoGPT, 124 M", [*peer, *arms, *few, *large], 150)
         whole = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "5000", "--evaluate_every", "50"]
