@@ -84,6 +84,7 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--orbit.kind", "sso"], "orbit.altitude_km"),
         (["--gpu.curve", "[[0, 100], [1, 50]]"], "gpu.curve"),
         (["--model.attention", "cudnn", "--train.precision", "fp32"], "model.attention"),
+        (["--model.attention", "cudnn", "--model.width", "40", "--model.heads", "4"], "model.head_dim: 10"),
         (["--seed", "nan"], "seed"),
         (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),
         (["--gpu.actuator", "nvml"], "gpu.actuator"),

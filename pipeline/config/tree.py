@@ -133,9 +133,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> "Config":
-        if self.model.attention == "cudnn" and self.train.precision in ("fp32", "mixed"):
+        if self.model.attention != "cudnn":
+            return self
+        if self.train.precision in ("fp32", "mixed"):
             raise ValueError(
                 f"model.attention: cudnn attends in 16 bits, and train.precision is {self.train.precision}; give bf16, "
                 "fp16 or fp8, or model.attention xla"
+            )
+        if (channels := self.model.channels_per_head) % 8:
+            raise ValueError(
+                f"model.head_dim: {channels}: cudnn attends with heads of a multiple of 8 channels; give one, "
+                "or model.attention xla"
             )
         return self
