@@ -85,6 +85,7 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--gpu.curve", "[[0, 100], [1, 50]]"], "gpu.curve"),
         (["--model.attention", "cudnn", "--train.precision", "fp32"], "model.attention"),
         (["--model.attention", "cudnn", "--model.width", "40", "--model.heads", "4"], "model.head_dim: 10"),
+        (["--model.attention", "cudnn", "--model.width", "1024", "--model.heads", "2"], "model.head_dim: 512"),
         (["--seed", "nan"], "seed"),
         (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),
         (["--gpu.actuator", "nvml"], "gpu.actuator"),

@@ -17,8 +17,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
@@ -33,8 +31,6 @@ from pipeline.lm.step import Metrics, TrainChunk, TrainState
 
 SPARES = 2  # a fault in the last step before one of them shows only after it: the other is older
 APART = 3  # steps between them, at least; so many, that chunks of one step are not copied one by one
-
-_copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
 
 class Corrupted(Exception):
@@ -129,7 +125,7 @@ class Guard:
             if len(self._spares) == SPARES:
                 self._spares.popleft()  # before the copy: there is memory for so many
             prints = fingerprint(state) if self._found is None else self._found
-            self._spares.append(Spare(progress.step, progress.sequences, _copy(state), prints))
+            self._spares.append(Spare(progress.step, progress.sequences, arrays.copied(state), prints))
 
     def leave(self, state: TrainState, metrics: Metrics, steps: int, progress: Progress) -> Suspicion | None:
         """Judges the chunk of `steps` steps that led to `state`, at `progress.step`.
@@ -181,7 +177,7 @@ class Guard:
             after = self._from(spare._replace(state=start), progress)
             return after, named(after, fingerprint(after))
 
-        again, second = once_more(_copy(spare.state))
+        again, second = once_more(arrays.copied(spare.state))
         changed = differing(first, second)
         if changed is None:
             if suspicion.stands_out:

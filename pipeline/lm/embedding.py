@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from pipeline.lm.settle import on_cpu
 
-SMALL = 2048  # tokens of a vocabulary, up to which all of them are looked for among all rows
-BLOCK = 128  # rows that are compared with one another
+SMALL = 2048  # the largest vocabulary of which every token is compared with every row
+BLOCK = 128  # rows that are compared with one another in a larger one
 
 
 def embed(table: Float[Array, "vocab width"], tokens: Int[Array, "batch seq"], dtype: DTypeLike) -> Array:
@@ -44,8 +44,8 @@ def summed_by_token(
     """For each token of the vocabulary the sum of its rows, in fp32 and always in the same order."""
     if vocab_size <= SMALL:
         return _sums(jax.nn.one_hot(tokens, vocab_size, dtype=rows.dtype), rows)
-    # Sorted, and cut into blocks: a token that begins within a block, not with it, begins in no other, so that these
-    # are placed, not added. What a block begins with may go on from the one before: that is added, one row a block.
+    # Sorted, and cut into blocks. A run of one token that starts inside a block is the only one of that token that
+    # does: its sum is put into its place. The run that a block opens with may go on from the block before: it is added.
     padding = -len(tokens) % BLOCK
     order = jnp.argsort(tokens)
     tokens = jnp.pad(tokens[order], (0, padding), constant_values=vocab_size).reshape(-1, BLOCK)

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float, Int
 
 from pipeline.lm.settle import on_cpu, settle
 
-# Logits of one block, at most: 128 MiB in fp32 on a CPU; 1 GiB in bf16 on a GPU, whose products need many rows. Below
-# it, one block is fastest.
+# Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
+# 2 GiB in fp32. Below it, one block is fastest.
 MOST_LOGITS = {"cpu": 1 << 25, "gpu": 1 << 29}
 
 Hidden = Float[Array, "batch seq width"]
@@ -29,36 +29,46 @@ def token_losses(hidden: Hidden, embedding: Table, targets: Targets) -> Float[Ar
 
 
 @jax.custom_vjp
-def summed_loss(hidden: Hidden, embedding: Table, targets: Targets) -> Float[Array, ""]:
-    """The sum of `token_losses`. Its gradient is taken on the way forward, while a block of logits is there, so that
-    they are computed once and none is kept (as Hsu et al., Liger Kernel, arXiv 2410.10989)."""
-    return token_losses(hidden, embedding, targets).sum()
+def summed_loss(
+    hidden: Hidden, embedding: Table, targets: Targets, factor: Float[Array, ""] | float = 1.0
+) -> Float[Array, ""]:
+    """`factor` times the sum of `token_losses`. Its gradient is taken on the way forward, while a block of logits is
+    there, so that they are computed once and none is kept (as Hsu et al., Liger Kernel, arXiv 2410.10989).
+
+    On a GPU the logits that are learned from are rounded to the type of `hidden`; those of `token_losses` never are.
+
+    Args:
+        factor: is in the gradients before they are rounded to the type of `hidden`: a loss scale serves fp16.
+    """
+    return factor * token_losses(hidden, embedding, targets).sum()
 
 
-def _forward(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, tuple[Array, Array]]:
+def _forward(
+    hidden: Hidden, embedding: Table, targets: Targets, factor: Array | float
+) -> tuple[Array, tuple[Array, Array]]:
     table = embedding.astype(hidden.dtype)
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
-        # On a GPU rounded to the type of activations, as is their gradient: reading them is what takes the time.
+        # Rounded as their gradient is: on a GPU reading them is what takes the time.
         logits = _logits(h, table, jnp.float32 if on_cpu() else h.dtype).astype(jnp.float32)
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
         top = logits.max(axis=-1, keepdims=True)
         weights = settle(jnp.exp(logits - top))
         total = weights.sum(axis=-1, keepdims=True)
         loss = (jnp.log(total) + top).sum() - jnp.where(target, logits, 0.0).sum()
-        d_logits = settle((weights / total - target).astype(h.dtype))
+        d_logits = settle((factor * (weights / total - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
         return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", d_logits, table)
 
     zeros = jnp.zeros(()), jnp.zeros(embedding.shape, jnp.float32)
     (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets))
-    return loss, (d_hidden.reshape(hidden.shape), d_table)
+    return factor * loss, (d_hidden.reshape(hidden.shape), d_table)
 
 
-def _backward(kept: tuple[Array, Array], d_loss: Array) -> tuple[Array, Array, None]:
+def _backward(kept: tuple[Array, Array], d_loss: Array) -> tuple[Array, Array, None, None]:
     d_hidden, d_table = kept
-    return (d_hidden * d_loss).astype(d_hidden.dtype), d_table * d_loss, None
+    return (d_hidden * d_loss).astype(d_hidden.dtype), d_table * d_loss, None, None
 
 
 summed_loss.defvjp(_forward, _backward)

@@ -34,7 +34,7 @@ def _asked(dtype: DTypeLike) -> DTypeLike:
 
 
 def _make(forward: Quantise, backward: Quantise) -> Matmul:
-    """`forward` rounds activations and weights, `backward` their product's gradient. Sums are in fp32."""
+    """`forward` rounds activations and weights, `backward` their product's gradient. Each product is summed in fp32."""
 
     def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
         return jnp.matmul(a, b, preferred_element_type=_asked(dtype)).astype(dtype)

@@ -1,4 +1,4 @@
-"""The network: decoder-only, Qwen3-shaped, its layers stacked and run under one `lax.scan`.
+"""The network: decoder-only, Qwen3-shaped, its layers stacked and run under one `lax.scan`, or unrolled on a GPU.
 
 RMSNorm before each half of a block, rotary positions, grouped-query attention with normalised queries and keys,
 SwiGLU, no biases, tied embeddings. The parameters map one to one onto `Qwen3ForCausalLM` of transformers
@@ -22,8 +22,8 @@ from pipeline.lm.embedding import embed
 from pipeline.lm.matmul import Matmul, matmul
 from pipeline.lm.settle import on_cpu, settle
 
-# Layers that a GPU is given one after another; more are a loop. There XLA copies all that the backward pass needs of a
-# layer: a quarter more time (124 M parameters, 12 layers on an H100), for 7 s of compilation in place of 9.
+# Layers that a GPU is given one after another; more are a loop. In a loop XLA copies all that the backward pass needs
+# of a layer: a quarter more time a step (124 M parameters, 12 layers on an H100). It compiles in 7 s, unrolled in 9.
 MOST_UNROLLED = 16
 
 Params = Any  # the nested dict of arrays that `init_params` returns
@@ -86,8 +86,8 @@ class Transformer(nnx.Module):
 
             if shape.remat == "none" and shape.depth > 1:
                 return one
-            # Within a scan nothing is merged across its two passes anyway. A scan of one layer is none: XLA on a CPU
-            # would merge a transpose into a product of bf16, and then has no such product.
+            # Within a scan nothing is merged across its two passes anyway. But XLA dissolves a scan of one layer, and
+            # on a CPU then merges a transpose into a product of bf16, which it does not have.
             return jax.checkpoint(one, policy=KEPT[shape.remat], prevent_cse=unrolled or shape.depth == 1)
 
         if unrolled:
@@ -131,7 +131,7 @@ def block(
     x: Float[Array, "batch seq width"],
     rope: tuple[Array, Array],
     product: Matmul,
-    number: int = 0,
+    number: int,
 ) -> Array:
     """Layer `number`: attention, then SwiGLU, each added to the residual stream."""
     x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product, number)
@@ -164,9 +164,9 @@ def attend(
     h: Float[Array, "batch seq width"],
     rope: tuple[Array, Array],
     product: Matmul,
-    number: int = 0,
+    number: int,
 ) -> Array:
-    """Causal self-attention with grouped queries; softmax in fp32."""
+    """Causal self-attention of layer `number` with grouped queries; softmax in fp32."""
     q, k, v = project(shape, layer, h, rope, product)
     if shape.attention == "xla":
         mixed = causal_attention(q, k, v)

@@ -138,8 +138,8 @@ def _loss_and_gradients(
     total = len(tokens) * (tokens.shape[1] - 1)
 
     def scaled_loss(params: Params, tokens: Array) -> tuple[Array, Array]:
-        loss = summed_loss(*_predicted(config, params, tokens)) / total
-        return loss * scale, loss
+        scaled = summed_loss(*_predicted(config, params, tokens), scale / total)
+        return scaled, scaled / scale
 
     def value_and_grad(params: Params, tokens: Array) -> tuple[Array, Params]:
         grads, loss = jax.grad(scaled_loss, has_aux=True)(params, tokens)

@@ -1,5 +1,6 @@
 import json
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def far_and_slow(monkeypatch):
         made.append(state)
         return took(self, state)
 
-    monkeypatch.setattr(arrays, "far", lambda state: True)
+    monkeypatch.setattr(arrays, "has_room", lambda state: True)
     monkeypatch.setattr(arrays.HostCopy, "take", slow_take)
     return made
 
@@ -74,16 +75,26 @@ def test_a_state_on_a_gpu_may_be_donated_before_it_has_come_to_the_host(open_sto
     assert sealed["blocking_s"] < 0.4 < sealed["seconds"]
 
 
-def test_a_gpu_without_room_for_a_second_state_holds_up_the_caller(open_store, far_and_slow, monkeypatch):
-    def full(state):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+@pytest.mark.parametrize(
+    ("stats", "room"),
+    [
+        ({"bytes_limit": 1000, "peak_bytes_in_use": 600}, True),
+        ({"bytes_limit": 1000, "peak_bytes_in_use": 601}, False),
+        (None, False),
+    ],
+)
+def test_a_state_is_copied_on_a_gpu_only_where_there_was_always_room(stats, room):
+    class Gpu:
+        def memory_stats(self):
+            return stats
 
-    monkeypatch.setattr(arrays, "_copied", full)
-    store = open_store()
-    assert store.save(1, jax.device_put(state_of(1)), {})
-    assert len(far_and_slow) == 1
-    assert store.wait(60)
-    assert same(store.restore(like(state_of(1))).state, state_of(1))
+    leaf = SimpleNamespace(size=100, dtype=np.dtype(np.float32), devices=lambda: {Gpu()})
+    assert arrays.has_room({"w": leaf}) is room
+
+
+def test_a_state_on_a_cpu_is_copied_to_the_host_at_once():
+    assert not arrays.has_room(jax.device_put(state_of(1)))
+    assert not arrays.has_room(state_of(1))
 
 
 def test_a_state_that_does_not_come_to_the_host_is_a_save_that_failed(open_store, far_and_slow, monkeypatch, events):

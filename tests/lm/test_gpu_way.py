@@ -67,9 +67,26 @@ def test_one_token_alone_and_every_token_once() -> None:
     np.testing.assert_array_equal(each[:, 0], np.arange(VOCABULARY) < 1000)
 
 
-def test_the_gradient_of_bf16_rows_is_summed_in_fp32(gpu: Callable[[], None]) -> None:
-    """In bf16 a sum of ones ends at 256."""
+@pytest.mark.parametrize("vocab_size", [65, VOCABULARY])
+def test_the_gradient_of_bf16_rows_is_summed_in_fp32(gpu: Callable[[], None], vocab_size: int) -> None:
+    """In bf16 a sum of ones ends at 256, and 4,999 cannot be written."""
     gpu()
-    tokens = jnp.zeros((1, 5000), jnp.int32)
+    tokens = jnp.zeros((1, 4999), jnp.int32)
     summed = jax.grad(lambda table: embedding.embed(table, tokens, jnp.bfloat16).sum().astype(jnp.float32))
-    assert float(summed(jnp.ones((VOCABULARY, 2)))[0, 0]) == 5000.0
+    assert float(summed(jnp.ones((vocab_size, 2)))[0, 0]) == 4999.0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_in_16_bits_it_learns_as_a_cpu_does(gpu: Callable[[], None], precision: str) -> None:
+    model = {"depth": 2, "width": 32, "heads": 2, "context": 48}
+    config = Config(model=model, train={"batch": 4, "precision": precision, "device": "cpu"})
+    tokens = np.repeat(tokens_of(1, 4, 49), 30, axis=0)  # one batch, learnt by heart
+
+    def losses() -> np.ndarray:
+        chunk = jax.jit(lambda s, t: train_chunk(config, s, t, 30, Cooldown()))
+        return np.asarray(chunk(init_state(config, VOCABULARY), tokens)[1].loss)
+
+    cpu = losses()
+    gpu()
+    np.testing.assert_allclose(losses(), cpu, rtol=0.02)
+    assert cpu[-1] < cpu[0] - 0.2

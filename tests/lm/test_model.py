@@ -109,12 +109,26 @@ def test_the_summed_loss_has_the_gradient_that_jax_derives(
         return -0.5 * jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1).sum()
 
     def ours(h: jax.Array, table: jax.Array) -> jax.Array:
-        return 0.5 * loss.summed_loss(h, table, targets)
+        return 2.0 * loss.summed_loss(h, table, targets, 0.25)
 
     expected, found = (jax.value_and_grad(f, (0, 1))(hidden, params["embedding"]) for f in (derived, ours))
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     assert float(ours(hidden, params["embedding"])) == pytest.approx(float(expected[0]))  # without its gradient too
+
+
+def test_in_fp16_a_loss_scale_saves_gradients_that_are_too_small() -> None:
+    """Rows that are almost never right have tiny probabilities: in fp16 zero, were they not scaled before."""
+    table = (0.02 * jax.random.normal(jax.random.key(0), (64, 16))).at[32:].set(-0.8)
+    hidden = jnp.ones((1, 64, 16), jnp.float16)
+    targets = jnp.arange(64)[None] % 32
+
+    def of_unlikely(scale: float) -> jax.Array:
+        return jax.grad(lambda t: loss.summed_loss(hidden, t, targets, scale / 4096))(table)[32:] / scale
+
+    exact = jax.grad(lambda t: loss.summed_loss(hidden.astype(jnp.float32), t, targets, 1 / 4096))(table)[32:]
+    np.testing.assert_allclose(of_unlikely(2.0**27), exact, rtol=0.02)
+    assert not of_unlikely(1.0).any()
 
 
 def test_flops_formula_agrees_with_xla() -> None:

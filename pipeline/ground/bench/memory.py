@@ -12,7 +12,7 @@ from pipeline.lm.loss import MOST_LOGITS
 GOAL = 1.3  # measured over formula, at most
 
 
-def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
+def parts_bytes(config: Config, vocab_size: int, backend: str = "cpu") -> dict[str, float]:
     """What a training step cannot do without, by part [bytes]: parameters, gradients, moments, activations, logits.
 
     Activations are what the backward pass needs and cannot cheaply compute again, once each: 4 C (two inputs of the
@@ -32,15 +32,14 @@ def parts_bytes(config: Config, vocab_size: int) -> dict[str, float]:
     layer += 4 * shape.query_heads * (shape.context if shape.attention == "xla" else 1)
     products = number * (3 * shape.width + queries + 2 * keys + 2 * shape.hidden_width)
     kept_of_each = {"none": layer, "dots": products, "block": number * shape.width}[shape.remat]
-    on_gpu = train.device == "cuda"
-    logits = 2.0 * (number if on_gpu else 4)  # and their gradient
+    logits = 4.0 if backend == "gpu" and train.precision not in ("fp32", "mixed") else 8.0  # and their gradient
     kept = shape.depth * kept_of_each + (layer if shape.remat != "none" else 0)
     return {
         "parameters": 4.0 * parameters,
         "gradients": 4.0 * parameters * (1 if train.microbatch in (None, train.batch) else 2),
         "moments": 8.0 * parameters - 4.0 * with_muon,
         "activations": 1.0 * tokens * kept,
-        "logits": logits * min(tokens * vocab_size, MOST_LOGITS["gpu" if on_gpu else "cpu"]),
+        "logits": logits * min(tokens * vocab_size, MOST_LOGITS[backend]),
     }
 
 

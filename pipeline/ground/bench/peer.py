@@ -164,7 +164,7 @@ def compare(config: Config, peer: Peer, last: dict[str, int], segment: int, eval
         "others": share,
         "cores": len(os.sched_getaffinity(0)),
         "shape": {"depth": model.depth, "width": model.width, "context": model.context, "batch": config.train.batch},
-        "steps": max(last.values()),
+        "steps": last,
         "turn": segment,
         "arms": {arm: _row(course, config.tokens_per_step) for arm, course in courses.items()},
         "pairs": {
@@ -308,7 +308,9 @@ def _pair(one: str, mine: Course, other: str, theirs: Course) -> dict[str, Any]:
         "speed_by_processor": spread([(a.steps / a.processor_s) / (b.steps / b.processor_s) for a, b in turns]),
         "speed_goal": SPEED_GOALS.get((one, other)),
         "loss_at_equal_steps": {
-            point.step: [value_at(steps, losses, point.step), point.loss] for point in theirs.curve
+            point.step: [value_at(steps, losses, point.step), point.loss]
+            for point in theirs.curve
+            if point.step <= steps[-1]
         },
         "loss_at_equal_time": {
             clock: {

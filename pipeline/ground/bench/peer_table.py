@@ -11,7 +11,8 @@ BUSY_SAID = "not judged on so busy a machine"
 def show(answer: dict[str, Any]) -> None:
     terminal, shape, busy = console(), answer["shape"], (answer["others"] or 0.0) > BUSY
     size = f"{shape['depth']} layers x {shape['width']}, context {shape['context']}, batch {shape['batch']}"
-    how = f"{answer['steps']:,} steps on {answer['cores']} cores, by turns of {answer['turn']}"
+    steps = " and ".join(f"{steps:,}" for steps in sorted(set(answer["steps"].values())))
+    how = f"{steps} steps on {answer['cores']} cores, by turns of {answer['turn']}"
     terminal.print(f"{answer['provenance']}; {size}; {how}. Medians; in brackets least and most.", style="bold")
     heads: tuple[str, ...] = (
         *("", "parameters", "launch", "tokens/s", "step", "processor time"),
@@ -23,7 +24,8 @@ def show(answer: dict[str, Any]) -> None:
     heads = ("time to its final loss", "s", "of its time", "of its processor time", "goal")
     terminal.print(tabulate("", heads, [_reached(name, pair, busy) for name, pair in answer["pairs"].items()]))
     for name, pair in answer["pairs"].items():
-        terminal.print(f"{name}, loss at step  {_losses(pair['loss_at_equal_steps'])}")
+        if pair["loss_at_equal_steps"]:  # none where ours ends before the peer is first looked at
+            terminal.print(f"{name}, loss at step  {_losses(pair['loss_at_equal_steps'])}")
         for clock, words in (("seconds", "time"), ("processor_s", "processor time")):
             by_share = {f"{100 * float(share):g} %": two for share, two in pair["loss_at_equal_time"][clock].items()}
             terminal.print(f"{name}, loss at a share of its {words}  {_losses(by_share)}")

@@ -84,7 +84,7 @@ def shaped(config: Config, depth: int, width: int) -> Config:
 def _row(config: Config, repeats: int) -> dict[str, Any]:
     found = program.apart(config, VOCABULARY, 1, repeats)
     flops, tokens = token_flops(config.model, VOCABULARY), config.tokens_per_step
-    by_part = memory.parts_bytes(config, VOCABULARY)
+    by_part = memory.parts_bytes(config, VOCABULARY, found["backend"])
     peak = float(np.median(found["peak_flops_per_s"]))
     measured, formula = found["peak_bytes"], sum(by_part.values())
     print(

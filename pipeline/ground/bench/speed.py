@@ -104,7 +104,7 @@ def loop(config: Config, vocab_size: int, folder: Path, repeats: int, turn_s: fl
 def alone(config: Config, vocab_size: int, repeats: int) -> dict[str, Any]:
     """The step without its loop, and its memory beside the formula's."""
     found = program.apart(config, vocab_size, steps=min(config.train.chunk_steps, 10), repeats=repeats)
-    by_part = memory.parts_bytes(config, vocab_size)
+    by_part = memory.parts_bytes(config, vocab_size, found["backend"])
     flops = token_flops(config.model, vocab_size) * config.tokens_per_step
     formula, measured = sum(by_part.values()), found["peak_bytes"]
     return {
