@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from pipeline.lm.matmul import asked
 from pipeline.lm.settle import on_cpu, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
@@ -51,7 +52,7 @@ def _forward(
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
-        logits = _logits(h, table, jnp.float32 if on_cpu() else h.dtype).astype(jnp.float32)
+        logits = _logits(h, table, asked(h.dtype)).astype(jnp.float32)
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
         top = logits.max(axis=-1, keepdims=True)
         weights = settle(jnp.exp(logits - top))

@@ -28,7 +28,7 @@ def _rounded(x: Array, dtype: DTypeLike) -> Array:
     return jnp.clip(x / scale, -limit, limit).astype(dtype).astype(x.dtype) * scale
 
 
-def _asked(dtype: DTypeLike) -> DTypeLike:
+def asked(dtype: DTypeLike) -> DTypeLike:
     """The type to ask of a product that is wanted in `dtype`. A GPU sums in fp32, and rounds before it writes."""
     return jnp.float32 if on_cpu() else dtype
 
@@ -37,11 +37,11 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
     """`forward` rounds activations and weights, `backward` their product's gradient. Each product is summed in fp32."""
 
     def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
-        return jnp.matmul(a, b, preferred_element_type=_asked(dtype)).astype(dtype)
+        return jnp.matmul(a, b, preferred_element_type=asked(dtype)).astype(dtype)
 
     def turned(d: Array, w: Array, dtype: DTypeLike) -> Array:
         """d wᵀ; with `w.T` written out, XLA on a CPU turns it before every product."""
-        return jnp.einsum("no,io->ni", d, w, preferred_element_type=_asked(dtype))
+        return jnp.einsum("no,io->ni", d, w, preferred_element_type=asked(dtype))
 
     @jax.custom_vjp
     def matmul(x: Array, *matrices: Array) -> tuple[Array, ...]:

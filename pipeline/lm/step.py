@@ -137,13 +137,11 @@ def _loss_and_gradients(
     rows = config.train.microbatch or len(tokens)
     total = len(tokens) * (tokens.shape[1] - 1)
 
-    def scaled_loss(params: Params, tokens: Array) -> tuple[Array, Array]:
-        scaled = summed_loss(*_predicted(config, params, tokens), scale / total)
-        return scaled, scaled / scale
+    def scaled_loss(params: Params, tokens: Array) -> Array:
+        return summed_loss(*_predicted(config, params, tokens), scale / total)
 
     def value_and_grad(params: Params, tokens: Array) -> tuple[Array, Params]:
-        grads, loss = jax.grad(scaled_loss, has_aux=True)(params, tokens)
-        return loss, jax.tree.map(lambda g: g / scale, grads)
+        return jax.tree.map(lambda scaled: scaled / scale, jax.value_and_grad(scaled_loss)(params, tokens))
 
     if rows == len(tokens):
         return value_and_grad(params, tokens)

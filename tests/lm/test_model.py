@@ -137,23 +137,20 @@ def test_flops_formula_agrees_with_xla() -> None:
     fresh = init_params(shape, 256, seed=0)
     tokens = jnp.zeros((4, 65), jnp.int32)
 
-    def mean_loss(p: dict) -> jax.Array:
+    def summed(p: dict) -> jax.Array:
         hidden = Transformer.apply(shape, p, tokens[:, :-1], jnp.float32)
         return loss.summed_loss(hidden, p["embedding"], tokens[:, 1:])
 
-    counted = jax.jit(jax.grad(mean_loss)).lower(fresh).compile().cost_analysis()["flops"]
+    counted = jax.jit(jax.grad(summed)).lower(fresh).compile().cost_analysis()["flops"]
     assert counted == pytest.approx(4 * 64 * token_flops(shape, 256), rel=0.15)
 
 
 def test_a_large_vocabulary_never_holds_all_its_logits() -> None:
     tokens, vocab, width = (8, 256), 50304, 32
 
-    def mean_loss(hidden: jax.Array, table: jax.Array, targets: jax.Array) -> jax.Array:
-        return loss.summed_loss(hidden, table, targets)
-
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((*tokens, width), (vocab, width))]
     shapes.append(jax.ShapeDtypeStruct(tokens, jnp.int32))
-    program = jax.jit(jax.grad(mean_loss, argnums=(0, 1))).lower(*shapes).compile()
+    program = jax.jit(jax.grad(loss.summed_loss, argnums=(0, 1))).lower(*shapes).compile()
     logits = 4 * tokens[0] * tokens[1] * vocab
     # All three of logits, probabilities and their gradient would be of that size, were they not in blocks.
     assert program.memory_analysis().temp_size_in_bytes < logits
