@@ -55,20 +55,23 @@ causal_attention.defvjp(_forward, _backward)
 
 
 def _scores(rows: Array, k: Array) -> Float[Array, "batch kv_heads rows seq"]:
-    """Scaled and masked, in fp32. Rows are the queries of one group after another."""
+    """Scaled and masked, in fp32. Rows are the queries of a position one after another, so that a single head of keys
+    asks for no transpose."""
     seq, groups = k.shape[2], rows.shape[2] // k.shape[2]
-    mask = jnp.tile(jnp.where(jnp.tri(seq, dtype=bool), 0.0, MASKED), (groups, 1))
+    mask = jnp.repeat(jnp.where(jnp.tri(seq, dtype=bool), 0.0, MASKED), groups, axis=0)
     return settle(_product("bktc,bksc->bkts", rows, k) * rows.shape[-1] ** -0.5 + mask)
 
 
 def _heads_first(x: Array, groups: int = 1) -> Float[Array, "batch kv_heads rows channels"]:
     batch, seq, heads, channels = x.shape
-    return settle(x.transpose(0, 2, 1, 3).reshape(batch, heads // groups, groups * seq, channels))
+    x = x.reshape(batch, seq, heads // groups, groups, channels)
+    return settle(x.transpose(0, 2, 1, 3, 4).reshape(batch, -1, seq * groups, channels))
 
 
 def _heads_last(x: Array, groups: int = 1) -> Float[Array, "batch seq heads channels"]:
     batch, heads, rows, channels = x.shape
-    return settle(x.reshape(batch, heads * groups, rows // groups, channels).transpose(0, 2, 1, 3))
+    x = x.reshape(batch, heads, rows // groups, groups, channels)
+    return settle(x.transpose(0, 2, 1, 3, 4).reshape(batch, rows // groups, heads * groups, channels))
 
 
 def _product(letters: str, a: Array, b: Array) -> Array:

@@ -17,11 +17,13 @@ from typing import Any
 
 from pipeline.config import BadInput, Config, dump_yaml, load, shipped
 from pipeline.config.arguments import Parser, within
+from pipeline.config.learning import Model
 from pipeline.config.tree import Budget
 from pipeline.ground.bench.changed import changed
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.printing import console, tabulate
 from pipeline.ground.bench.worker import ours
+from pipeline.lm.flops import matrix_parameters
 
 STEPS = 500
 WHOLE = "recipe"  # the name of the row that the others are held against
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def variants(config: Config) -> dict[str, dict[str, Any]]:
-    """For each row the keys that differ from `config`, and their values; widths keep the parameters about the same."""
+    """For each row the keys that differ from `config`, and their values; all have about as many parameters."""
     optimizer, model = config.optimizer, config.model
     rows: dict[str, dict[str, Any]] = {
         WHOLE: {},
@@ -70,15 +72,24 @@ def variants(config: Config) -> dict[str, dict[str, Any]]:
         "half-the-rates": {"optimizer.lr": optimizer.lr / 2, "optimizer.muon_lr": optimizer.muon_lr / 2},
         "twice-the-rates": {"optimizer.lr": optimizer.lr * 2, "optimizer.muon_lr": optimizer.muon_lr * 2},
     }
+    pitch = 8 * model.query_heads  # whole heads, of as many channels as cuDNN takes
     for name, depth in (("half-as-deep", model.depth // 2), ("twice-as-deep", model.depth * 2)):
-        pitch = math.lcm(8, 2 * model.query_heads)
         width = round(model.width * math.sqrt(model.depth / depth) / pitch) * pitch if depth else 0
         if width:
-            follows = {"model.hidden": None, "model.head_dim": None, "model.heads": model.query_heads}
-            rows[name] = {"model.depth": depth, "model.width": width} | follows
-    if model.key_heads == model.query_heads and model.query_heads % 2 == 0:
-        rows["half-the-key-heads"] = {"model.kv_heads": model.query_heads // 2}
+            rows[name] = _as_large(model, depth=depth, width=width, head_dim=width // model.query_heads)
+    if model.key_heads > 1:
+        rows["one-key-head"] = _as_large(model, kv_heads=1)
+    elif model.query_heads > 1:
+        rows["a-key-head-each"] = _as_large(model, kv_heads=model.query_heads)
     return rows
+
+
+def _as_large(model: Model, **shape: int) -> dict[str, int]:
+    """The keys of another shape, and the hidden width with which it has as many parameters in its layers."""
+    other = model.model_copy(update={**shape, "hidden": 8})
+    missing = matrix_parameters(model, 0) - matrix_parameters(other, 0)
+    hidden = 8 + max(0, round(missing / (3 * other.width * other.depth) / 8)) * 8
+    return {f"model.{key}": value for key, value in {**shape, "hidden": hidden}.items()}
 
 
 def ablate(config: Config, rows: dict[str, dict[str, Any]], steps: int, seeds: int, out: Path | None) -> dict[str, Any]:
