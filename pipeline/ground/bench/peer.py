@@ -1,13 +1,14 @@
 """Dayside beside another trainer on this machine, by turns: speed, loss at equal steps and at equal time.
 
 `train.py bench --peer nanogpt --peer-path DIR [--config FILE --KEY VALUE …]`, DIR a checkout of nanoGPT. Both learn the
-same tokens in the same shape, each from a launch of its own with nothing compiled before, its own loop and its own
-settings: Dayside's are those of the configuration; nanoGPT's train.py runs unmodified under its README's line for a CPU
-(config/train_shakespeare_char.py, --dropout=0.0, the learning rate falling to the end of the run) or, on a GPU, for a
-GPU: with that file's dropout, and looking at its loss every tenth step, for which it waits. They take turns of
-some steps; whoever waits computes nothing, and its time does not count. Time is launch, compilation and training,
-without validation. Both are validated on every held-out window. Where others compute on the same machine, --cores 1 and
-the ratios of processor time still tell the truth: threads that wait for each other do not.
+same tokens at the same depth, width, context and query heads (how many parameters each has is in the answer), each from
+a launch of its own with nothing compiled before, its own loop and its own settings: Dayside's are those of the
+configuration; nanoGPT's train.py runs unmodified under its README's line for a CPU (config/train_shakespeare_char.py,
+--dropout=0.0, the learning rate falling to the end of the run) or, on a GPU, for a GPU: with that file's dropout, and
+looking at its loss every tenth step, for which it waits. They take turns of some steps; whoever waits computes nothing,
+and its time does not count. Time is launch, compilation and training, without validation. Both are validated on every
+held-out window. Where others compute on the same machine, --cores 1 and the ratios of processor time still tell the
+truth: threads that wait for each other do not.
 """
 
 import json

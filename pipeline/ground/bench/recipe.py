@@ -165,7 +165,7 @@ def _show(answer: dict[str, Any]) -> None:
         body.append(
             (
                 name,
-                ", ".join(f"{key} {value}" for key, value in row["changed"].items() if value is not None),
+                ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["changed"].items()),
                 f"{row['parameters']:,}",
                 _with_error(row["loss"], row["loss_error"]),
                 _with_error(row["worse_by"], row["worse_by_error"], "+") if held_against else "",
