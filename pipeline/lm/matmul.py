@@ -28,13 +28,23 @@ def _rounded(x: Array, dtype: DTypeLike) -> Array:
     return jnp.clip(x / scale, -limit, limit).astype(dtype).astype(x.dtype) * scale
 
 
+def _clipped(x: Array, dtype: DTypeLike) -> Array:
+    """`x` as a product in `dtype` sees it without a scale: for gradients that are made to fit it (precision.py)."""
+    limit = float(jnp.finfo(dtype).max)
+    return jnp.clip(x, -limit, limit).astype(dtype).astype(x.dtype)
+
+
 def asked(dtype: DTypeLike) -> DTypeLike:
     """The type to ask of a product that is wanted in `dtype`. A GPU sums in fp32, and rounds before it writes."""
     return jnp.float32 if on_cpu() else dtype
 
 
-def _make(forward: Quantise, backward: Quantise) -> Matmul:
-    """`forward` rounds activations and weights, `backward` their product's gradient. Each product is summed in fp32."""
+def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Matmul:
+    """`forward` rounds activations and weights, `backward` their product's gradient. Each product is summed in fp32.
+
+    Args:
+        for_weights: whether the product that is the gradient of the weights takes its factors rounded too.
+    """
 
     def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
         return jnp.matmul(a, b, preferred_element_type=asked(dtype)).astype(dtype)
@@ -51,19 +61,24 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
         return [settle(forward(w.astype(dtype))) for w in matrices]
 
     def run(x: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
-        rows = settle(forward(x.reshape(-1, x.shape[-1])))
+        whole = x.reshape(-1, x.shape[-1])
+        rows = settle(forward(whole))
         tables = tables_of(matrices, x.dtype)
         outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and a product that must turn its left factor takes three
         # times as long.
-        return outs, (rows.T, matrices) if on_cpu() else (rows, tables)
+        kept = rows if for_weights else whole
+        return outs, (kept.T, matrices) if on_cpu() else (kept, tables)
 
     def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array, ...]:
         dtype = d_outs[0].dtype
         columns, tables = (kept[0], tables_of(kept[1], dtype)) if on_cpu() else (kept[0].T, kept[1])
-        d_rows = [settle(backward(d.reshape(-1, d.shape[-1]))) for d in d_outs]
+        whole = [d.reshape(-1, d.shape[-1]) for d in d_outs]
+        d_rows = [settle(backward(d)) for d in whole]
         dx = settle(reduce(jnp.add, (turned(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
-        return dx.reshape(*d_outs[0].shape[:-1], -1), *(settle(product(columns, d)) for d in d_rows)
+        return dx.reshape(*d_outs[0].shape[:-1], -1), *(
+            settle(product(columns, d)) for d in (d_rows if for_weights else whole)
+        )
 
     matmul.defvjp(run, differentiate)
 
@@ -72,5 +87,9 @@ def _make(forward: Quantise, backward: Quantise) -> Matmul:
 
 matmul = _make(lambda x: x, lambda x: x)
 matmul_bf16 = _make(lambda x: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
-# More mantissa forward, more exponent backward: gradients span more magnitudes than activations.
-matmul_fp8 = _make(partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_rounded, dtype=jnp.float8_e5m2))
+# More mantissa forward, more exponent backward: gradients span more magnitudes than activations. A Hopper multiplies 8
+# bits only where both factors lie along the sum; for the gradient of the weights both would have to be turned first,
+# which takes longer than the product in 16 bits.
+matmul_fp8 = _make(
+    partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_clipped, dtype=jnp.float8_e5m2), for_weights=False
+)

@@ -19,6 +19,7 @@ class Precision(NamedTuple):
     matmul: Matmul
     factor: DTypeLike
     scaled: bool = False  # whether the loss needs a scale, for gradients that the type is too narrow for
+    of_sum: float | None = None  # times the sum over all targets is what gradients are of, where 8 bits must hold them
 
 
 PRECISIONS = {
@@ -26,7 +27,8 @@ PRECISIONS = {
     "mixed": Precision(jnp.float32, matmul_bf16, jnp.bfloat16),
     "bf16": Precision(jnp.bfloat16, matmul, jnp.bfloat16),
     "fp16": Precision(jnp.float16, matmul, jnp.float16, scaled=True),
-    "fp8": Precision(jnp.bfloat16, matmul_fp8, jnp.bfloat16),
+    # E5M2 holds 2^-14 to 2^15. Measured on Tiny Shakespeare: rms 0.1 to 33, at most 392, 1 in 1,000 rounded to zero.
+    "fp8": Precision(jnp.bfloat16, matmul_fp8, jnp.bfloat16, of_sum=64.0),
 }
 
 
@@ -65,5 +67,9 @@ def first_scale(precision: str) -> LossScale | None:
     return LossScale(jnp.float32(_FIRST), jnp.zeros((), jnp.int32)) if PRECISIONS[precision].scaled else None
 
 
-def scale_of(loss_scale: LossScale | None) -> Float[Array, ""]:
-    return jnp.float32(1.0) if loss_scale is None else loss_scale.scale
+def scale_of(precision: str, loss_scale: LossScale | None, targets: int) -> Float[Array, ""]:
+    """What the mean loss over `targets` is multiplied by before its gradient is taken."""
+    if loss_scale is not None:
+        return loss_scale.scale
+    of_sum = PRECISIONS[precision].of_sum
+    return jnp.float32(1.0 if of_sum is None else of_sum * targets)

@@ -103,7 +103,7 @@ def _train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update. A non-finite loss or gradient leaves parameters and moments as they were, and is counted; not so
     where a smaller scale of the loss cures it."""
-    loss, grads = _loss_and_gradients(config, state.params, tokens, scale_of(state.loss_scale))
+    loss, grads = _loss_and_gradients(config, state.params, tokens, state.loss_scale)
     if fault:
         grads = fault(grads, state.step)
     grad_norm = optax.global_norm(grads)
@@ -128,7 +128,7 @@ def _train_step(
 
 
 def _loss_and_gradients(
-    config: Config, params: Params, tokens: Int[Array, "batch window"], scale: Float[Array, ""]
+    config: Config, params: Params, tokens: Int[Array, "batch window"], loss_scale: LossScale | None
 ) -> tuple[Array, Params]:
     """Mean loss over all target tokens and its gradient, one microbatch at a time.
 
@@ -136,6 +136,7 @@ def _loss_and_gradients(
     """
     rows = config.train.microbatch or len(tokens)
     total = len(tokens) * (tokens.shape[1] - 1)
+    scale = scale_of(config.train.precision, loss_scale, total)
 
     def scaled_loss(params: Params, tokens: Array) -> Array:
         return summed_loss(*_predicted(config, params, tokens), scale / total)

@@ -36,8 +36,8 @@ def test_without_a_package_nothing_is_counted(tmp_path: Path, zones: list[str]) 
     assert make_meters("cpu", tmp_path).joules() == {}
 
 
-def test_per_token_is_of_all_segments_and_says_where_nothing_counts() -> None:
-    segments = [{"joules": {"processor": 3.0}}, {"joules": {"processor": 5.0}}]
-    assert per_token(segments, [10, 30]) == {"processor": pytest.approx(0.2)}
-    assert per_token([*segments, {"joules": {}}], [10, 30, 10]) == NOT_MEASURABLE
+def test_per_token_is_of_all_turns_and_says_where_nothing_counts() -> None:
+    turns = [{"processor": 3.0}, {"processor": 5.0}]
+    assert per_token(turns, [10, 30]) == {"processor": pytest.approx(0.2)}
+    assert per_token([*turns, {}], [10, 30, 10]) == NOT_MEASURABLE
     assert per_token([], []) == NOT_MEASURABLE

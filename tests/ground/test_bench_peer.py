@@ -11,8 +11,10 @@ from benching import TEXT, write_config
 
 from pipeline.config import BadInput, Config, RunFailed, dump_yaml, load, load_file
 from pipeline.ground.bench import main, nanogpt, peer, worker
+from pipeline.ground.bench.energy import Meters
 from pipeline.ground.bench.worker import Worker
 
+NO_METERS = Meters({})
 CHECKOUT = os.environ.get("NANOGPT")
 
 # Loss 4 - 0.01 step; a step takes 2 ms of its own clock, and says so without waiting.
@@ -62,7 +64,7 @@ def trainer(folder: Path, name: str, first: int, chunk: int, ms: float) -> Worke
 
 def test_turns_are_taken_and_validation_costs_no_time(tmp_path: Path) -> None:
     with trainer(tmp_path, "muon", 10, 10, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
-        courses = peer.race({"muon": ours, "eager": theirs}, {"muon": 100, "eager": 100}, segment=20, evaluate_every=20)
+        courses = peer.race({"muon": ours, "eager": theirs}, {"muon": 100, "eager": 100}, 20, 20, NO_METERS)
     mine, its = courses["muon"], courses["eager"]
     assert [turn.steps for turn in mine.turns.values()] == [turn.steps for turn in its.turns.values()] == [20] * 4
     assert [turn.seconds / turn.steps for turn in its.turns.values()] == pytest.approx([0.002] * 4)
@@ -73,9 +75,25 @@ def test_turns_are_taken_and_validation_costs_no_time(tmp_path: Path) -> None:
     assert mine.curve[-1].processor_s == pytest.approx(1.0 + 90 * 0.004), "five validations of 100 s are not in it"
 
 
+def test_what_a_turn_draws_is_that_of_whoever_works(tmp_path: Path) -> None:
+    """A meter that gives 1 J at each look: two looks a turn, of which the first is not its own."""
+
+    class Counter:
+        def joules(self) -> float:
+            return 1.0
+
+        def close(self) -> None:
+            pass
+
+    with trainer(tmp_path, "muon", 1, 1, 4.0) as ours:
+        courses = peer.race({"muon": ours}, {"muon": 60}, 20, 100, Meters({"gpu": Counter()}))
+    assert [turn.joules for turn in courses["muon"].turns.values()] == [{"gpu": 1.0}] * 2
+    assert peer._row(courses["muon"], 10)["joules_per_token"] == {"gpu": pytest.approx(2.0 / (2 * 20 * 10))}
+
+
 def test_whoever_has_fewer_steps_to_go_stops_there(tmp_path: Path) -> None:
     with trainer(tmp_path, "muon-short", 1, 1, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
-        courses = peer.race({"muon-short": ours, "eager": theirs}, {"muon-short": 25, "eager": 60}, 20, 100)
+        courses = peer.race({"muon-short": ours, "eager": theirs}, {"muon-short": 25, "eager": 60}, 20, 100, NO_METERS)
     assert [point.step for point in courses["muon-short"].curve] == [25]
     assert courses["muon-short"].turns.keys() == {1}
     assert courses["eager"].turns.keys() == {1, 2}

@@ -1,9 +1,8 @@
 """What machine and GPU draw, where they count it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pipeline.flight.meter import Meter, NoMeter, make_meter
 
@@ -57,6 +56,10 @@ class Meters:
         found = {name: meter.joules() for name, meter in self._meters.items()}
         return {name: value for name, value in found.items() if value is not None}
 
+    def close(self) -> None:
+        for meter in self._meters.values():
+            meter.close()
+
 
 def make_meters(backend: str, root: Path = POWERCAP) -> Meters:
     """NVML on an NVIDIA GPU and RAPL of the processor, as far as they can be had."""
@@ -69,9 +72,9 @@ def make_meters(backend: str, root: Path = POWERCAP) -> Meters:
     return Meters(meters)
 
 
-def per_token(segments: Sequence[dict[str, Any]], tokens: Sequence[int]) -> dict[str, float] | str:
-    """Joules per token of each counter over all segments, or that none counts."""
-    names = set.intersection(*(set(one["joules"]) for one in segments)) if segments else set()
+def per_token(joules: Sequence[Mapping[str, float]], tokens: Sequence[int]) -> dict[str, float] | str:
+    """Joules per token of each counter over all turns, or that none counts."""
+    names = set.intersection(*(set(one) for one in joules)) if joules else set()
     if not names:
         return NOT_MEASURABLE
-    return {name: sum(one["joules"][name] for one in segments) / sum(tokens) for name in sorted(names)}
+    return {name: sum(one[name] for one in joules) / sum(tokens) for name in sorted(names)}

@@ -57,6 +57,12 @@ def _obey(config: Config, answer: Any) -> None:
             while job.progress.step < until:
                 job.turn()
 
+        def save() -> float:
+            """Seconds that the loop stands still for it."""
+            begun_s = time.perf_counter()
+            job.save()
+            return time.perf_counter() - begun_s
+
         def step() -> dict[str, Any]:
             return {"step": job.progress.step, "loss": job.loss}
 
@@ -66,10 +72,13 @@ def _obey(config: Config, answer: Any) -> None:
         for line in sys.stdin:
             asked = json.loads(line)
             if "train" in asked:
+                if "save" in asked:
+                    job.store.wait(None)
                 meters.joules()
                 begun_s = time.perf_counter()
+                stall = {"stall_s": save()} if asked.get("save") else {}
                 train(asked["train"])
-                answer(seconds=time.perf_counter() - begun_s, joules=meters.joules(), **step())
+                answer(seconds=time.perf_counter() - begun_s, joules=meters.joules(), **stall, **step())
             elif "evaluate" in asked:
                 job.validation.forget()
                 pieces = range(job.validation.pieces)

@@ -15,7 +15,7 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,8 @@ import numpy as np
 from pipeline.config import BadInput, Config, load, shipped
 from pipeline.config.arguments import Parser, within
 from pipeline.config.tree import Budget
-from pipeline.ground.bench import nanogpt
+from pipeline.ground.bench import energy, nanogpt
+from pipeline.ground.bench.energy import Meters, make_meters
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.peer_table import show
 from pipeline.ground.bench.spread import spread
@@ -121,6 +122,7 @@ class Turn(NamedTuple):
     steps: int
     seconds: float
     processor_s: float
+    joules: Mapping[str, float] = {}  # of the GPU, of the processor: of what counts here, whoever draws it
 
 
 class Point(NamedTuple):
@@ -156,8 +158,10 @@ def compare(config: Config, peer: Peer, last: dict[str, int], segment: int, eval
                 else _nanogpt(config, peer, arm, steps, folder)
             )
             workers[arm] = stack.enter_context(made)
-        courses = race(workers, last, segment, evaluate_every)
         backend = next((w.first["backend"] for w in workers.values() if "backend" in w.first), "cpu")
+        meters = make_meters(backend)
+        stack.callback(meters.close)
+        courses = race(workers, last, segment, evaluate_every, meters)
     share = others.share()  # now that all have ended
     model = config.model
     return {
@@ -245,7 +249,9 @@ def settings(config: Config, arm: str, steps: int) -> list[str]:
     return [RECOMMENDED, *(f"--{key}={value}" for key, value in values.items())]
 
 
-def race(workers: dict[str, Worker], last: dict[str, int], segment: int, evaluate_every: int) -> dict[str, Course]:
+def race(
+    workers: dict[str, Worker], last: dict[str, int], segment: int, evaluate_every: int, meters: Meters
+) -> dict[str, Course]:
     """Each to its `last` step, by turns, whose order goes round."""
     names = list(workers)
     at = {name: Turn(one.first["step"], one.launch_s, one.first["processor_s"]) for name, one in workers.items()}
@@ -257,17 +263,18 @@ def race(workers: dict[str, Worker], last: dict[str, int], segment: int, evaluat
             if course.curve and course.curve[-1].step >= last[name]:
                 continue
             if before.steps < goal:
-                found = worker.ask(train=goal)
+                found = worker.ask(meters, train=goal)
                 used_s, counted[name] = found["processor_s"] - counted[name], found["processor_s"]
                 at[name] = Turn(found["step"], before.seconds + found["seconds"], before.processor_s + used_s)
                 if turn:
-                    course.turns[turn] = Turn(found["step"] - before.steps, found["seconds"], used_s)
+                    steps = found["step"] - before.steps
+                    course.turns[turn] = Turn(steps, found["seconds"], used_s, found["joules"])
                 courses[name] = course._replace(peak_bytes=found["peak_bytes"])
             every = evaluate_every * (SPARSER if name in PEERS else 1)
             if goal == last[name] or at[name].steps // every > before.steps // every:
                 found = worker.ask(evaluate=True)
                 counted[name] = found["processor_s"]
-                course.curve.append(Point(*at[name], found["loss"]))
+                course.curve.append(Point(*at[name][:3], found["loss"]))
                 _say(f"{name:<10} step {at[name].steps:>6,}  {at[name].seconds:7.1f} s  loss {found['loss']:.4f}")
     return courses
 
@@ -278,13 +285,15 @@ def _targets(steps: int, segment: int) -> Iterator[int]:
 
 
 def _row(course: Course, tokens_per_step: int) -> dict[str, Any]:
-    end = course.curve[-1]
+    end, turns = course.curve[-1], [*course.turns.values()]
+    tokens = [turn.steps * tokens_per_step for turn in turns]
     return {
         "parameters": course.parameters,
         "launch_s": course.launch_s,
-        "tokens_per_s": spread([turn.steps * tokens_per_step / turn.seconds for turn in course.turns.values()]),
-        "step_s": spread([turn.seconds / turn.steps for turn in course.turns.values()]),
-        "step_processor_s": spread([turn.processor_s / turn.steps for turn in course.turns.values()]),
+        "tokens_per_s": spread([count / turn.seconds for count, turn in zip(tokens, turns, strict=True)]),
+        "step_s": spread([turn.seconds / turn.steps for turn in turns]),
+        "step_processor_s": spread([turn.processor_s / turn.steps for turn in turns]),
+        "joules_per_token": energy.per_token([turn.joules for turn in turns], tokens),
         "peak_mb": course.peak_bytes / 1e6 if course.peak_bytes else None,
         "curve": [point._asdict() for point in course.curve],
         "final_loss": end.loss,

@@ -9,7 +9,7 @@ saves: how long the loop stands still for one.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.config.tree import Budget
+from pipeline.flight.ledger import read_ledger
 from pipeline.ground.bench import energy, memory, program, speed_table, starts
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.spread import spread
-from pipeline.ground.bench.worker import ours
+from pipeline.ground.bench.worker import Worker, ours
 from pipeline.lm.flops import token_flops
 
 PARTS = ("loop", "program", "start", "saves")
@@ -47,14 +48,14 @@ def main(arguments: Sequence[str]) -> int:
     vocab_size = _vocab_size(config)
     with TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        measure: dict[str, Callable[[], dict[str, Any]]] = {
-            "loop": lambda: loop(config, vocab_size, folder, own.repeats, own.turn_s),
-            "program": lambda: alone(config, vocab_size, own.repeats),
-            "start": lambda: starts.measure(config, folder, own.starts),
-            "saves": lambda: saves(config, vocab_size, folder, own.pairs, own.turn_s),
-        }
-        others = Others()
-        answer: dict[str, Any] = {part: measure[part]() for part in PARTS if part in parts}
+        others, answer = Others(), dict[str, Any]()
+        if {"loop", "saves"} & set(parts):
+            repeats, pairs = own.repeats if "loop" in parts else 0, own.pairs if "saves" in parts else 0
+            answer |= in_the_loop(config, vocab_size, folder, repeats, pairs, own.turn_s)
+        if "program" in parts:
+            answer["program"] = alone(config, vocab_size, own.repeats)
+        if "start" in parts:
+            answer["start"] = starts.measure(config, folder, own.starts)
     backend = next((answer[part]["backend"] for part in ("loop", "program") if part in answer), config.train.device)
     answer = {"provenance": describe(backend, others.share()), "name": config.name} | answer
     if {"loop", "program"} <= answer.keys():
@@ -75,30 +76,61 @@ def _vocab_size(config: Config) -> int:
     return open_corpus(config.corpus, config.model.context, config.seed).vocab_size
 
 
-def loop(config: Config, vocab_size: int, folder: Path, repeats: int, turn_s: float) -> dict[str, Any]:
+def in_the_loop(
+    config: Config, vocab_size: int, folder: Path, repeats: int, pairs: int, turn_s: float
+) -> dict[str, Any]:
+    """Of one and the same training, for which there are `repeats` and `pairs`: how fast it is, what a save costs."""
+    endless = config.model_copy(update={"budget": Budget(steps=10**9)})
+    with ours("loop", endless, folder) as worker:
+        chunk = worker.first["step"]
+        steps = max(1, round(turn_s * chunk / worker.ask(train=2 * chunk)["seconds"]))
+        found = {"loop": loop(worker, config, vocab_size, steps, repeats)} if repeats else {}
+        return found | ({"saves": saves(worker, folder / "loop", steps, pairs)} if pairs else {})
+
+
+def loop(worker: Worker, config: Config, vocab_size: int, steps: int, repeats: int) -> dict[str, Any]:
     """Tokens per second of the whole loop, and its arithmetic by formula over the fastest matrix product just after."""
     per_step, turns, rates, shares, peaks = config.tokens_per_step, [], [], [], []
-    with ours("loop", config.model_copy(update={"budget": Budget(steps=10**9)}), folder) as worker:
-        chunk = worker.first["step"]
-        now = worker.ask(train=2 * chunk)  # how long a turn takes
-        steps = max(1, round(turn_s * chunk / now["seconds"]))
-        for _ in range(repeats):
-            before = now["step"]
-            now = worker.ask(train=before + steps)
-            turns.append(now | {"tokens": (now["step"] - before) * per_step})
-            rates.append(turns[-1]["tokens"] / now["seconds"])
-            peaks.append(worker.ask(peak=True)["flops_per_s"])
-            shares.append(rates[-1] * token_flops(config.model, vocab_size) / peaks[-1])
-        return {
-            "backend": worker.first["backend"],
-            "parameters": worker.first["parameters"],
-            "tokens_per_s": spread(rates),
-            "step_s": spread([per_step / rate for rate in rates]),
-            "flops_per_token": token_flops(config.model, vocab_size),
-            "peak_flops_per_s": spread(peaks),
-            "mfu": spread(shares),
-            "joules_per_token": energy.per_token(turns, [turn["tokens"] for turn in turns]),
-        }
+    now = worker.ask(train=0)
+    for _ in range(repeats):
+        before = now["step"]
+        now = worker.ask(train=before + steps)
+        turns.append(now | {"tokens": (now["step"] - before) * per_step})
+        rates.append(turns[-1]["tokens"] / now["seconds"])
+        peaks.append(worker.ask(peak=True)["flops_per_s"])
+        shares.append(rates[-1] * token_flops(config.model, vocab_size) / peaks[-1])
+    return {
+        "backend": worker.first["backend"],
+        "parameters": worker.first["parameters"],
+        "tokens_per_s": spread(rates),
+        "step_s": spread([per_step / rate for rate in rates]),
+        "flops_per_token": token_flops(config.model, vocab_size),
+        "peak_flops_per_s": spread(peaks),
+        "mfu": spread(shares),
+        "joules_per_token": energy.per_token([turn["joules"] for turn in turns], [turn["tokens"] for turn in turns]),
+    }
+
+
+def saves(worker: Worker, run_dir: Path, steps: int, pairs: int) -> dict[str, Any]:
+    """How long the loop stands still for a save of its state, and how much longer the steps beside it take, by turns
+    with as many and no save; `train.py bench checkpoint` looks closer."""
+    stalls, longer = [], []
+    for pair in range(pairs):
+        seconds = {}
+        for saving in (True, False) if pair % 2 else (False, True):
+            before = worker.ask(train=0, save=False)["step"]
+            now = worker.ask(train=before + steps, save=saving)
+            seconds[saving] = now["seconds"] / (now["step"] - before)
+            stalls += [now["stall_s"]] if saving else []
+        longer.append(seconds[True] / seconds[False] - 1.0)
+    worker.ask(train=0, save=False)  # until the last is sealed
+    sealed = [line for line in read_ledger(run_dir / "ledger.jsonl") if line["event"] == "sealed"][-pairs:]
+    return {
+        "state_mb": sealed[-1]["bytes"] / 1e6,
+        "stall_s": spread(stalls),
+        "longer_steps": spread(longer),
+        "time_to_seal_s": spread([entry["seconds"] for entry in sealed]),
+    }
 
 
 def alone(config: Config, vocab_size: int, repeats: int) -> dict[str, Any]:
@@ -124,14 +156,3 @@ def alone(config: Config, vocab_size: int, repeats: int) -> dict[str, Any]:
             "over_formula": measured / formula if measured is not None else None,
         },
     }
-
-
-def saves(config: Config, vocab_size: int, folder: Path, pairs: int, turn_s: float) -> dict[str, Any]:
-    """How long the loop stands still for a save of this state; `train.py bench checkpoint` looks closer."""
-    from pipeline.flight.device import choose_device
-    from pipeline.ground.bench.checkpoint import Job, overhead
-
-    choose_device(config.train.device, config.model.attention, folder / "xla")
-    found = overhead(Job(config, vocab_size), folder, pairs, turn_s)
-    stall = {name: value * turn_s for name, value in found["blocked_share"].items()}
-    return {"state_mb": found["state_mb"], "stall_s": stall, "time_to_seal_s": found["time_to_seal_s"]}

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
+from pipeline.ground.bench.energy import Meters
 
 ROOT = Path(__file__).parents[3]
 SETTLE_S = 0.3  # threads of the one that stops spin for a while
@@ -50,16 +51,19 @@ class Worker:
             raise
         self.launch_s = time.perf_counter() - begun_s
 
-    def ask(self, **what: Any) -> dict[str, Any]:
-        """Its answer to `what`."""
+    def ask(self, meters: Meters | None = None, **what: Any) -> dict[str, Any]:
+        """Its answer to `what`; with `meters`, `joules` is what they counted in between."""
         assert self._process.stdin is not None
         time.sleep(SETTLE_S)
+        if meters:
+            meters.joules()
         try:
             self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failure() from None
-        return self._answer()
+        answer = self._answer()
+        return answer | {"joules": meters.joules()} if meters else answer
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
