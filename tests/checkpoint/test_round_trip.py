@@ -49,15 +49,15 @@ def test_every_bit_and_container_of_a_training_state_comes_back(open_store):
 @pytest.fixture
 def far_and_slow(monkeypatch):
     """As if the state were on a GPU, whose copy to the host takes half a second. Returns how many copies were made."""
-    took, made = arrays.HostCopy.take, []
+    gather, made = arrays.HostCopy._gather, []
 
-    def slow_take(self, state):
+    def slow(self, likes, pieces):
         time.sleep(0.5)
-        made.append(state)
-        return took(self, state)
+        made.append(likes)
+        return gather(self, likes, pieces)
 
     monkeypatch.setattr(arrays, "has_room", lambda state: True)
-    monkeypatch.setattr(arrays.HostCopy, "take", slow_take)
+    monkeypatch.setattr(arrays.HostCopy, "_gather", slow)
     return made
 
 
@@ -92,16 +92,32 @@ def test_a_state_is_copied_on_a_gpu_only_where_there_was_always_room(stats, room
     assert arrays.has_room({"w": leaf}) is room
 
 
+@pytest.mark.parametrize("most_bytes", [1, 12, 1 << 24])
+def test_what_comes_in_pieces_is_whole_and_its_own(monkeypatch, most_bytes):
+    monkeypatch.setattr(arrays, "has_room", lambda state: True)
+    monkeypatch.setattr(arrays, "PIECE", most_bytes)
+    host = arrays.HostCopy()
+    for shift in (0, 1):  # into the same memory again
+        state = jax.tree.map(lambda x, shift=shift: jnp.asarray(x + shift), training_state())
+        fetch, expected = host.begin(state), jax.device_get(arrays.named(state))
+        jax.tree.map(lambda x: x.delete(), state)
+        got = fetch()
+        assert got.keys() == expected.keys()
+        for name, array in got.items():
+            assert (array.shape, array.dtype) == (expected[name].shape, expected[name].dtype)
+            assert array.tobytes() == expected[name].tobytes()
+
+
 def test_a_state_on_a_cpu_is_copied_to_the_host_at_once():
     assert not arrays.has_room(jax.device_put(state_of(1)))
     assert not arrays.has_room(state_of(1))
 
 
 def test_a_state_that_does_not_come_to_the_host_is_a_save_that_failed(open_store, far_and_slow, monkeypatch, events):
-    def lost(self, state):
+    def lost(self, likes, pieces):
         raise jax.errors.JaxRuntimeError("INTERNAL: the GPU has fallen off the bus")
 
-    monkeypatch.setattr(arrays.HostCopy, "take", lost)
+    monkeypatch.setattr(arrays.HostCopy, "_gather", lost)
     store = open_store()
     assert store.save(1, jax.device_put(state_of(1)), {})
     assert not store.wait(60)

@@ -128,6 +128,7 @@ def saves(worker: Worker, run_dir: Path, steps: int, pairs: int) -> dict[str, An
     return {
         "state_mb": sealed[-1]["bytes"] / 1e6,
         "stall_s": spread(stalls),
+        "copy_s": spread([entry["blocking_s"] for entry in sealed]),
         "longer_steps": spread(longer),
         "time_to_seal_s": spread([entry["seconds"] for entry in sealed]),
     }

@@ -70,6 +70,7 @@ def _program(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _saves(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "stall of a save", spanning(found["stall_s"], lambda s: f"{1e3 * s:.1f} ms"), f"{found['state_mb']:,.0f} MB"
+    yield "of it, for the copy", spanning(found["copy_s"], lambda s: f"{1e3 * s:.1f} ms"), ""
     yield "steps beside a save", spanning(found["longer_steps"], "{:+.1%}".format), "longer than without"
     yield "sealed after", spanning(found["time_to_seal_s"], lambda s: f"{s:.2f} s"), ""
 
