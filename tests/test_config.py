@@ -1,5 +1,6 @@
 """The configuration: what ships loads, what is saved loads back, and every key is described."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,12 @@ def test_every_shipped_part_can_stand_in_a_run(kind: str) -> None:
         assert getattr(config, kind.removesuffix("s")).name
 
 
-def test_no_gpu_curve_is_called_measured() -> None:
+def test_a_gpu_curve_is_called_measured_only_with_its_date_and_driver() -> None:
     for part in (ROOT / "configs" / "gpus").glob("*.yaml"):
         gpu = load(["--gpu", str(part)]).gpu
-        assert (gpu.provenance, bool(gpu.source)) == ("modelled", True)
+        assert gpu.provenance == ("measured" if part.stem.endswith("-measured") else "modelled")
+        said = r"20\d\d-\d\d-\d\d, by duty-cycle, .*driver \d+.*jax \d+" if gpu.provenance == "measured" else "no point"
+        assert re.search(said, gpu.source)
 
 
 def test_a_saved_configuration_loads_back_equal(tmp_path: Path) -> None:

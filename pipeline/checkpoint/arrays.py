@@ -38,8 +38,8 @@ class HostCopy:
         thread.
 
         What is on a GPU is copied there, and comes to the host when it is asked for, beside the training. It comes in
-        pieces: fetched leaf by leaf it held up the loop for 0.5 s a GB (measured on an H100), for JAX keeps Python's lock
-        while it fetches an array. The state is copied to the host at once where the GPU never had room for another one
+        pieces: leaf by leaf it held up the loop for 0.5 s a GB (measured on an H100), for JAX keeps Python's lock while
+        it fetches an array. The state is copied to the host at once where the GPU never had room for another one
         besides what it needed at most.
         """
         if has_room(state):
