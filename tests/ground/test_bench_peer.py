@@ -10,7 +10,7 @@ import pytest
 from benching import TEXT, write_config
 
 from pipeline.config import BadInput, Config, RunFailed, dump_yaml, load, load_file
-from pipeline.ground.bench import main, nanogpt, peer, worker
+from pipeline.ground.bench import main, nanogpt, peer, peer_table, worker
 from pipeline.ground.bench.energy import Meters
 from pipeline.ground.bench.worker import Worker
 
@@ -102,17 +102,33 @@ def test_whoever_has_fewer_steps_to_go_stops_there(tmp_path: Path) -> None:
     ] == pytest.approx(0.5)
 
 
+def two_courses(mine: dict[str, float], its: dict[str, float]) -> tuple[peer.Course, peer.Course]:
+    """Ours and its, with what a turn of each draws."""
+    points = [peer.Point(20, 3.0, 6.0, 3.0), peer.Point(40, 4.0, 8.0, 2.0)]
+    return (
+        peer.Course(1, 2.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 1.0, 2.0, mine)), points, None),
+        peer.Course(
+            1, 1.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 2.0, 3.0, its)), [peer.Point(40, 10.0, 20.0, 2.5)], None
+        ),
+    )
+
+
+def test_the_table_says_what_each_draws_where_it_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    mine, its = two_courses({"gpu": 8.0}, {})
+    answer = {
+        "provenance": "made up", "others": 0.0, "cores": 2, "steps": {"muon": 40, "eager": 40}, "turn": 20,
+        "shape": {"depth": 1, "width": 8, "context": 4, "batch": 2},
+        "arms": {"muon": peer._row(mine, 10), "eager": peer._row(its, 10)},
+        "pairs": {"muon / eager": peer._pair("muon", mine, "eager", its)},
+    }  # fmt: skip
+    peer_table.show(answer)
+    printed = capsys.readouterr().out
+    assert "muon, drawn a token: gpu 40 mJ" in printed
+    assert "eager, drawn" not in printed
+
+
 def test_ratios_are_of_the_same_turn_and_the_crossing_lies_between_validations() -> None:
-    mine = peer.Course(
-        1,
-        2.0,
-        dict.fromkeys((1, 2, 3), peer.Turn(20, 1.0, 2.0)),
-        [peer.Point(20, 3.0, 6.0, 3.0), peer.Point(40, 4.0, 8.0, 2.0)],
-        None,
-    )
-    its = peer.Course(
-        1, 1.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 2.0, 3.0)), [peer.Point(40, 10.0, 20.0, 2.5)], None
-    )
+    mine, its = two_courses({}, {})
     pair = peer._pair("muon", mine, "eager", its)
     assert pair["speed"]["median"] == pytest.approx(2.0)
     assert pair["speed_by_processor"]["median"] == pytest.approx(1.5)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.ground.bench.energy import NOT_MEASURABLE
 from pipeline.ground.bench.printing import console, spanning, tabulate, verdict
 
 BUSY = 0.25  # of the processor time taken by others: then no goal is judged
@@ -19,6 +20,10 @@ def show(answer: dict[str, Any]) -> None:
         *("peak memory", "total", "final loss"),
     )
     terminal.print(tabulate("", heads, [_arm(name, row) for name, row in answer["arms"].items()]))
+    for name, row in answer["arms"].items():
+        if row["joules_per_token"] != NOT_MEASURABLE:
+            drawn = (f"{counter} {1e3 * joules:.3g} mJ" for counter, joules in row["joules_per_token"].items())
+            terminal.print(f"{name}, drawn a token: {', '.join(drawn)}")
     heads = ("", "speed, ours over nanoGPT's", "by processor time", "goal")
     terminal.print(tabulate("", heads, [_speed(name, pair, busy) for name, pair in answer["pairs"].items()]))
     heads = ("time to its final loss", "s", "of its time", "of its processor time", "goal")
