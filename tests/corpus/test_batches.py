@@ -90,3 +90,24 @@ def test_a_chunk_that_changed_while_it_waited_is_read_again(bit: int) -> None:
     assert (waiting != plain.read(12, 3, 4)).any()  # what would have been trained on
     assert (batches.chunk(12, 3, 4) == plain.read(12, 3, 4)).all()
     assert batches.mended == 1
+
+
+@pytest.mark.parametrize("bit", [0, 40])
+def test_an_order_that_changed_while_it_was_kept_is_found_again(bit: int) -> None:
+    batches, plain = Batches(TOKENS, 9, seed=5), Batches(TOKENS, 9, seed=5)
+    batches.batch(0, 300)
+    kept, _ = batches._kept(1)
+    kept.view(np.uint64)[3] ^= np.uint64(1 << bit)
+    assert (batches.batch(0, 300) == plain.batch(0, 300)).all()
+    assert batches.mended == 1
+    assert (batches.batch(60, 10) == plain.batch(60, 10)).all()
+    assert batches.mended == 1, "what is kept now is right"
+
+
+def test_what_was_read_is_read_again_without_being_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = Batches(TOKENS, 9, seed=5)
+    whole = batches.batch(0, 640)
+    monkeypatch.setattr(batches, "_order", None)
+    assert (batches.batch(1, 639) == whole[1:]).all()
+    with pytest.raises(TypeError):
+        batches.batch(2, 639)
