@@ -23,26 +23,24 @@ def outliers(before: Series, values: Series, limit: float) -> Bool[np.ndarray, "
     of a run is called an outlier for its size.
     """
     series = np.concatenate([before, values])
-    found = ~np.isfinite(values)
-    for i in range(len(values)):
-        window = _finite(series[: len(before) + i])
-        if len(window) == WINDOW and not found[i]:
-            found[i] = _height(window, values[i]) > limit
+    finite = np.isfinite(series)
+    earlier = (np.cumsum(finite) - finite)[len(before) :]  # finite values before each
+    found = ~finite[len(before) :]
+    judged = ~found & (earlier >= WINDOW)
+    if judged.any():
+        windows = np.lib.stride_tricks.sliding_window_view(series[finite], WINDOW)[earlier[judged] - WINDOW]
+        found[judged] = _heights(windows, values[judged]) > limit
     return found
 
 
 def remember(before: Series, values: Series) -> Series:
-    """What the next steps are measured against."""
-    return _finite(np.concatenate([before, values]))
-
-
-def _finite(series: Series) -> Series:
-    """The last WINDOW values that are finite."""
+    """What the next steps are measured against: the last WINDOW values that are finite."""
+    series = np.concatenate([before, values])
     return series[np.isfinite(series)][-WINDOW:]
 
 
-def _height(window: Series, value: float) -> float:
-    """Over the level, in robust standard deviations."""
-    level = np.median(window[-RECENT:])
-    scatter = _NORMAL * np.median(np.abs(np.diff(window))) / np.sqrt(2.0)
-    return float((value - level) / max(scatter, _LEAST * abs(level), np.finfo(np.float32).tiny))
+def _heights(windows: Float[np.ndarray, "step window"], values: Series) -> Series:
+    """Of each value over the level of its window, in robust standard deviations."""
+    level = np.median(windows[:, -RECENT:], axis=1)
+    scatter = _NORMAL * np.median(np.abs(np.diff(windows)), axis=1) / np.sqrt(2.0)
+    return (values - level) / np.maximum(np.maximum(scatter, _LEAST * np.abs(level)), np.finfo(np.float32).tiny)
