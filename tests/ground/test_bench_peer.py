@@ -10,7 +10,7 @@ import pytest
 from benching import TEXT, write_config
 
 from pipeline.config import BadInput, Config, RunFailed, dump_yaml, load, load_file
-from pipeline.ground.bench import main, nanogpt, peer, peer_table, worker
+from pipeline.ground.bench import main, nanogpt, peer, peer_table, race, worker
 from pipeline.ground.bench.energy import Meters
 from pipeline.ground.bench.worker import Worker
 
@@ -64,7 +64,7 @@ def trainer(folder: Path, name: str, first: int, chunk: int, ms: float) -> Worke
 
 def test_turns_are_taken_and_validation_costs_no_time(tmp_path: Path) -> None:
     with trainer(tmp_path, "muon", 10, 10, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
-        courses = peer.race({"muon": ours, "eager": theirs}, {"muon": 100, "eager": 100}, 20, 20, NO_METERS)
+        courses = race.race({"muon": ours, "eager": theirs}, {"muon": 100, "eager": 100}, 20, 20, NO_METERS)
     mine, its = courses["muon"], courses["eager"]
     assert [turn.steps for turn in mine.turns.values()] == [turn.steps for turn in its.turns.values()] == [20] * 4
     assert [turn.seconds / turn.steps for turn in its.turns.values()] == pytest.approx([0.002] * 4)
@@ -86,29 +86,29 @@ def test_what_a_turn_draws_is_that_of_whoever_works(tmp_path: Path) -> None:
             pass
 
     with trainer(tmp_path, "muon", 1, 1, 4.0) as ours:
-        courses = peer.race({"muon": ours}, {"muon": 60}, 20, 100, Meters({"gpu": Counter()}))
+        courses = race.race({"muon": ours}, {"muon": 60}, 20, 100, Meters({"gpu": Counter()}))
     assert [turn.joules for turn in courses["muon"].turns.values()] == [{"gpu": 1.0}] * 2
-    assert peer._row(courses["muon"], 10)["joules_per_token"] == {"gpu": pytest.approx(2.0 / (2 * 20 * 10))}
+    assert race.row(courses["muon"], 10)["joules_per_token"] == {"gpu": pytest.approx(2.0 / (2 * 20 * 10))}
 
 
 def test_whoever_has_fewer_steps_to_go_stops_there(tmp_path: Path) -> None:
     with trainer(tmp_path, "muon-short", 1, 1, 4.0) as ours, trainer(tmp_path, "eager", 1, 1, 2.0) as theirs:
-        courses = peer.race({"muon-short": ours, "eager": theirs}, {"muon-short": 25, "eager": 60}, 20, 100, NO_METERS)
+        courses = race.race({"muon-short": ours, "eager": theirs}, {"muon-short": 25, "eager": 60}, 20, 100, NO_METERS)
     assert [point.step for point in courses["muon-short"].curve] == [25]
     assert courses["muon-short"].turns.keys() == {1}
     assert courses["eager"].turns.keys() == {1, 2}
-    assert peer._pair("muon-short", courses["muon-short"], "eager", courses["eager"])["speed"][
+    assert race.pair("muon-short", courses["muon-short"], "eager", courses["eager"])["speed"][
         "median"
     ] == pytest.approx(0.5)
 
 
-def two_courses(mine: dict[str, float], its: dict[str, float]) -> tuple[peer.Course, peer.Course]:
+def two_courses(mine: dict[str, float], its: dict[str, float]) -> tuple[race.Course, race.Course]:
     """Ours and its, with what a turn of each draws."""
-    points = [peer.Point(20, 3.0, 6.0, 3.0), peer.Point(40, 4.0, 8.0, 2.0)]
+    points = [race.Point(20, 3.0, 6.0, 3.0), race.Point(40, 4.0, 8.0, 2.0)]
     return (
-        peer.Course(1, 2.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 1.0, 2.0, mine)), points, None),
-        peer.Course(
-            1, 1.0, dict.fromkeys((1, 2, 3), peer.Turn(20, 2.0, 3.0, its)), [peer.Point(40, 10.0, 20.0, 2.5)], None
+        race.Course(1, 2.0, dict.fromkeys((1, 2, 3), race.Turn(20, 1.0, 2.0, mine)), points, None),
+        race.Course(
+            1, 1.0, dict.fromkeys((1, 2, 3), race.Turn(20, 2.0, 3.0, its)), [race.Point(40, 10.0, 20.0, 2.5)], None
         ),
     )
 
@@ -118,8 +118,8 @@ def test_the_table_says_what_each_draws_where_it_is_counted(capsys: pytest.Captu
     answer = {
         "provenance": "made up", "others": 0.0, "cores": 2, "steps": {"muon": 40, "eager": 40}, "turn": 20,
         "shape": {"depth": 1, "width": 8, "context": 4, "batch": 2},
-        "arms": {"muon": peer._row(mine, 10), "eager": peer._row(its, 10)},
-        "pairs": {"muon / eager": peer._pair("muon", mine, "eager", its)},
+        "arms": {"muon": race.row(mine, 10), "eager": race.row(its, 10)},
+        "pairs": {"muon / eager": race.pair("muon", mine, "eager", its)},
     }  # fmt: skip
     peer_table.show(answer)
     printed = capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_the_table_says_what_each_draws_where_it_is_counted(capsys: pytest.Captu
 
 def test_ratios_are_of_the_same_turn_and_the_crossing_lies_between_validations() -> None:
     mine, its = two_courses({}, {})
-    pair = peer._pair("muon", mine, "eager", its)
+    pair = race.pair("muon", mine, "eager", its)
     assert pair["speed"]["median"] == pytest.approx(2.0)
     assert pair["speed_by_processor"]["median"] == pytest.approx(1.5)
     assert pair["time_to_its_final_loss"] == {"seconds": pytest.approx(3.5), "processor_s": pytest.approx(7.0)}
@@ -137,8 +137,8 @@ def test_ratios_are_of_the_same_turn_and_the_crossing_lies_between_validations()
     assert pair["loss_at_equal_steps"] == {40: [2.0, 2.5]}
     assert pair["loss_at_equal_time"]["seconds"]["0.25"] == [None, None], "nobody had validated yet"
     assert pair["loss_at_equal_time"]["seconds"]["1"] == [2.0, 2.5]
-    assert peer.first_below([1.0, 2.0], [3.0, 2.0], 1.9) is None
-    assert peer.first_below([1.0, 2.0], [3.0, 2.0], 3.5) == 1.0
+    assert race.first_below([1.0, 2.0], [3.0, 2.0], 1.9) is None
+    assert race.first_below([1.0, 2.0], [3.0, 2.0], 3.5) == 1.0
 
 
 def test_the_gate_stops_nanogpt_where_it_is_told_to(tmp_path: Path) -> None:
