@@ -76,19 +76,22 @@ def test_turns_are_taken_and_validation_costs_no_time(tmp_path: Path) -> None:
 
 
 def test_what_a_turn_draws_is_that_of_whoever_works(tmp_path: Path) -> None:
-    """A meter that gives 1 J at each look: two looks a turn, of which the first is not its own."""
+    """Two looks a turn: what the first one finds was drawn before it."""
 
     class Counter:
+        looks = 0.0
+
         def joules(self) -> float:
-            return 1.0
+            self.looks += 1.0
+            return self.looks
 
         def close(self) -> None:
             pass
 
     with trainer(tmp_path, "muon", 1, 1, 4.0) as ours:
         courses = race.race({"muon": ours}, {"muon": 60}, 20, 100, Meters({"gpu": Counter()}))
-    assert [turn.joules for turn in courses["muon"].turns.values()] == [{"gpu": 1.0}] * 2
-    assert race.row(courses["muon"], 10)["joules_per_token"] == {"gpu": pytest.approx(2.0 / (2 * 20 * 10))}
+    assert [turn.joules for turn in courses["muon"].turns.values()] == [{"gpu": 4.0}, {"gpu": 6.0}]
+    assert race.row(courses["muon"], 10)["joules_per_token"] == {"gpu": pytest.approx(10.0 / (2 * 20 * 10))}
 
 
 def test_whoever_has_fewer_steps_to_go_stops_there(tmp_path: Path) -> None:
