@@ -7,7 +7,7 @@ import pytest
 from benching import write_config
 
 from pipeline.config import BadInput, RunFailed, load
-from pipeline.ground.bench import main, program, speed, speed_table, starts
+from pipeline.ground.bench import main, program, speed_table, starts
 from pipeline.ground.bench.energy import NOT_MEASURABLE
 
 
@@ -17,7 +17,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def test_a_configuration_without_a_name_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = ["--repeats", "2", "--turn_s", "0.2", "--parts", "loop,program"]
+    counts = ["--repeats", "2", "--pairs", "1", "--turn_s", "0.2", "--parts", "loop,program,saves"]
     assert main(["--config", str(tiny), *counts, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     loop, alone = answer["loop"], answer["program"]
@@ -29,9 +29,14 @@ def test_a_configuration_without_a_name_is_measured(tiny: Path, capsys: pytest.C
     assert alone["memory"]["measured_mb"] > 0.0
     assert sum(alone["memory"]["by_part_mb"].values()) == pytest.approx(alone["memory"]["formula_mb"])
     assert "measured" in answer["provenance"]
+    saves = answer["saves"]
+    assert 0.0 < saves["stall_s"]["median"] < 0.3
+    assert saves["stall_s"]["least"] < saves["time_to_seal_s"]["most"]
+    assert saves["state_mb"] > 0.0
     speed_table.show(answer)
     printed = capsys.readouterr().out
-    assert all(row in printed for row in ("MFU", "joules per token", "loop beside the step", "peak memory"))
+    rows = ("MFU", "joules per token", "loop beside the step", "peak memory", "stall of a save")
+    assert all(row in printed for row in rows)
 
 
 @pytest.mark.slow
@@ -55,15 +60,6 @@ def test_a_launch_that_fails_says_why(tiny: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(RunFailed, match=r"gone\.txt"):
         starts.launch(config, tmp_path)
-
-
-def test_a_save_stalls_the_loop_less_than_sealing_takes(tiny: Path, tmp_path: Path) -> None:
-    found = speed.in_the_loop(load(["--config", str(tiny)]), 40, tmp_path, repeats=0, pairs=2, turn_s=0.3)
-    assert set(found) == {"saves"}
-    saves = found["saves"]
-    assert 0.0 < saves["stall_s"]["median"] < 0.3
-    assert saves["stall_s"]["least"] < saves["time_to_seal_s"]["most"]
-    assert saves["state_mb"] > 0.0
 
 
 def test_the_program_alone_is_measured_in_a_process_of_its_own(tiny: Path) -> None:
