@@ -51,25 +51,23 @@ class HostCopy:
     def take(self, state: Any) -> Named:
         """Copies every leaf of `state`; valid until the next call."""
         sources = jax.device_get(named(state))  # starts every transfer before it waits for the first
-        for name, source in sources.items():
-            np.copyto(self._memory(name, source), source)
-        return {name: self._arrays[name] for name in sources}
+        return self._gather(sources, {name: [source.reshape(-1)] for name, source in sources.items()})
 
-    def _gather(self, likes: dict[str, Any], pieces: dict[str, list[jax.Array]]) -> Named:
-        """The arrays that were cut into pieces, which are let go one after another; valid until the next call."""
+    def _gather(self, likes: dict[str, Any], pieces: dict[str, list[Any]]) -> Named:
+        """Arrays like `likes` from their pieces, which are let go one after another; valid until the next call."""
+        filled = {}
         for name, like in likes.items():
-            flat, filled = self._memory(name, like).reshape(-1), 0
+            held = self._arrays.get(name)
+            if held is None or held.shape != like.shape or held.dtype != like.dtype:
+                held = np.empty(like.shape, like.dtype)
+            flat, end = held.reshape(-1), 0
             while pieces[name]:
                 piece = np.asarray(pieces[name].pop(0))
-                flat[filled : filled + piece.size] = piece
-                filled += piece.size
-        return {name: self._arrays[name] for name in likes}
-
-    def _memory(self, name: str, like: Any) -> np.ndarray:
-        held = self._arrays.get(name)
-        if held is None or held.shape != like.shape or held.dtype != like.dtype:
-            held = self._arrays[name] = np.empty(like.shape, like.dtype)
-        return held
+                flat[end : end + piece.size] = piece
+                end += piece.size
+            filled[name] = held
+        self._arrays = filled
+        return filled
 
 
 copied = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))

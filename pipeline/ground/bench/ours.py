@@ -72,13 +72,13 @@ def _obey(config: Config, answer: Any) -> None:
         for line in sys.stdin:
             asked = json.loads(line)
             if "train" in asked:
-                if "save" in asked:
+                if "save" in asked:  # or not, but beside no other save
                     job.store.wait(None)
                 meters.joules()
                 begun_s = time.perf_counter()
-                stall = {"stall_s": save()} if asked.get("save") else {}
+                stall_s = save() if asked.get("save") else 0.0
                 train(asked["train"])
-                answer(seconds=time.perf_counter() - begun_s, joules=meters.joules(), **stall, **step())
+                answer(seconds=time.perf_counter() - begun_s, joules=meters.joules(), stall_s=stall_s, **step())
             elif "evaluate" in asked:
                 job.validation.forget()
                 pieces = range(job.validation.pieces)

@@ -114,11 +114,11 @@ def loop(worker: Worker, config: Config, vocab_size: int, steps: int, repeats: i
 def saves(worker: Worker, run_dir: Path, steps: int, pairs: int) -> dict[str, Any]:
     """How long the loop stands still for a save of its state, and how much longer the steps beside it take, by turns
     with as many and no save; `train.py bench checkpoint` looks closer."""
-    stalls, longer = [], []
+    stalls, longer, now = [], [], worker.ask(train=0)
     for pair in range(pairs):
         seconds = {}
         for saving in (True, False) if pair % 2 else (False, True):
-            before = worker.ask(train=0, save=False)["step"]
+            before = now["step"]
             now = worker.ask(train=before + steps, save=saving)
             seconds[saving] = now["seconds"] / (now["step"] - before)
             stalls += [now["stall_s"]] if saving else []
