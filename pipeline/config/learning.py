@@ -144,7 +144,7 @@ class Train(Section):
         "bf16",
         description="Compute type; master parameters stay fp32. mixed: fp32, but products with the matrices of "
         "the layers round their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic "
-        "loss scaling, where bf16 is not; fp8: bf16, but the products of the layers, save those that are gradients of "
+        "loss scaling, where bf16 is not; fp8: bf16, but the products of SwiGLU, save those that are gradients of "
         "weights, take their factors in 8 bits, for Hopper and later",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto: the best that JAX finds")

@@ -53,12 +53,12 @@ def _forward(
         h, t = ht
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
         logits = _logits(h, table, asked(h.dtype)).astype(jnp.float32)
-        target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
+        chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)
         top = logits.max(axis=-1, keepdims=True)
-        weights = settle(jnp.exp(logits - top))
-        total = weights.sum(axis=-1, keepdims=True)
-        loss = (jnp.log(total) + top).sum() - jnp.where(target, logits, 0.0).sum()
-        d_logits = settle((factor * (weights / total - target)).astype(h.dtype))
+        log_total = top + jnp.log(settle(jnp.exp(logits - top)).sum(axis=-1, keepdims=True))
+        loss = (log_total - chosen).sum()
+        target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
+        d_logits = settle((factor * (jnp.exp(logits - log_total) - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
         return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", d_logits, table)
 

@@ -69,12 +69,13 @@ class Transformer(nnx.Module):
         params: Params,
         tokens: Int[Array, "batch seq"],
         dtype: DTypeLike,
-        product: Matmul = matmul,
+        in_attention: Matmul = matmul,
+        in_mlp: Matmul = matmul,
     ) -> Float[Array, "batch seq width"]:
         """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used.
 
         Args:
-            product: multiplies with the matrices of the layers.
+            in_attention, in_mlp: multiply with the matrices of either half of the layers.
         """
         x = embed(params["embedding"], tokens, dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
@@ -82,7 +83,7 @@ class Transformer(nnx.Module):
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:
-                return block(shape, layer, x, rope, product, number), None
+                return block(shape, layer, x, rope, in_attention, in_mlp, number), None
 
             if shape.remat == "none" and shape.depth > 1:
                 return one
@@ -130,12 +131,13 @@ def block(
     layer: Params,
     x: Float[Array, "batch seq width"],
     rope: tuple[Array, Array],
-    product: Matmul,
+    in_attention: Matmul,
+    in_mlp: Matmul,
     number: int,
 ) -> Array:
     """Layer `number`: attention, then SwiGLU, each added to the residual stream."""
-    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, product, number)
-    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), product)
+    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, in_attention, number)
+    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), in_mlp)
 
 
 def feed_forward(layer: Params, h: Float[Array, "batch seq width"], product: Matmul = matmul) -> Array:
@@ -217,15 +219,20 @@ rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def rotary_angles(positions: Int[Array, "*batch seq"], shape: Model) -> tuple[Array, Array]:
-    """Cosines and sines [*batch, seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32."""
+    """Cosines and sines [*batch, seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32; sines
+    of the first half of the channels are negative."""
     half = shape.channels_per_head // 2
     frequencies = shape.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = jnp.tile(positions[..., None, None].astype(jnp.float32) * frequencies, 2)
-    return jnp.cos(angles), jnp.sin(angles)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies
+    return jnp.cos(jnp.tile(angles, 2)), jnp.sin(jnp.concatenate([-angles, angles], axis=-1))
 
 
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
     """Rotates channel i against channel i + half, the pairing that transformers uses."""
     y = x.astype(jnp.float32)
-    low, high = jnp.split(y, 2, axis=-1)
-    return (y * cos + jnp.concatenate([-high, low], axis=-1) * sin).astype(x.dtype)
+    if on_cpu():
+        low, high = jnp.split(y, 2, axis=-1)
+        swapped = jnp.concatenate([high, low], axis=-1)
+    else:  # which would join the halves in a kernel of its own, or compute each of them twice
+        swapped = jnp.flip(y.reshape(*y.shape[:-1], 2, -1), axis=-2).reshape(y.shape)
+    return (y * cos + swapped * sin).astype(x.dtype)
