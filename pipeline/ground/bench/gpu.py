@@ -26,6 +26,7 @@ FLAGS = {
     "not deterministic": "--xla_gpu_deterministic_ops=false",
     "Triton's matmuls": "--xla_gpu_enable_triton_gemm=true",
     "no command buffers": "--xla_gpu_enable_command_buffer=",
+    "slices in place": "--xla_gpu_enable_dynamic_slice_fusion=true",
     "latency-hiding scheduler": "--xla_gpu_enable_latency_hiding_scheduler=true",
 }
 DRY = ["--train.device", "cpu", "--model.attention", "xla", "--train.precision", "fp32", "--model.depth", "1"]
