@@ -219,8 +219,9 @@ rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 def rotary_angles(positions: Int[Array, "*batch seq"], shape: Model) -> tuple[Array, Array]:
-    """Cosines and sines [*batch, seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32; sines
-    of the first half of the channels are negative."""
+    """Cosines and sines [*batch, seq, 1, channels] of the rotary embedding (Su et al., arXiv 2104.09864), in fp32.
+
+    Sines of the first half of the channels are negative, as `rotate` wants them."""
     half = shape.channels_per_head // 2
     frequencies = shape.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies

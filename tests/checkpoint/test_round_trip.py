@@ -108,6 +108,10 @@ def test_what_comes_in_pieces_is_whole_and_its_own(monkeypatch, most_bytes):
             assert array.tobytes() == expected[name].tobytes()
 
 
+def test_a_piece_comes_through_memory_that_does_not_move():
+    assert arrays.fetched(jnp.ones(3)).sharding.memory_kind == "pinned_host"
+
+
 def test_a_state_on_a_cpu_is_copied_to_the_host_at_once():
     assert not arrays.has_room(jax.device_put(state_of(1)))
     assert not arrays.has_room(state_of(1))
