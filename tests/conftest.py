@@ -1,10 +1,15 @@
-"""What all tests share: one compilation cache, so that the same program is compiled once."""
+"""What all tests share: XLA set up as for a run, and one compilation cache, so that nothing is compiled twice."""
 
+import os
 from pathlib import Path
 
 import jax
 import pytest
 
+from pipeline.flight.device import xla_flags
+
+# Before XLA reads them, once in a process: otherwise whichever test came first would decide the last bits of the rest.
+os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
 
 

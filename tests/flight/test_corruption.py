@@ -232,7 +232,7 @@ def test_a_fault_that_stays_ends_the_run_and_says_so(job: Fly, tmp_path: Path) -
     assert len(ledger(tmp_path / "run", "corruption")) > ROLLBACKS
 
 
-def test_replays_are_paid_for_and_planned_for(job: Fly, tmp_path: Path) -> None:
+def test_replays_are_paid_for_and_planned_for(job: Fly, tmp_path: Path, nothing_stands_out: None) -> None:
     """Every second step is computed twice: a third of the time, and the cooldown still ends within the budget."""
     steps, mission = {}, ("--budget.orbits", 0.3, "--mission.step_flops", "1.3e15")
     for name, every in (("without", "null"), ("with", 2)):
@@ -240,7 +240,7 @@ def test_replays_are_paid_for_and_planned_for(job: Fly, tmp_path: Path) -> None:
         planned = flown.budget.expectation(flown.progress)["steps"]
         assert flown.fly()
         assert ledger(tmp_path / name, "done")[0]["spent"] == "steps"
-        assert flown.progress.step == pytest.approx(planned, rel=0.04)  # a spike or two are not planned
+        assert flown.progress.step == pytest.approx(planned, rel=0.04)
         steps[name] = flown.progress.step
     assert steps["with"] / steps["without"] == pytest.approx(2 / 3, rel=0.05)
 

@@ -168,7 +168,9 @@ def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
     assert quiet.planned_steps - spiky.planned_steps == pytest.approx(more, rel=0.05)
 
 
-def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path, tmp_path: Path) -> None:
+def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(
+    tiny: Path, tmp_path: Path, nothing_stands_out: None
+) -> None:
     run = tmp_path / "run"
     assert train.main(["--config", str(tiny), "--run_dir", str(run), "--json"]) == 0
     (cooldown,), (done,) = ledger(run, "cooldown"), ledger(run, "done")
@@ -180,6 +182,18 @@ def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(tiny: Path,
     for at, rate in rates.items():
         expected = min(at / 100, (cooldown["end"] - at + 1) / length, 1.0)
         assert rate == pytest.approx(expected, abs=1e-6), at
+
+
+def test_however_much_stands_out_the_cooldown_ends_within_the_budget(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.flight.corruption.NORM_LIMIT", 5.0)
+    run = tmp_path / "run"
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), "--json"]) == 0
+    (cooldown,), (done,) = ledger(run, "cooldown"), ledger(run, "done")
+    assert len(ledger(run, "spike")) > 5
+    assert (cooldown["end"], done["spent"]) == (done["step"], "steps")
+    assert done["orbits"] <= 1.5
 
 
 def test_a_run_until_a_date_is_done_by_then(tiny: Path, tmp_path: Path) -> None:
