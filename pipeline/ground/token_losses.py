@@ -13,8 +13,7 @@ from pipeline.config import Config
 from pipeline.config.learning import Model
 from pipeline.ground.run_directory import Weights
 from pipeline.lm import loss
-from pipeline.lm.model import Params
-from pipeline.lm.precision import hidden_states
+from pipeline.lm.model import Params, Transformer
 
 Windows = UInt[np.ndarray, "windows context+1"]
 
@@ -66,7 +65,7 @@ def window_losses(config: Config, weights: Weights, windows: Windows) -> Float[n
 def _forward(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> Float[Array, "rows context"]:
-    hidden = hidden_states(model, precision, params, windows[:, :-1])
+    hidden = Transformer.apply(model, params, windows[:, :-1], precision)
     return loss.token_losses(hidden, params["embedding"], windows[:, 1:])
 
 
@@ -74,7 +73,7 @@ def _forward(
 def _predict(
     model: Model, precision: str, params: Params, windows: Int[Array, "rows context+1"]
 ) -> tuple[Array, Array, Array, Array]:
-    hidden = hidden_states(model, precision, params, windows[:, :-1])
+    hidden = Transformer.apply(model, params, windows[:, :-1], precision)
     table = params["embedding"].astype(hidden.dtype)
 
     def one(window: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.lm.settle import settle
+from pipeline.lm.settle import settle, turned
 
 MASKED = -1e30  # finite: a row of -inf alone would give nan
 
@@ -45,8 +45,8 @@ def _backward(kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Arra
     own = settle((d_out.astype(jnp.float32) * mixed).sum(axis=-1, keepdims=True))
     dp = settle(_product("bktc,bksc->bkts", d_out, v))
     ds = settle((p * (dp - own) * rows.shape[-1] ** -0.5).astype(dtype))
-    dv = _product("bkst,bktc->bksc", settle(p.astype(dtype).mT), d_out).astype(dtype)
-    dk = _product("bkst,bktc->bksc", settle(ds.mT), rows).astype(dtype)
+    dv = _product("bkst,bktc->bksc", turned(p.astype(dtype)), d_out).astype(dtype)
+    dk = _product("bkst,bktc->bksc", turned(ds), rows).astype(dtype)
     dq = _product("bkts,bksc->bktc", ds, k).astype(dtype)
     return _heads_last(dq, groups), _heads_last(dk), _heads_last(dv)
 

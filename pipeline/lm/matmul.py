@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from pipeline.lm.settle import on_cpu, settle
+from pipeline.lm.settle import on_cpu, settle, turned
 
 Quantise = Callable[[Array], Array]
 # product(x [*batch, in], w [in, out], …) -> (x w [*batch, out], …)
@@ -49,7 +49,7 @@ def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Ma
     def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
         return jnp.matmul(a, b, preferred_element_type=asked(dtype)).astype(dtype)
 
-    def turned(d: Array, w: Array, dtype: DTypeLike) -> Array:
+    def back(d: Array, w: Array, dtype: DTypeLike) -> Array:
         """d wᵀ; with `w.T` written out, XLA on a CPU turns it before every product."""
         return jnp.einsum("no,io->ni", d, w, preferred_element_type=asked(dtype))
 
@@ -68,14 +68,14 @@ def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Ma
         # On a CPU rounding again costs less than keeping, and a product that must turn its left factor takes three
         # times as long.
         kept = rows if for_weights else whole
-        return outs, (kept.T, matrices) if on_cpu() else (kept, tables)
+        return outs, (turned(kept), matrices) if on_cpu() else (kept, tables)
 
     def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array, ...]:
         dtype = d_outs[0].dtype
         columns, tables = (kept[0], tables_of(kept[1], dtype)) if on_cpu() else (kept[0].T, kept[1])
         whole = [d.reshape(-1, d.shape[-1]) for d in d_outs]
         d_rows = [settle(backward(d)) for d in whole]
-        dx = settle(reduce(jnp.add, (turned(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
+        dx = settle(reduce(jnp.add, (back(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
         return dx.reshape(*d_outs[0].shape[:-1], -1), *(
             settle(product(columns, d)) for d in (d_rows if for_weights else whole)
         )

@@ -1,4 +1,4 @@
-"""The network: decoder-only, Qwen3-shaped, its layers stacked and run under one `lax.scan`, or unrolled on a GPU.
+"""The network: decoder-only, Qwen3-shaped, its layers stacked, and unrolled where they are few, else one `lax.scan`.
 
 RMSNorm before each half of a block, rotary positions, grouped-query attention with normalised queries and keys,
 SwiGLU, no biases, tied embeddings. The parameters map one to one onto `Qwen3ForCausalLM` of transformers
@@ -13,24 +13,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.config.learning import Model
 from pipeline.lm.attention import causal_attention
 from pipeline.lm.embedding import embed
 from pipeline.lm.matmul import Matmul, matmul
+from pipeline.lm.precision import PRECISIONS, Precision
 from pipeline.lm.settle import on_cpu, settle
 
-# Layers that a GPU is given one after another; more are a loop. In a loop XLA copies all that the backward pass needs
-# of a layer: a quarter more time a step (124 M parameters, 12 layers on an H100). It compiles in 7 s, unrolled in 9.
+# Layers that are given to XLA one after another; more are a loop. In a loop it copies all that the backward pass needs
+# of a layer: a quarter more time a step of 124 M parameters, 12 layers on an H100, and a sixth of 0.8 M on a CPU. It
+# compiles there in 7 s, unrolled in 9, and here in 2.1 and 2.7.
 MOST_UNROLLED = 16
 
 Params = Any  # the nested dict of arrays that `init_params` returns
 
 # What each way of gradient checkpointing keeps of a layer besides its input; None: nothing.
 KEPT = {
-    "none": jax.checkpoint_policies.everything_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "block": None,
 }
@@ -68,28 +68,23 @@ class Transformer(nnx.Module):
         shape: Model,
         params: Params,
         tokens: Int[Array, "batch seq"],
-        dtype: DTypeLike,
-        in_attention: Matmul = matmul,
-        in_mlp: Matmul = matmul,
+        precision: str = "fp32",
     ) -> Float[Array, "batch seq width"]:
-        """Hidden states after the last norm, in `dtype`; parameters are cast to it where they are used.
-
-        Args:
-            in_attention, in_mlp: multiply with the matrices of either half of the layers.
-        """
-        x = embed(params["embedding"], tokens, dtype)
+        """Hidden states after the last norm, as `precision` computes them (precision.py): what the logits are computed
+        from. Parameters are cast to its type where they are used."""
+        types = PRECISIONS[precision]
+        x = embed(params["embedding"], tokens, types.dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
-        unrolled = not on_cpu() and shape.depth <= MOST_UNROLLED
+        unrolled = shape.depth <= MOST_UNROLLED
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:
-                return block(shape, layer, x, rope, in_attention, in_mlp, number), None
+                return block(shape, types, layer, x, rope, number), None
 
-            if shape.remat == "none" and shape.depth > 1:
+            if shape.remat == "none":
                 return one
-            # Within a scan nothing is merged across its two passes anyway. But XLA dissolves a scan of one layer, and
-            # on a CPU then merges a transpose into a product of bf16, which it does not have.
-            return jax.checkpoint(one, policy=KEPT[shape.remat], prevent_cse=unrolled or shape.depth == 1)
+            # Within a scan nothing is merged across its two passes anyway.
+            return jax.checkpoint(one, policy=KEPT[shape.remat], prevent_cse=unrolled)
 
         if unrolled:
             split = jax.tree.map(lambda stack: jnp.split(stack, shape.depth), params["blocks"])
@@ -128,16 +123,15 @@ class Blocks(nnx.Module):
 
 def block(
     shape: Model,
+    types: Precision,
     layer: Params,
     x: Float[Array, "batch seq width"],
     rope: tuple[Array, Array],
-    in_attention: Matmul,
-    in_mlp: Matmul,
     number: int,
 ) -> Array:
     """Layer `number`: attention, then SwiGLU, each added to the residual stream."""
-    x = x + attend(shape, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, in_attention, number)
-    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), in_mlp)
+    x = x + attend(shape, types, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, number)
+    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), types.in_mlp)
 
 
 def feed_forward(layer: Params, h: Float[Array, "batch seq width"], product: Matmul = matmul) -> Array:
@@ -162,14 +156,14 @@ swiglu.defvjp(lambda gate, up: (swiglu(gate, up), (gate, up)), _swiglu_backward)
 
 def attend(
     shape: Model,
+    types: Precision,
     layer: Params,
     h: Float[Array, "batch seq width"],
     rope: tuple[Array, Array],
-    product: Matmul,
     number: int,
 ) -> Array:
     """Causal self-attention of layer `number` with grouped queries; softmax in fp32."""
-    q, k, v = project(shape, layer, h, rope, product)
+    q, k, v = (x.astype(types.factor) for x in project(shape, layer, h, rope, types.in_attention))
     if shape.attention == "xla":
         mixed = causal_attention(q, k, v)
     else:
@@ -177,7 +171,7 @@ def attend(
         # again: IndexError at the first step. A scale that differs by 1e-6 from layer to layer keeps them apart.
         scale = q.shape[-1] ** -0.5 * (1.0 + 1e-6 * number)
         mixed = jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=True, implementation=shape.attention)
-    return product(mixed.reshape(*h.shape[:2], -1), layer["o"])[0]
+    return types.in_attention(mixed.reshape(*h.shape[:2], -1).astype(h.dtype), layer["o"])[0]
 
 
 def project(

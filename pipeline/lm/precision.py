@@ -6,14 +6,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.config.learning import Model
 from pipeline.lm.matmul import Matmul, matmul, matmul_bf16, matmul_fp8
-from pipeline.lm.model import Params, Transformer
 
 
 class Precision(NamedTuple):
     """Type of activations and gradients, how they are multiplied with the matrices of either half of the layers, and
-    what Newton-Schulz rounds to before it multiplies. Products are summed in fp32."""
+    what else is multiplied is rounded to: attention's queries, keys, values and probabilities, and Newton-Schulz.
+    Products are summed in fp32."""
 
     dtype: DTypeLike
     in_attention: Matmul
@@ -32,14 +31,6 @@ PRECISIONS = {
     # E5M2 holds 2^-14 to 2^15. Measured on Tiny Shakespeare: rms 0.1 to 33, at most 392, 1 in 1,000 rounded to zero.
     "fp8": Precision(jnp.bfloat16, matmul, matmul_fp8, jnp.bfloat16, of_sum=64.0),
 }
-
-
-def hidden_states(
-    shape: Model, precision: str, params: Params, tokens: Int[Array, "batch seq"]
-) -> Float[Array, "batch seq width"]:
-    """The network's output, as `precision` computes it: what the logits are computed from."""
-    types = PRECISIONS[precision]
-    return Transformer.apply(shape, params, tokens, types.dtype, types.in_attention, types.in_mlp)
 
 
 # As PyTorch's GradScaler: halved where a gradient overflows, doubled after so many steps without.

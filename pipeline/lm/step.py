@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from pipeline.config import Config
 from pipeline.lm.loss import summed_loss, token_losses
-from pipeline.lm.model import Params, init_params
+from pipeline.lm.model import Params, Transformer, init_params
 from pipeline.lm.optimizer import make_optimizer
-from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, hidden_states, scale_of
+from pipeline.lm.precision import PRECISIONS, LossScale, first_scale, scale_of
 from pipeline.lm.schedule import Cooldown, rate
 from pipeline.lm.settle import change_if
 
@@ -158,5 +158,5 @@ def _loss_and_gradients(
 def _predicted(config: Config, params: Params, tokens: Int[Array, "batch window"]) -> tuple[Array, Array, Array]:
     """What the loss takes: hidden states, the tied embedding, targets."""
     tokens = tokens.astype(jnp.int32)
-    hidden = hidden_states(config.model, config.train.precision, params, tokens[:, :-1])
+    hidden = Transformer.apply(config.model, params, tokens[:, :-1], config.train.precision)
     return hidden, params["embedding"], tokens[:, 1:]

@@ -48,7 +48,7 @@ def test_a_model_that_transformers_saved_computes_the_same_logits(
     found = open_weights(tmp_path)
     shape = Model(**found.shape, context=found.longest)
     params = jax.device_put(found.params(shape))
-    ours = Transformer.apply(shape, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    ours = Transformer.apply(shape, params, jnp.asarray(tokens)) @ params["embedding"].T
     assert np.ptp(expected) > 1, "flat logits would prove little"
     np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=0)
 
@@ -69,5 +69,5 @@ def test_another_rope_theta_gives_other_logits(tmp_path: Path) -> None:
     found = open_weights(tmp_path)
     shape = Model(**(found.shape | {"rope_theta": 1e4}), context=found.longest)
     params = found.params(shape)
-    ours = Transformer.apply(shape, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    ours = Transformer.apply(shape, params, jnp.asarray(tokens)) @ params["embedding"].T
     assert np.abs(np.asarray(ours) - expected).max() > 1e-2

@@ -39,7 +39,7 @@ def test_flops_of_a_token_are_those_that_xla_counts(name: str) -> None:
     tokens = jax.ShapeDtypeStruct((rows, seq + 1), jnp.int32)
 
     def loss(params: dict, tokens: jax.Array) -> jax.Array:
-        hidden = Transformer.apply(config.model, params, tokens[:, :-1], jnp.float32)
+        hidden = Transformer.apply(config.model, params, tokens[:, :-1])
         return summed_loss(hidden, params["embedding"], tokens[:, 1:])
 
     counted = jax.jit(jax.value_and_grad(loss)).lower(params, tokens).cost_analysis()["flops"]

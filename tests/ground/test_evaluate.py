@@ -25,7 +25,7 @@ def test_loss_is_the_mean_over_every_held_out_window(run_dir: Path) -> None:
     windows = jnp.asarray(np.asarray(corpus.held_out_windows(config.model.context), np.int32))
     assert len(windows) % config.train.batch, "the last batch must be a part of one"
     params = run.weights().params
-    hidden = Transformer.apply(config.model, params, windows[:, :-1], jnp.float32)
+    hidden = Transformer.apply(config.model, params, windows[:, :-1])
     expected = float(token_losses(hidden, jnp.asarray(params["embedding"]), windows[:, 1:]).mean())
     assert result["loss"] == pytest.approx(expected, abs=1e-5)
     assert result["windows"] == len(windows)

@@ -41,7 +41,7 @@ def test_transformers_computes_the_same_logits(exported: tuple[Path, Path]) -> N
     assert not any(loading.values()), loading
     tokens = np.random.default_rng(0).integers(weights.vocab_size, size=(3, run.config.model.context))
     params = jax.device_put(weights.params)
-    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens)) @ params["embedding"].T
     with torch.no_grad():
         theirs = model(torch.tensor(tokens)).logits.numpy()
     assert np.ptp(theirs) > 1, "flat logits would prove little"
@@ -81,7 +81,7 @@ def test_transformers_opens_int8_weights_written_back_and_computes_their_logits(
     stored = dequantise(load_file(tmp_path / "int8" / "model.int8.safetensors"))
     params = jax.device_put(qwen3.params(run.config.model, stored.__getitem__))
     tokens = np.random.default_rng(0).integers(len(params["embedding"]), size=(3, run.config.model.context))
-    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens), jnp.float32) @ params["embedding"].T
+    ours = Transformer.apply(run.config.model, params, jnp.asarray(tokens)) @ params["embedding"].T
     with torch.no_grad():
         theirs = model(torch.tensor(tokens)).logits.numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)

@@ -38,7 +38,7 @@ def uncached_greedy(params: Params, prompt: list[int], tokens: int) -> list[int]
 
     @jax.jit
     def forward(window: jax.Array) -> jax.Array:
-        return Transformer.apply(SHAPE, params, window[None], jnp.float32)[0] @ params["embedding"].T
+        return Transformer.apply(SHAPE, params, window[None])[0] @ params["embedding"].T
 
     text = list(prompt)
     for _ in range(tokens):

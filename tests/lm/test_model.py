@@ -30,7 +30,7 @@ def params() -> dict:
 
 
 def forward(params: dict, tokens: jax.Array) -> jax.Array:
-    return Transformer.apply(SHAPE, params, tokens, jnp.float32)
+    return Transformer.apply(SHAPE, params, tokens)
 
 
 def test_a_later_token_never_changes_an_earlier_state(params: dict) -> None:
@@ -138,7 +138,7 @@ def test_flops_formula_agrees_with_xla() -> None:
     tokens = jnp.zeros((4, 65), jnp.int32)
 
     def summed(p: dict) -> jax.Array:
-        hidden = Transformer.apply(shape, p, tokens[:, :-1], jnp.float32)
+        hidden = Transformer.apply(shape, p, tokens[:, :-1])
         return loss.summed_loss(hidden, p["embedding"], tokens[:, 1:])
 
     counted = jax.jit(jax.grad(summed)).lower(fresh).compile().cost_analysis()["flops"]
