@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.lm.settle import settle, turned
+from pipeline.lm.settle import not_before, settle, turned
 
 MASKED = -1e30  # finite: a row of -inf alone would give nan
 
@@ -41,7 +41,7 @@ def _backward(kept: tuple[Array, ...], d_out: Array) -> tuple[Array, Array, Arra
     rows, k, v, mixed, log_total = kept
     groups, dtype = rows.shape[2] // k.shape[2], d_out.dtype
     d_out = _heads_first(d_out, groups)
-    p = settle(jnp.exp(_scores(rows, k) - log_total))
+    p = settle(jnp.exp(_scores(rows, not_before(d_out, k)) - log_total))
     own = settle((d_out.astype(jnp.float32) * mixed).sum(axis=-1, keepdims=True))
     dp = settle(_product("bktc,bksc->bkts", d_out, v))
     ds = settle((p * (dp - own) * rows.shape[-1] ** -0.5).astype(dtype))

@@ -20,7 +20,7 @@ from pipeline.lm.attention import causal_attention
 from pipeline.lm.embedding import embed
 from pipeline.lm.matmul import Matmul, matmul
 from pipeline.lm.precision import PRECISIONS, Precision
-from pipeline.lm.settle import on_cpu, settle
+from pipeline.lm.settle import not_before, on_cpu, settle
 
 # Layers that are given to XLA one after another; more are a loop. In a loop it copies all that the backward pass needs
 # of a layer: a quarter more time a step of 124 M parameters, 12 layers on an H100, and a sixth of 0.8 M on a CPU. It
@@ -75,7 +75,8 @@ class Transformer(nnx.Module):
         types = PRECISIONS[precision]
         x = embed(params["embedding"], tokens, types.dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
-        unrolled = shape.depth <= MOST_UNROLLED
+        # On a CPU, where XLA (of JAX 0.10) merges what is computed again with the first time, a loop keeps them apart.
+        unrolled = shape.depth <= MOST_UNROLLED and not (on_cpu() and shape.remat != "none")
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:
@@ -147,7 +148,7 @@ def swiglu(gate: Float[Array, "*batch hidden"], up: Float[Array, "*batch hidden"
 
 def _swiglu_backward(kept: tuple[Array, Array], d_out: Array) -> tuple[Array, Array]:
     gate, up = kept
-    share = settle(jax.nn.sigmoid(gate))
+    share = settle(jax.nn.sigmoid(not_before(d_out, gate)))
     return settle(d_out * up * share * (1 + gate * (1 - share))), settle(d_out * gate * share)
 
 

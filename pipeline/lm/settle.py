@@ -26,6 +26,12 @@ def turned(x: Array) -> Array:
     return settle(x.mT.reshape(-1)).reshape(x.mT.shape)
 
 
+def not_before(first: Array, x: Array) -> Array:
+    """`x`, of which XLA on a CPU makes nothing before it has `first`: what is computed again to save memory is otherwise
+    computed as soon as may be, and lies there. Elsewhere nothing."""
+    return x + 0 * first.ravel()[0].astype(x.dtype) if on_cpu() else x
+
+
 def change_if(condition: Bool[Array, ""], change: Callable[[T], T], old: T) -> T:
     """`change(old)` where `condition` holds, else `old`.
 
