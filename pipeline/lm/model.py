@@ -24,8 +24,8 @@ from pipeline.lm.settle import not_before, on_cpu, settle
 
 # Layers that are given to XLA one after another; more are a loop. In a loop it copies all that the backward pass needs
 # of a layer: a quarter more time a step of 124 M parameters, 12 layers on an H100, and a sixth of 0.8 M on a CPU. It
-# compiles there in 7 s, unrolled in 9, and here in 2.1 and 2.7.
-MOST_UNROLLED = 16
+# compiles there in 7 s, unrolled in 9, and here in 2.1 and 2.7. Ten layers took a third more memory on a CPU.
+MOST_UNROLLED = {"cpu": 8, "gpu": 16}
 
 Params = Any  # the nested dict of arrays that `init_params` returns
 
@@ -75,8 +75,9 @@ class Transformer(nnx.Module):
         types = PRECISIONS[precision]
         x = embed(params["embedding"], tokens, types.dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
-        # On a CPU, where XLA (of JAX 0.10) merges what is computed again with the first time, a loop keeps them apart.
-        unrolled = shape.depth <= MOST_UNROLLED and not (on_cpu() and shape.remat != "none")
+        unrolled = shape.depth <= MOST_UNROLLED["cpu" if on_cpu() else "gpu"]
+        if on_cpu() and shape.remat != "none":
+            unrolled = False  # XLA (of JAX 0.10) merges what is computed again with the first time, but not in a loop
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:

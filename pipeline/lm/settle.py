@@ -27,8 +27,8 @@ def turned(x: Array) -> Array:
 
 
 def not_before(first: Array, x: Array) -> Array:
-    """`x`, of which XLA on a CPU makes nothing before it has `first`: what is computed again to save memory is otherwise
-    computed as soon as may be, and lies there. Elsewhere nothing."""
+    """`x`, of which XLA on a CPU makes nothing before it has `first`: what is computed again to save memory would be
+    computed as soon as may be, and lie there. Elsewhere nothing."""
     return x + 0 * first.ravel()[0].astype(x.dtype) if on_cpu() else x
 
 
