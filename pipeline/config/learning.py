@@ -142,8 +142,8 @@ class Train(Section):
     chunk_steps: int = Field(10, ge=1, le=1000, description="At most this many steps in one dispatch")
     precision: Literal["fp32", "mixed", "bf16", "fp16", "fp8"] = Field(
         "bf16",
-        description="Compute type; master parameters stay fp32. mixed: fp32, but products with the matrices of "
-        "the layers round their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic "
+        description="Compute type; master parameters stay fp32. mixed: fp32, but products in the layers round "
+        "their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic "
         "loss scaling, where bf16 is not; fp8: bf16, but the products of SwiGLU, save those that are gradients of "
         "weights, take their factors in 8 bits, for Hopper and later",
     )
