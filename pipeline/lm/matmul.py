@@ -65,8 +65,7 @@ def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Ma
         rows = settle(forward(whole))
         tables = tables_of(matrices, x.dtype)
         outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
-        # On a CPU rounding again costs less than keeping, and a product that must turn its left factor takes three
-        # times as long.
+        # On a CPU rounding again costs less than keeping, and what is kept lies as the product that takes it wants it.
         kept = rows if for_weights else whole
         return outs, (turned(kept), matrices) if on_cpu() else (kept, tables)
 

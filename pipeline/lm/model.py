@@ -75,9 +75,9 @@ class Transformer(nnx.Module):
         types = PRECISIONS[precision]
         x = embed(params["embedding"], tokens, types.dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
-        unrolled = shape.depth <= MOST_UNROLLED["cpu" if on_cpu() else "gpu"]
-        if on_cpu() and shape.remat != "none":
-            unrolled = False  # XLA (of JAX 0.10) merges what is computed again with the first time, but not in a loop
+        # Unrolled, XLA on a CPU (JAX 0.10) merges what is computed again with the first time; in a loop it cannot.
+        merged = on_cpu() and shape.remat != "none"
+        unrolled = not merged and shape.depth <= MOST_UNROLLED["cpu" if on_cpu() else "gpu"]
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:
