@@ -1,11 +1,13 @@
 """Next-token cross-entropy against the tied embedding, never holding all logits of a large vocabulary at once."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from pipeline.lm.matmul import asked
+from pipeline.lm.matmul import AS_IT_IS, Rounding, asked
 from pipeline.lm.settle import on_cpu, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
@@ -29,9 +31,13 @@ def token_losses(hidden: Hidden, embedding: Table, targets: Targets) -> Float[Ar
     return jax.lax.map(losses, _in_blocks(hidden, embedding, targets)).reshape(targets.shape)
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def summed_loss(
-    hidden: Hidden, embedding: Table, targets: Targets, factor: Float[Array, ""] | float = 1.0
+    hidden: Hidden,
+    embedding: Table,
+    targets: Targets,
+    factor: Float[Array, ""] | float = 1.0,
+    rounding: Rounding = AS_IT_IS,
 ) -> Float[Array, ""]:
     """`factor` times the sum of `token_losses`. Its gradient is taken on the way forward, while a block of logits is
     there, so that they are computed once and none is kept (as Hsu et al., Liger Kernel, arXiv 2410.10989).
@@ -40,19 +46,21 @@ def summed_loss(
 
     Args:
         factor: is in the gradients before they are rounded to the type of `hidden`: a loss scale serves fp16.
+        rounding: of the factors of the logits and of the gradient of `hidden`. The gradient of the embedding is not
+            rounded: both factors would have to be turned first, which takes what the product saves (H200).
     """
     return factor * token_losses(hidden, embedding, targets).sum()
 
 
 def _forward(
-    hidden: Hidden, embedding: Table, targets: Targets, factor: Array | float
+    hidden: Hidden, embedding: Table, targets: Targets, factor: Array | float, rounding: Rounding
 ) -> tuple[Array, tuple[Array, Array]]:
-    table = embedding.astype(hidden.dtype)
+    table = rounding.forward(embedding.astype(hidden.dtype))
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
-        logits = _logits(h, table, asked(h.dtype)).astype(jnp.float32)
+        logits = _logits(rounding.forward(h), table, asked(h.dtype)).astype(jnp.float32)
         chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)
         top = logits.max(axis=-1, keepdims=True)
         log_total = top + jnp.log(settle(jnp.exp(logits - top)).sum(axis=-1, keepdims=True))
@@ -60,14 +68,16 @@ def _forward(
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
         d_logits = settle((factor * (jnp.exp(logits - log_total) - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
-        return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", d_logits, table)
+        return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", rounding.backward(d_logits), table)
 
     zeros = jnp.zeros(()), jnp.zeros(embedding.shape, jnp.float32)
-    (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets))
+    # XLA finds products of 8 bits only where it sees the rounding of both factors, not from within a loop.
+    unroll = rounding is not AS_IT_IS
+    (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets), unroll=unroll)
     return factor * loss, (d_hidden.reshape(hidden.shape), d_table)
 
 
-def _backward(kept: tuple[Array, Array], d_loss: Array) -> tuple[Array, Array, None, None]:
+def _backward(rounding: Rounding, kept: tuple[Array, Array], d_loss: Array) -> tuple[Array, Array, None, None]:
     d_hidden, d_table = kept
     return (d_hidden * d_loss).astype(d_hidden.dtype), d_table * d_loss, None, None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,15 @@ from jaxtyping import Array
 from pipeline.lm.settle import on_cpu, settle, turned
 
 Quantise = Callable[[Array], Array]
+
+
+class Rounding(NamedTuple):
+    """What a product sees of its factors: of activations and weights, and of the gradient of what it gave."""
+
+    forward: Quantise
+    backward: Quantise
+
+
 # product(x [*batch, in], w [in, out], …) -> (x w [*batch, out], …)
 Matmul = Callable[..., tuple[Array, ...]]
 
@@ -39,12 +49,13 @@ def asked(dtype: DTypeLike) -> DTypeLike:
     return jnp.float32 if on_cpu() else dtype
 
 
-def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Matmul:
-    """`forward` rounds activations and weights, `backward` their product's gradient. Each product is summed in fp32.
+def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
+    """Products that see their factors rounded. Each is summed in fp32.
 
     Args:
         for_weights: whether the product that is the gradient of the weights takes its factors rounded too.
     """
+    forward, backward = rounding
 
     def product(a: Array, b: Array, dtype: DTypeLike = jnp.float32) -> Array:
         return jnp.matmul(a, b, preferred_element_type=asked(dtype)).astype(dtype)
@@ -84,11 +95,13 @@ def _make(forward: Quantise, backward: Quantise, for_weights: bool = True) -> Ma
     return matmul
 
 
-matmul = _make(lambda x: x, lambda x: x)
-matmul_bf16 = _make(lambda x: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
-# More mantissa forward, more exponent backward: gradients span more magnitudes than activations. A Hopper multiplies 8
-# bits only where both factors lie along the sum; for the gradient of the weights both would have to be turned first,
-# which takes longer than the product in 16 bits.
-matmul_fp8 = _make(
-    partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_clipped, dtype=jnp.float8_e5m2), for_weights=False
-)
+AS_IT_IS = Rounding(lambda x: x, lambda x: x)
+IN_BF16 = Rounding(lambda x: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
+# More mantissa forward, more exponent backward: gradients span more magnitudes than activations.
+IN_8_BITS = Rounding(partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_clipped, dtype=jnp.float8_e5m2))
+
+matmul = _make(AS_IT_IS)
+matmul_bf16 = _make(IN_BF16)
+# A Hopper multiplies 8 bits only where both factors lie along the sum; for the gradient of the weights both would have
+# to be turned first, which takes longer than the product in 16 bits.
+matmul_fp8 = _make(IN_8_BITS, for_weights=False)

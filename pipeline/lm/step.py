@@ -139,7 +139,8 @@ def _loss_and_gradients(
     scale = scale_of(config.train.precision, loss_scale, total)
 
     def scaled_loss(params: Params, tokens: Array) -> Array:
-        return summed_loss(*_predicted(config, params, tokens), scale / total)
+        rounding = PRECISIONS[config.train.precision].in_loss
+        return summed_loss(*_predicted(config, params, tokens), scale / total, rounding)
 
     def value_and_grad(params: Params, tokens: Array) -> tuple[Array, Params]:
         return jax.tree.map(lambda scaled: scaled / scale, jax.value_and_grad(scaled_loss)(params, tokens))

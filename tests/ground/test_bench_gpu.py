@@ -28,6 +28,28 @@ def test_a_part_that_fails_or_hangs_says_so_and_the_next_one_runs(proof: Proof) 
     assert found["late"]["not_run"].endswith("s were left")
 
 
+def test_called_again_it_asks_for_what_has_no_answer(proof: Proof) -> None:
+    proof.run(Part("answered", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0))
+    proof.run(Part("failed", ["verify", "/nowhere"], 60.0))
+    again = Proof(proof.out, None, None, True, time.monotonic() + 600.0)
+    again.go_on()
+    assert again.parts == proof.parts
+    again.run(Part("answered", ["verify", "/nowhere"], 60.0))  # is not asked for
+    again.run(Part("failed", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0))
+    assert all("answer" in part for part in again.parts.values())
+    assert again.parts["answered"] == proof.parts["answered"]
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "[]", '{"parts": [1], "provenance": ""}', '{"parts": {}, "provenance": "measured"}']
+)
+def test_what_is_not_its_own_is_not_gone_on_with(proof: Proof, kept: str) -> None:
+    (proof.out / "gpu.json").write_text(kept)
+    with pytest.raises(BadInput, match=r"--out: .*gpu\.json: .*name another folder"):
+        proof.go_on()
+    assert (proof.out / "gpu.json").read_text() == kept
+
+
 def test_nothing_in_it_sets_the_card(proof: Proof) -> None:
     words = [str(word) for part in parts(proof) for word in part.arguments]
     assert not {"--by", "power-cap", "sm-clock", "nvml"} & set(words)

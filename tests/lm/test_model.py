@@ -12,7 +12,7 @@ from pipeline.config.learning import Model
 from pipeline.lm import loss
 from pipeline.lm.attention import causal_attention
 from pipeline.lm.flops import token_flops
-from pipeline.lm.matmul import Matmul, matmul, matmul_bf16
+from pipeline.lm.matmul import AS_IT_IS, IN_8_BITS, Matmul, Rounding, matmul, matmul_bf16
 from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate, swiglu
 from pipeline.lm.muon import orthogonalise, orthogonalise_all
 
@@ -129,6 +129,30 @@ def test_in_fp16_a_loss_scale_saves_gradients_that_are_too_small() -> None:
     exact = jax.grad(lambda t: loss.summed_loss(hidden.astype(jnp.float32), t, targets, 1 / 4096))(table)[32:]
     np.testing.assert_allclose(of_unlikely(2.0**27), exact, rtol=0.02)
     assert not of_unlikely(1.0).any()
+
+
+@pytest.mark.parametrize("magnitude", [1e-4, 1.0, 1e4])
+def test_the_loss_in_8_bits_has_the_gradient_to_what_they_hold(magnitude: float) -> None:
+    """Of hidden states and embeddings of any magnitude, for each has its scale; measured: 0.04 to 0.07. The control has
+    none: what is too small is lost, and what is too large is cut off."""
+    table = jax.random.normal(jax.random.key(0), (96, 32)) / magnitude
+    hidden = 0.3 * magnitude * jax.random.normal(jax.random.key(1), (2, 40, 32))
+    targets = jax.random.randint(jax.random.key(2), (2, 40), 0, 96)
+
+    def gradients(rounding: Rounding) -> list[np.ndarray]:
+        of = jax.grad(lambda h, t: loss.summed_loss(h, t, targets, 64.0, rounding), (0, 1))
+        return [np.asarray(g) for g in of(hidden, table)]
+
+    def errors(rounding: Rounding) -> list[float]:
+        pairs = zip(gradients(rounding), gradients(AS_IT_IS), strict=True)
+        return [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs]
+
+    assert all(0.01 < error < 0.12 for error in errors(IN_8_BITS))
+    if magnitude != 1.0:
+        unscaled = IN_8_BITS._replace(
+            forward=lambda x: jnp.clip(x, -448, 448).astype(jnp.float8_e4m3fn).astype(x.dtype)
+        )
+        assert max(errors(unscaled)) > 0.5
 
 
 def test_flops_formula_agrees_with_xla() -> None:

@@ -1,7 +1,8 @@
 """Everything that is to be shown on a GPU, in one command: each part is a verb of `train.py` and has its time.
 
-`train.py bench gpu --out DIR [--text FILE] [--peer-path DIR] [--minutes 25]` writes DIR/gpu.json after every part, so
-that a lease that ends early loses nothing, DIR/curve.yaml and DIR/gpu.png. It wants a machine that nobody else uses.
+`train.py bench gpu --out DIR [--text FILE] [--peer-path DIR] [--minutes 25]` writes DIR/gpu.json after every part,
+DIR/curve.yaml and DIR/gpu.png. Called again, it asks for what DIR/gpu.json has no answer to, so that a lease that ends
+early loses nothing; beside each answer stands the card that gave it. It wants a machine that nobody else uses.
 Of the card it only reads: no power limit, clock or mode is set. `--dry_run` does the same with small models on a
 processor, to show that all of it works.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
+from pipeline.flight.nvml import on_gpu
 from pipeline.ground.bench.worker import ROOT
 
 SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
@@ -56,7 +58,10 @@ class Proof:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, part: Part) -> None:
-        """Runs a part and keeps its answer; one that fails, hangs or comes too late says so in its place."""
+        """Runs a part that has no answer yet and keeps what it says; one that fails, hangs or comes too late says so in
+        its place."""
+        if "answer" in self.parts.get(part.name, {}):
+            return
         left_s = self.until_s - time.monotonic()
         print(f"{part.name} ...", file=sys.stderr, flush=True)
         began_s = time.monotonic()
@@ -65,8 +70,27 @@ class Proof:
         else:
             found = _answer(part, min(part.limit_s, left_s))
         command = " ".join(str(word) for word in ("train.py", *part.arguments))
-        self.parts[part.name] = {"command": command, "seconds": round(time.monotonic() - began_s, 1)} | found
+        about = {"command": command, "card": on_gpu("gpu", _card), "seconds": round(time.monotonic() - began_s, 1)}
+        self.parts[part.name] = about | found
         (self.out / "gpu.json").write_text(json.dumps(self.as_json(), indent=1))
+
+    def go_on(self) -> None:
+        """Takes over what an earlier call has found.
+
+        Raises:
+            BadInput: what is there cannot be read, or is of small models where large ones are asked for, or vice versa.
+        """
+        path = self.out / "gpu.json"
+        if not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text())
+            found, same = dict(before["parts"]), before["provenance"] == self.as_json()["provenance"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadInput(f"--out: {path}: holds no figures of this bench; name another folder") from error
+        if not same:
+            raise BadInput(f"--out: {path}: {before['provenance']}; name another folder, or give --dry_run as before")
+        self.parts = found
 
     def as_json(self) -> dict[str, Any]:
         about = "dry run: small models on a processor; no figure is of a GPU" if self.dry else "measured"
@@ -95,6 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         raise BadInput(f"--out: {own.out}: {error.strerror}; name a folder that can be written") from error
     proof = Proof(own.out, own.text, own.peer, own.dry_run, time.monotonic() + 60.0 * own.minutes)
+    proof.go_on()
     for part in parts(proof):
         proof.run(part)
     from pipeline.ground.bench.gpu_picture import draw
@@ -120,13 +145,16 @@ def parts(proof: Proof) -> Iterator[Part]:
     counted = ["--throughput_only"] if dry else ["--out", str(curve)]
     if not dry:
         large += ["--train.batch", "96"]  # three microbatches in place of fifteen: a step is a quarter of a second
+    kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
+    short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
+    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 360)
+    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
+    energy = ["--throughput_only"] if dry else []
+    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
     speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
     yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,program,saves", *large], 150)
     swept = ["--sweep", f"precision={'mixed' if dry else 'fp8'}"]
     yield Part("124 M in bf16 and fp8", ["calibrate", *large, *quick, *swept], 120)
-    kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
-    short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
-    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 360)
     yield Part("speed of 10.7 M", [*speed, "2" if dry else "4", "--starts", "1", *small], 150)
     if proof.peer:
         peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
@@ -139,9 +167,6 @@ def parts(proof: Proof) -> Iterator[Part]:
         whole = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "2000", "--evaluate_every", "50"]
         own = ["--peer-set", "lr_decay_iters=5000"]
         yield Part("to nanoGPT's loss, 10.7 M", [*peer, *arms, *whole, *own, *small], 180)
-    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
-    energy = ["--throughput_only"] if dry else []
-    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
     plain = ["calibrate", *small, *quick]
     yield Part("as it flies", plain, 60)
     for name, flags in FLAGS.items():
@@ -160,6 +185,12 @@ def _of(proof: Proof, config: Path) -> list[str]:
     if proof.text and config == SMALL:
         words += ["--corpus.path", str(proof.text)]
     return words + (DRY if proof.dry else [])
+
+
+def _card(nvml: Any) -> str:
+    nvml.nvmlInit()
+    name = nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0))
+    return f"{name}, driver {nvml.nvmlSystemGetDriverVersion()}"
 
 
 def _answer(part: Part, limit_s: float) -> dict[str, Any]:
