@@ -15,6 +15,7 @@ from pipeline.config import BadInput
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus import encode, open_corpus
 from pipeline.corpus.python_docs import python_docs
+from pipeline.corpus.tokenise import _sample
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/tinyshakespeare.txt"
 needs_shakespeare = pytest.mark.skipif(not SHAKESPEARE.exists(), reason="no ../shared/data/tinyshakespeare.txt here")
@@ -176,3 +177,18 @@ def test_two_gigabytes_are_tokenised_in_one_and_a_half(tokenizer: str, tmp_path:
     assert peak_gb < 1.5
     assert again_s < 2
     os.unlink(tmp_path / "a.txt")
+
+
+def test_a_bpe_learns_from_even_pieces_as_many_as_its_vocabulary_asks_for(
+    configure: Callable[..., CorpusConfig], tmp_path: Path
+) -> None:
+    """2 KiB a token: of 4 MB an eighth. Were it the first, most words would have no token."""
+    words = [f"{'abcdefghij'[i] * 6} " for i in range(10)]
+    (tmp_path / "text.txt").write_text("".join(word * 60_000 for word in words))
+    spooled = np.array([[0, (tmp_path / "text.txt").stat().st_size]])
+    taken = sum(map(len, _sample(tmp_path / "text.txt", spooled, 500_000)))
+    assert 400_000 < taken <= 500_000
+    corpus = open_corpus(configure(path=str(tmp_path / "text.txt"), tokenizer="bpe", vocab_size=300), 16, 0)
+    assert corpus.tokenizer
+    vocabulary = corpus.tokenizer.get_vocab()
+    assert all(word[:2] in vocabulary for word in words[:9])  # the last tenth is held out
