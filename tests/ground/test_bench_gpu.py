@@ -41,7 +41,7 @@ def test_called_again_it_asks_for_what_has_no_answer(proof: Proof) -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", ["{", "[]", '{"parts": [1], "provenance": ""}', '{"parts": {}, "provenance": "measured"}']
+    "kept", ["{", "[]", '{"parts": {"a": 1}, "provenance": ""}', '{"parts": {}, "provenance": "measured"}']
 )
 def test_what_is_not_its_own_is_not_gone_on_with(proof: Proof, kept: str) -> None:
     (proof.out / "gpu.json").write_text(kept)

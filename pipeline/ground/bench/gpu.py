@@ -85,8 +85,9 @@ class Proof:
             return
         try:
             before = json.loads(path.read_text())
-            found, same = dict(before["parts"]), before["provenance"] == self.as_json()["provenance"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            found = {name: dict(part) for name, part in before["parts"].items()}
+            same = before["provenance"] == self.as_json()["provenance"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadInput(f"--out: {path}: holds no figures of this bench; name another folder") from error
         if not same:
             raise BadInput(f"--out: {path}: {before['provenance']}; name another folder, or give --dry_run as before")
@@ -147,7 +148,7 @@ def parts(proof: Proof) -> Iterator[Part]:
         large += ["--train.batch", "96"]  # three microbatches in place of fifteen: a step is a quarter of a second
     kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
     short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
-    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 360)
+    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 480)
     yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
     energy = ["--throughput_only"] if dry else []
     yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
