@@ -4,7 +4,7 @@ from typing import Any
 
 
 class RecordedNvml:
-    """The calls of pynvml that set something, on a card at 700 W that takes 200 to 700 W."""
+    """The calls of pynvml that set something, on a card at 700 W that takes 200 to 700 W, and what it is called."""
 
     class NVMLError(Exception):
         pass
@@ -19,6 +19,12 @@ class RecordedNvml:
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
         return f"gpu{index}"
+
+    def nvmlDeviceGetName(self, device: str) -> str:
+        return "NVIDIA H200"
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.159.04"
 
     def nvmlDeviceGetPowerManagementLimit(self, device: str) -> int:
         return 700_000

@@ -16,3 +16,13 @@ def on_gpu(backend: str, make: Callable[[Any], Made]) -> Made | None:
         return make(pynvml)
     except Exception:  # not installed, no driver, no permission: training needs none of it
         return None
+
+
+def card() -> tuple[str, str] | None:
+    """Name of the first NVIDIA GPU, and its driver."""
+
+    def ask(nvml: Any) -> tuple[str, str]:
+        nvml.nvmlInit()
+        return nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)), nvml.nvmlSystemGetDriverVersion()
+
+    return on_gpu("gpu", ask)

@@ -182,7 +182,7 @@ def test_two_gigabytes_are_tokenised_in_one_and_a_half(tokenizer: str, tmp_path:
 def test_a_bpe_learns_from_even_pieces_as_many_as_its_vocabulary_asks_for(
     configure: Callable[..., CorpusConfig], tmp_path: Path
 ) -> None:
-    """2 KiB a token: of 4 MB an eighth. Were it the first, most words would have no token."""
+    """2 KiB a token: of 4 MB a sixth. Were it the first, most words would have no token."""
     words = [f"{'abcdefghij'[i] * 6} " for i in range(10)]
     (tmp_path / "text.txt").write_text("".join(word * 60_000 for word in words))
     spooled = np.array([[0, (tmp_path / "text.txt").stat().st_size]])

@@ -1,14 +1,18 @@
 """The proof on a GPU: what a part that fails leaves behind, and all of it on a processor."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from recorded_nvml import RecordedNvml
 
 from pipeline.config import BadInput
+from pipeline.flight.nvml import card
 from pipeline.ground.bench import main
 from pipeline.ground.bench.gpu import Part, Proof, parts
+from pipeline.ground.calibrate.curve import software
 
 TEXT = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 
@@ -48,6 +52,15 @@ def test_what_is_not_its_own_is_not_gone_on_with(proof: Proof, kept: str) -> Non
     with pytest.raises(BadInput, match=r"--out: .*gpu\.json: .*name another folder"):
         proof.go_on()
     assert (proof.out / "gpu.json").read_text() == kept
+
+
+@pytest.mark.parametrize(("present", "said"), [(True, ("NVIDIA H200", "580.159.04")), (False, None)])
+def test_the_card_is_told_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, present: bool, said: tuple[str, str] | None
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", RecordedNvml(present=present))
+    assert card() == said
+    assert software("CPU").startswith(f"driver {said[1]}, jax" if said else "no NVIDIA driver, CPU, jax")
 
 
 def test_nothing_in_it_sets_the_card(proof: Proof) -> None:

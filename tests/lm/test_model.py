@@ -133,7 +133,7 @@ def test_in_fp16_a_loss_scale_saves_gradients_that_are_too_small() -> None:
 
 @pytest.mark.parametrize("magnitude", [1e-4, 1.0, 1e4])
 def test_the_loss_in_8_bits_has_the_gradient_to_what_they_hold(magnitude: float) -> None:
-    """Of hidden states and embeddings of any magnitude, for each has its scale; measured: 0.04 to 0.07. The control has
+    """Of hidden states and embeddings of any magnitude, for each has its scale; measured: 0.02 to 0.04. The control has
     none: what is too small is lost, and what is too large is cut off."""
     table = jax.random.normal(jax.random.key(0), (96, 32)) / magnitude
     hidden = 0.3 * magnitude * jax.random.normal(jax.random.key(1), (2, 40, 32))

@@ -2,7 +2,7 @@
 
 `train.py bench gpu --out DIR [--text FILE] [--peer-path DIR] [--minutes 25]` writes DIR/gpu.json after every part,
 DIR/curve.yaml and DIR/gpu.png. Called again, it asks for what DIR/gpu.json has no answer to, so that a lease that ends
-early loses nothing; beside each answer stands the card that gave it. It wants a machine that nobody else uses.
+early loses nothing; beside each answer stand card and driver. It wants a machine that nobody else uses.
 Of the card it only reads: no power limit, clock or mode is set. `--dry_run` does the same with small models on a
 processor, to show that all of it works.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
-from pipeline.flight.nvml import on_gpu
+from pipeline.flight.nvml import card
 from pipeline.ground.bench.worker import ROOT
 
 SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
@@ -70,7 +70,7 @@ class Proof:
         else:
             found = _answer(part, min(part.limit_s, left_s))
         command = " ".join(str(word) for word in ("train.py", *part.arguments))
-        about = {"command": command, "card": on_gpu("gpu", _card), "seconds": round(time.monotonic() - began_s, 1)}
+        about = {"command": command, "card": card(), "seconds": round(time.monotonic() - began_s, 1)}
         self.parts[part.name] = about | found
         (self.out / "gpu.json").write_text(json.dumps(self.as_json(), indent=1))
 
@@ -186,12 +186,6 @@ def _of(proof: Proof, config: Path) -> list[str]:
     if proof.text and config == SMALL:
         words += ["--corpus.path", str(proof.text)]
     return words + (DRY if proof.dry else [])
-
-
-def _card(nvml: Any) -> str:
-    nvml.nvmlInit()
-    name = nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0))
-    return f"{name}, driver {nvml.nvmlSystemGetDriverVersion()}"
 
 
 def _answer(part: Part, limit_s: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, Config, RunFailed, dump_yaml
 from pipeline.config.mission import Gpu
-from pipeline.flight.nvml import on_gpu
+from pipeline.flight.nvml import card
 
 
 def curve(config: Config, answer: dict[str, Any], software: str) -> Gpu:
@@ -52,8 +52,8 @@ def curve(config: Config, answer: dict[str, Any], software: str) -> Gpu:
 
 def software(device: str) -> str:
     """Driver and versions that a figure depends on."""
-    driver = on_gpu("gpu", lambda nvml: (nvml.nvmlInit(), nvml.nvmlSystemGetDriverVersion())[1])
-    found = [f"driver {driver}" if driver else f"no NVIDIA driver, {device}"]
+    nvidia = card()
+    found = [f"driver {nvidia[1]}" if nvidia else f"no NVIDIA driver, {device}"]
     for name in ("jax", "jaxlib", "jax-cuda13-plugin"):
         try:
             found.append(f"{name} {version(name)}")
