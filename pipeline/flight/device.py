@@ -16,6 +16,9 @@ FLAGS = {
     # It prepares every product of a slice of the stacked weights anew, at each dispatch: 37 ms for 12 layers, in which
     # the GPU waits (measured on an H200).
     "xla_gpu_enable_dynamic_slice_fusion": "false",
+    # It joins the products of one factor with several; to bring the gradients of those together is a pass through
+    # memory, 1.8 ms of a step of 182 on an H200, more than is gained (modelled; a step without it is not timed yet).
+    "xla_gpu_dot_merger_threshold_mb": "0",
     # Registers of AVX-512 whole, where LLVM likes halves better: 4 to 7 % of a step (JAX 0.12, Zen 4; nothing on 0.10).
     "xla_cpu_prefer_vector_width": "512",
 }

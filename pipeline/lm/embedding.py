@@ -45,7 +45,8 @@ def summed_by_token(
     if vocab_size <= SMALL:
         return _sums(jax.nn.one_hot(tokens, vocab_size, dtype=rows.dtype), rows)
     # Sorted, and cut into blocks. A run of one token that starts inside a block is the only one of that token that
-    # does: its sum is put into its place. The run that a block opens with may go on from the block before: it is added.
+    # does: its sum is put into its place. The run that a block opens with may go on from the block before: what the
+    # blocks open with is summed by token in the same way, and added.
     padding = -len(tokens) % BLOCK
     order = jnp.argsort(tokens)
     tokens = jnp.pad(tokens[order], (0, padding), constant_values=vocab_size).reshape(-1, BLOCK)
@@ -58,8 +59,10 @@ def summed_by_token(
     placed = (
         jnp.zeros((vocab_size, rows.shape[-1])).at[of_run[:, 1:]].set(sums[:, 1:], mode="drop", unique_indices=True)
     )
-    first = jax.nn.one_hot(of_run[:, 0], vocab_size)
-    return placed + jnp.einsum("bv,bw->vw", first, sums[:, 0], precision="highest")
+    opening = of_run[:, 0]
+    alike = (opening[:, None] == opening).astype(sums.dtype)
+    place = jnp.where(jnp.diff(opening, prepend=-1) != 0, opening, nowhere[:, 0])  # once for each token
+    return placed.at[place].add(_sums(alike, sums[:, 0]), mode="drop", unique_indices=True)
 
 
 def _sums(which: Float[Array, "*blocks rows runs"], rows: Float[Array, "*blocks rows width"]) -> Array:

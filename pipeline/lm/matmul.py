@@ -11,30 +11,37 @@ from jaxtyping import Array
 
 from pipeline.lm.settle import on_cpu, settle, turned
 
-Quantise = Callable[[Array], Array]
-
 
 class Rounding(NamedTuple):
-    """What a product sees of its factors: of activations and weights, and of the gradient of what it gave."""
+    """What a product sees of its factors."""
 
-    forward: Quantise
-    backward: Quantise
+    forward: Callable[[Array, Array], Array]  # of activations and of weights, and a part that tells how large they are
+    backward: Callable[[Array], Array]  # of the gradient of what it gave
 
 
-# product(x [*batch, in], w [in, out], …) -> (x w [*batch, out], …)
+# product(x [*batch, in], w [in, out], …, sample=sampled(x)) -> (x w [*batch, out], …)
 Matmul = Callable[..., tuple[Array, ...]]
 
+# One row in 16 tells how large all are: to look at all of them is a pass through memory of its own. There is room for
+# what is 64 times as large, which costs no bit: E4M3 holds 2^-6 to 448 with all of its mantissa.
+SAMPLED, ROOM = 16, 64
 
-def _rounded(x: Array, dtype: DTypeLike) -> Array:
-    """`x` as a product in `dtype` sees it: scaled so that its largest magnitude fits, rounded, and scaled back
-    (Micikevicius et al., FP8 Formats for Deep Learning, arXiv 2209.05433). Scales are powers of two: scaling back is
-    exact in bf16.
+
+def sampled(x: Array) -> Array:
+    """One row in 16 of x [*batch, channels]."""
+    return jax.lax.stop_gradient(x.reshape(-1, x.shape[-1])[::SAMPLED])
+
+
+def _rounded(x: Array, sample: Array, dtype: DTypeLike) -> Array:
+    """`x` as a product in `dtype` sees it: scaled so that the largest magnitude of `sample` fits with ROOM, rounded,
+    and scaled back (Micikevicius et al., FP8 Formats for Deep Learning, arXiv 2209.05433). Scales are powers of two:
+    scaling back is exact in bf16.
 
     Written as XLA wants it: on a GPU that has 8-bit products it moves both scales behind the product."""
     limit = float(jnp.finfo(dtype).max)
-    largest = jnp.maximum(jnp.abs(x).max().astype(jnp.float32), 2.0**-100)
+    largest = ROOM * jnp.maximum(jnp.abs(sample).max().astype(jnp.float32), 2.0**-100)
     scale = jnp.ldexp(jnp.float32(1.0), jnp.ceil(jnp.log2(largest / limit)).astype(jnp.int32)).astype(x.dtype)
-    # Clipped, because log2 may be a bit too small, and what does not fit would become nan.
+    # Clipped, because what does not fit would become nan.
     return jnp.clip(x / scale, -limit, limit).astype(dtype).astype(x.dtype) * scale
 
 
@@ -65,38 +72,37 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
         return jnp.einsum("no,io->ni", d, w, preferred_element_type=asked(dtype))
 
     @jax.custom_vjp
-    def matmul(x: Array, *matrices: Array) -> tuple[Array, ...]:
-        return run(x, *matrices)[0]
+    def matmul(x: Array, sample: Array, *matrices: Array) -> tuple[Array, ...]:
+        return run(x, sample, *matrices)[0]
 
     def tables_of(matrices: Sequence[Array], dtype: DTypeLike) -> list[Array]:
-        return [settle(forward(w.astype(dtype))) for w in matrices]
+        return [settle(forward(w, w)) for w in (matrix.astype(dtype) for matrix in matrices)]
 
-    def run(x: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
+    def run(x: Array, sample: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
         whole = x.reshape(-1, x.shape[-1])
-        rows = settle(forward(whole))
+        rows = settle(forward(whole, sample))
         tables = tables_of(matrices, x.dtype)
         outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and what is kept lies as the product that takes it wants it.
         kept = rows if for_weights else whole
         return outs, (turned(kept), matrices) if on_cpu() else (kept, tables)
 
-    def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array, ...]:
+    def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array | None, ...]:
         dtype = d_outs[0].dtype
         columns, tables = (kept[0], tables_of(kept[1], dtype)) if on_cpu() else (kept[0].T, kept[1])
         whole = [d.reshape(-1, d.shape[-1]) for d in d_outs]
         d_rows = [settle(backward(d)) for d in whole]
         dx = settle(reduce(jnp.add, (back(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
-        return dx.reshape(*d_outs[0].shape[:-1], -1), *(
-            settle(product(columns, d)) for d in (d_rows if for_weights else whole)
-        )
+        d_matrices = (settle(product(columns, d)) for d in (d_rows if for_weights else whole))
+        return dx.reshape(*d_outs[0].shape[:-1], -1), None, *d_matrices
 
     matmul.defvjp(run, differentiate)
 
-    return matmul
+    return lambda x, *matrices, sample=None: matmul(x, sampled(x) if sample is None else sample, *matrices)
 
 
-AS_IT_IS = Rounding(lambda x: x, lambda x: x)
-IN_BF16 = Rounding(lambda x: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
+AS_IT_IS = Rounding(lambda x, _: x, lambda x: x)
+IN_BF16 = Rounding(lambda x, _: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
 # More mantissa forward, more exponent backward: gradients span more magnitudes than activations.
 IN_8_BITS = Rounding(partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_clipped, dtype=jnp.float8_e5m2))
 

@@ -28,9 +28,9 @@ PRECISIONS = {
     "mixed": Precision(jnp.float32, matmul_bf16, matmul_bf16, jnp.bfloat16),
     "bf16": Precision(jnp.bfloat16, matmul, matmul, jnp.bfloat16),
     "fp16": Precision(jnp.float16, matmul, matmul, jnp.float16, scaled=True),
-    # Attention in 8 bits too took 3 % longer: at 768 channels rounding costs more than its products save (H200).
-    # E5M2 holds 2^-14 to 2^15. Measured on Tiny Shakespeare: rms 0.1 to 33, at most 392, 1 in 1,000 rounded to zero.
-    "fp8": Precision(jnp.bfloat16, matmul, matmul_fp8, jnp.bfloat16, IN_8_BITS, of_sum=64.0),
+    # E5M2 holds 2^-14 to 2^15. Measured on Tiny Shakespeare after 50 and 500 steps, in all layers: rms 0.09 to 38, at
+    # most 740, and of no gradient more than 8 in 1,000 rounded to zero.
+    "fp8": Precision(jnp.bfloat16, matmul_fp8, matmul_fp8, jnp.bfloat16, IN_8_BITS, of_sum=64.0),
 }
 
 

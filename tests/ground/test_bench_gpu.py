@@ -44,6 +44,16 @@ def test_called_again_it_asks_for_what_has_no_answer(proof: Proof) -> None:
     assert again.parts["answered"] == proof.parts["answered"]
 
 
+def test_an_answer_of_other_code_is_asked_for_again(proof: Proof) -> None:
+    part = Part("plan", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0)
+    proof.run(part)
+    answered = proof.parts["plan"]
+    proof.parts["plan"] = answered | {"answer": "of before", "code": "of before"}
+    proof.run(part)
+    assert proof.parts["plan"]["answer"].keys() == answered["answer"].keys()
+    assert proof.parts["plan"]["code"] == answered["code"]
+
+
 @pytest.mark.parametrize(
     "kept", ["{", "[]", '{"parts": {"a": 1}, "provenance": ""}', '{"parts": {}, "provenance": "measured"}']
 )
