@@ -55,13 +55,15 @@ def summed_loss(
 def _forward(
     hidden: Hidden, embedding: Table, targets: Targets, factor: Array | float, rounding: Rounding
 ) -> tuple[Array, tuple[Array, Array]]:
-    table = embedding.astype(hidden.dtype)
-    table = rounding.forward(table, table)
+    whole = embedding.astype(hidden.dtype)
+    table = rounding.forward(whole, whole)
+    # 8 bits are multiplied only where they lie along the sum: a table of them is turned, once.
+    along, axes = (table, "vd") if table.scale is None else (table._replace(values=table.values.T), "dv")
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
-        logits = _logits(rounding.forward(h, sampled(h)), table, asked(h.dtype)).astype(jnp.float32)
+        logits = _logits(rounding.forward(h, sampled(h)).seen, table.seen, asked(h.dtype)).astype(jnp.float32)
         chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)
         top = logits.max(axis=-1, keepdims=True)
         log_total = top + jnp.log(settle(jnp.exp(logits - top)).sum(axis=-1, keepdims=True))
@@ -69,12 +71,11 @@ def _forward(
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
         d_logits = settle((factor * (jnp.exp(logits - log_total) - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
-        return (sums[0] + loss, sums[1] + d_table), jnp.einsum("nv,vd->nd", rounding.backward(d_logits), table)
+        d_h = jnp.einsum(f"nv,{axes}->nd", rounding.backward(d_logits), along.seen)
+        return (sums[0] + loss, sums[1] + d_table), d_h
 
     zeros = jnp.zeros(()), jnp.zeros(embedding.shape, jnp.float32)
-    # XLA finds products of 8 bits only where it sees the rounding of both factors, not from within a loop.
-    unroll = rounding is not AS_IT_IS
-    (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets), unroll=unroll)
+    (loss, d_table), d_hidden = jax.lax.scan(add, zeros, _in_blocks(hidden, embedding, targets))
     return factor * loss, (d_hidden.reshape(hidden.shape), d_table)
 
 

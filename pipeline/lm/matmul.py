@@ -12,11 +12,24 @@ from jaxtyping import Array
 from pipeline.lm.settle import on_cpu, settle, turned
 
 
-class Rounding(NamedTuple):
-    """What a product sees of its factors."""
+class Factor(NamedTuple):
+    """A factor as a product sees it: `values`, where there is a scale times it."""
 
-    forward: Callable[[Array, Array], Array]  # of activations and of weights, and a part that tells how large they are
-    backward: Callable[[Array], Array]  # of the gradient of what it gave
+    values: Array
+    scale: Array | None = None
+
+    @property
+    def seen(self) -> Array:
+        """On a GPU with 8-bit products XLA takes the values as they are, and moves the scale behind the product, where
+        it sees this in the same loop body as the product."""
+        return self.values if self.scale is None else self.values.astype(self.scale.dtype) * self.scale
+
+
+class Rounding(NamedTuple):
+    """How a product sees its factors."""
+
+    forward: Callable[[Array, Array], Factor]  # activations and weights, given a part that tells how large they are
+    backward: Callable[[Array], Array]  # the gradient of what it gave
 
 
 # product(x [*batch, in], w [in, out], …, sample=sampled(x)) -> (x w [*batch, out], …)
@@ -32,17 +45,14 @@ def sampled(x: Array) -> Array:
     return jax.lax.stop_gradient(x.reshape(-1, x.shape[-1])[::SAMPLED])
 
 
-def _rounded(x: Array, sample: Array, dtype: DTypeLike) -> Array:
-    """`x` as a product in `dtype` sees it: scaled so that the largest magnitude of `sample` fits with ROOM, rounded,
-    and scaled back (Micikevicius et al., FP8 Formats for Deep Learning, arXiv 2209.05433). Scales are powers of two:
-    scaling back is exact in bf16.
-
-    Written as XLA wants it: on a GPU that has 8-bit products it moves both scales behind the product."""
+def _rounded(x: Array, sample: Array, dtype: DTypeLike) -> Factor:
+    """`x` scaled so that the largest magnitude of `sample` fits into `dtype` with ROOM, and rounded (Micikevicius et
+    al., FP8 Formats for Deep Learning, arXiv 2209.05433). Scales are powers of two: they change no bit in bf16."""
     limit = float(jnp.finfo(dtype).max)
     largest = ROOM * jnp.maximum(jnp.abs(sample).max().astype(jnp.float32), 2.0**-100)
     scale = jnp.ldexp(jnp.float32(1.0), jnp.ceil(jnp.log2(largest / limit)).astype(jnp.int32)).astype(x.dtype)
     # Clipped, because what does not fit would become nan.
-    return jnp.clip(x / scale, -limit, limit).astype(dtype).astype(x.dtype) * scale
+    return Factor(jnp.clip(x / scale, -limit, limit).astype(dtype), scale)
 
 
 def _clipped(x: Array, dtype: DTypeLike) -> Array:
@@ -76,11 +86,11 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
         return run(x, sample, *matrices)[0]
 
     def tables_of(matrices: Sequence[Array], dtype: DTypeLike) -> list[Array]:
-        return [settle(forward(w, w)) for w in (matrix.astype(dtype) for matrix in matrices)]
+        return [settle(forward(w, w).seen) for w in (matrix.astype(dtype) for matrix in matrices)]
 
     def run(x: Array, sample: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
         whole = x.reshape(-1, x.shape[-1])
-        rows = settle(forward(whole, sample))
+        rows = settle(forward(whole, sample).seen)
         tables = tables_of(matrices, x.dtype)
         outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and what is kept lies as the product that takes it wants it.
@@ -101,8 +111,8 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
     return lambda x, *matrices, sample=None: matmul(x, sampled(x) if sample is None else sample, *matrices)
 
 
-AS_IT_IS = Rounding(lambda x, _: x, lambda x: x)
-IN_BF16 = Rounding(lambda x, _: x.astype(jnp.bfloat16), lambda x: x.astype(jnp.bfloat16))
+AS_IT_IS = Rounding(lambda x, _: Factor(x), lambda x: x)
+IN_BF16 = Rounding(lambda x, _: Factor(x.astype(jnp.bfloat16)), lambda x: x.astype(jnp.bfloat16))
 # More mantissa forward, more exponent backward: gradients span more magnitudes than activations.
 IN_8_BITS = Rounding(partial(_rounded, dtype=jnp.float8_e4m3fn), partial(_clipped, dtype=jnp.float8_e5m2))
 

@@ -12,7 +12,7 @@ from pipeline.config.learning import Model
 from pipeline.lm import loss
 from pipeline.lm.attention import causal_attention
 from pipeline.lm.flops import token_flops
-from pipeline.lm.matmul import AS_IT_IS, IN_8_BITS, Matmul, Rounding, matmul, matmul_bf16, sampled
+from pipeline.lm.matmul import AS_IT_IS, IN_8_BITS, Factor, Matmul, Rounding, matmul, matmul_bf16, sampled
 from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate, swiglu
 from pipeline.lm.muon import orthogonalise, orthogonalise_all
 
@@ -150,7 +150,7 @@ def test_the_loss_in_8_bits_has_the_gradient_to_what_they_hold(magnitude: float)
     assert all(0.01 < error < 0.12 for error in errors(IN_8_BITS))
     if magnitude != 1.0:
         unscaled = IN_8_BITS._replace(
-            forward=lambda x, _: jnp.clip(x, -448, 448).astype(jnp.float8_e4m3fn).astype(x.dtype)
+            forward=lambda x, _: Factor(jnp.clip(x, -448, 448).astype(jnp.float8_e4m3fn), jnp.ones((), x.dtype))
         )
         assert max(errors(unscaled)) > 0.5
 
@@ -161,7 +161,7 @@ def test_8_bits_hold_what_is_64_times_as_large_as_the_sample(monkeypatch: pytest
     x = x.at[5].set(64.0 * jnp.abs(sampled(x)).max() * jnp.linspace(-1.0, 1.0, 32)).at[6].multiply(0.01)
 
     def errors() -> jax.Array:
-        rounded = IN_8_BITS.forward(x, sampled(x))
+        rounded = IN_8_BITS.forward(x, sampled(x)).seen
         return jnp.linalg.norm(rounded - x, axis=1) / jnp.linalg.norm(x, axis=1)
 
     assert float(errors().max()) < 2**-4
