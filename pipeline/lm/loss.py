@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from pipeline.lm.matmul import AS_IT_IS, Rounding, asked, sampled
+from pipeline.lm.matmul import AS_IT_IS, ROOM, Rounding, asked, largest, sampled
 from pipeline.lm.settle import on_cpu, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
@@ -56,14 +56,16 @@ def _forward(
     hidden: Hidden, embedding: Table, targets: Targets, factor: Array | float, rounding: Rounding
 ) -> tuple[Array, tuple[Array, Array]]:
     whole = embedding.astype(hidden.dtype)
-    table = rounding.forward(whole, whole)
+    table = rounding.forward(whole, largest(whole))
     # 8 bits are multiplied only where they lie along the sum: a table of them is turned, once.
     along, axes = (table, "vd") if table.scale is None else (table._replace(values=table.values.T), "dv")
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
-        logits = _logits(rounding.forward(h, sampled(h)).seen, table.seen, asked(h.dtype)).astype(jnp.float32)
+        logits = _logits(rounding.forward(h, ROOM * largest(sampled(h))).seen, table.seen, asked(h.dtype)).astype(
+            jnp.float32
+        )
         chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)
         top = logits.max(axis=-1, keepdims=True)
         log_total = top + jnp.log(settle(jnp.exp(logits - top)).sum(axis=-1, keepdims=True))

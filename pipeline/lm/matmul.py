@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from pipeline.lm.settle import on_cpu, settle, turned
 
@@ -28,15 +28,17 @@ class Factor(NamedTuple):
 class Rounding(NamedTuple):
     """How a product sees its factors."""
 
-    forward: Callable[[Array, Array], Factor]  # activations and weights, given a part that tells how large they are
+    forward: Callable[[Array, Array], Factor]  # activations and weights, given the largest magnitude that must fit
     backward: Callable[[Array], Array]  # the gradient of what it gave
 
 
-# product(x [*batch, in], w [in, out], …, sample=sampled(x)) -> (x w [*batch, out], …)
+# product(x [*batch, in], w [in, out], …) -> (x w [*batch, out], …). For factors of 8 bits there are the keywords
+# `sample`, rows of x that tell how large all are (without it one in 16), and `size`, the largest magnitude of all
+# matrices that share a scale (without it each has its own).
 Matmul = Callable[..., tuple[Array, ...]]
 
-# One row in 16 tells how large all are: to look at all of them is a pass through memory of its own. There is room for
-# what is 64 times as large, which costs no bit: E4M3 holds 2^-6 to 448 with all of its mantissa.
+# To look at all rows is a pass through memory of its own. There is room for what is 64 times as large as the sample,
+# which costs no bit: E4M3 holds 2^-6 to 448 with all of its mantissa.
 SAMPLED, ROOM = 16, 64
 
 
@@ -45,12 +47,17 @@ def sampled(x: Array) -> Array:
     return jax.lax.stop_gradient(x.reshape(-1, x.shape[-1])[::SAMPLED])
 
 
-def _rounded(x: Array, sample: Array, dtype: DTypeLike) -> Factor:
-    """`x` scaled so that the largest magnitude of `sample` fits into `dtype` with ROOM, and rounded (Micikevicius et
-    al., FP8 Formats for Deep Learning, arXiv 2209.05433). Scales are powers of two: they change no bit in bf16."""
+def largest(*arrays: Array) -> Float[Array, ""]:
+    """The largest magnitude in all of them, fp32."""
+    return jnp.stack([jnp.abs(jax.lax.stop_gradient(x)).max().astype(jnp.float32) for x in arrays]).max()
+
+
+def _rounded(x: Array, most: Array, dtype: DTypeLike) -> Factor:
+    """`x` scaled so that `most` fits into `dtype`, and rounded (Micikevicius et al., FP8 Formats for Deep Learning,
+    arXiv 2209.05433). Scales are powers of two: they change no bit in bf16."""
     limit = float(jnp.finfo(dtype).max)
-    largest = ROOM * jnp.maximum(jnp.abs(sample).max().astype(jnp.float32), 2.0**-100)
-    scale = jnp.ldexp(jnp.float32(1.0), jnp.ceil(jnp.log2(largest / limit)).astype(jnp.int32)).astype(x.dtype)
+    exponent = jnp.ceil(jnp.log2(jnp.maximum(most, 2.0**-100) / limit)).astype(jnp.int32)
+    scale = jnp.ldexp(jnp.float32(1.0), exponent).astype(x.dtype)
     # Clipped, because what does not fit would become nan.
     return Factor(jnp.clip(x / scale, -limit, limit).astype(dtype), scale)
 
@@ -64,6 +71,9 @@ def _clipped(x: Array, dtype: DTypeLike) -> Array:
 def asked(dtype: DTypeLike) -> DTypeLike:
     """The type to ask of a product that is wanted in `dtype`. A GPU sums in fp32, and rounds before it writes."""
     return jnp.float32 if on_cpu() else dtype
+
+
+Kept = tuple[Array, Sequence[Array], Array | None]  # rows, matrices and their size
 
 
 def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
@@ -82,33 +92,40 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
         return jnp.einsum("no,io->ni", d, w, preferred_element_type=asked(dtype))
 
     @jax.custom_vjp
-    def matmul(x: Array, sample: Array, *matrices: Array) -> tuple[Array, ...]:
-        return run(x, sample, *matrices)[0]
+    def matmul(x: Array, most: Array, size: Array | None, *matrices: Array) -> tuple[Array, ...]:
+        return run(x, most, size, *matrices)[0]
 
-    def tables_of(matrices: Sequence[Array], dtype: DTypeLike) -> list[Array]:
-        return [settle(forward(w, w).seen) for w in (matrix.astype(dtype) for matrix in matrices)]
+    def tables_of(matrices: Sequence[Array], size: Array | None, dtype: DTypeLike) -> list[Array]:
+        sizes = [largest(w) if size is None else size for w in matrices]
+        return [settle(forward(w.astype(dtype), most).seen) for w, most in zip(matrices, sizes, strict=True)]
 
-    def run(x: Array, sample: Array, *matrices: Array) -> tuple[tuple[Array, ...], tuple[Array, Sequence[Array]]]:
+    def run(x: Array, most: Array, size: Array | None, *matrices: Array) -> tuple[tuple[Array, ...], Kept]:
         whole = x.reshape(-1, x.shape[-1])
-        rows = settle(forward(whole, sample).seen)
-        tables = tables_of(matrices, x.dtype)
+        rows = settle(forward(whole, most).seen)
+        tables = tables_of(matrices, size, x.dtype)
         outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and what is kept lies as the product that takes it wants it.
         kept = rows if for_weights else whole
-        return outs, (turned(kept), matrices) if on_cpu() else (kept, tables)
+        return outs, (turned(kept), matrices, size) if on_cpu() else (kept, tables, None)
 
-    def differentiate(kept: tuple[Array, Sequence[Array]], d_outs: tuple[Array, ...]) -> tuple[Array | None, ...]:
+    def differentiate(kept: Kept, d_outs: tuple[Array, ...]) -> tuple[Array | None, ...]:
         dtype = d_outs[0].dtype
-        columns, tables = (kept[0], tables_of(kept[1], dtype)) if on_cpu() else (kept[0].T, kept[1])
+        rows, matrices, size = kept
+        columns, tables = (rows, tables_of(matrices, size, dtype)) if on_cpu() else (rows.T, matrices)
         whole = [d.reshape(-1, d.shape[-1]) for d in d_outs]
         d_rows = [settle(backward(d)) for d in whole]
         dx = settle(reduce(jnp.add, (back(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
         d_matrices = (settle(product(columns, d)) for d in (d_rows if for_weights else whole))
-        return dx.reshape(*d_outs[0].shape[:-1], -1), None, *d_matrices
+        return dx.reshape(*d_outs[0].shape[:-1], -1), None, None, *d_matrices
 
     matmul.defvjp(run, differentiate)
 
-    return lambda x, *matrices, sample=None: matmul(x, sampled(x) if sample is None else sample, *matrices)
+    def multiply(
+        x: Array, *matrices: Array, sample: Array | None = None, size: Array | None = None
+    ) -> tuple[Array, ...]:
+        return matmul(x, ROOM * largest(sampled(x) if sample is None else sample), size, *matrices)
+
+    return multiply
 
 
 AS_IT_IS = Rounding(lambda x, _: Factor(x), lambda x: x)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from pipeline.config.learning import Model
 from pipeline.lm.attention import causal_attention
 from pipeline.lm.embedding import embed
-from pipeline.lm.matmul import Matmul, matmul, sampled
+from pipeline.lm.matmul import Matmul, largest, matmul, sampled
 from pipeline.lm.precision import PRECISIONS, Precision
 from pipeline.lm.settle import not_before, on_cpu, settle
 
@@ -72,7 +72,8 @@ class Transformer(nnx.Module):
     ) -> Float[Array, "batch seq width"]:
         """Hidden states after the last norm, as `precision` computes them (precision.py): what the logits are computed
         from. Parameters are cast to its type where they are used."""
-        types = PRECISIONS[precision]
+        matrices = (stack for stack in params["blocks"].values() if stack.ndim == 3)
+        types = PRECISIONS[precision].for_matrices(largest(*matrices))
         x = embed(params["embedding"], tokens, types.dtype)
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
         # Unrolled, XLA on a CPU (JAX 0.10) merges what is computed again with the first time; in a loop it cannot.

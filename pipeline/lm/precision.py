@@ -1,5 +1,6 @@
 """In which types a step computes, by name. Parameters, moments, norms, softmax and loss are fp32 in all of them."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,6 +22,12 @@ class Precision(NamedTuple):
     in_loss: Rounding = AS_IT_IS  # of hidden states, embedding and the gradient of the logits
     scaled: bool = False  # whether the loss needs a scale, for gradients that the type is too narrow for
     of_sum: float | None = None  # times the sum over all targets is what gradients are of, where 8 bits must hold them
+
+    def for_matrices(self, size: Array) -> "Precision":
+        """This, for layers whose matrices share a scale; `size` is their largest magnitude. One for each would be found
+        by two kernels for each, half a thousand in a step of 124 M parameters."""
+        in_attention, in_mlp = partial(self.in_attention, size=size), partial(self.in_mlp, size=size)
+        return self._replace(in_attention=in_attention, in_mlp=in_mlp)
 
 
 PRECISIONS = {
