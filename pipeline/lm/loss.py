@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.lm.matmul import AS_IT_IS, ROOM, Rounding, asked, largest, sampled
-from pipeline.lm.settle import on_cpu, settle
+from pipeline.lm.settle import settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
 # 2 GiB in fp32. Below it, one block is fastest.
@@ -95,7 +95,7 @@ def _logits(h: Array, table: Array, dtype: DTypeLike) -> Float[Array, "tokens vo
 
 def _in_blocks(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, Array]:
     """Hidden states [blocks, tokens, width] and targets [blocks, tokens]: as few blocks as may be."""
-    tokens, most = targets.size, MOST_LOGITS["cpu" if on_cpu() else "gpu"]
+    tokens, most = targets.size, MOST_LOGITS[jax.default_backend()]
     fits = (n for n in range(1, tokens + 1) if tokens % n == 0 and tokens // n * embedding.shape[0] <= most)
     blocks = min(fits, default=tokens)
     return hidden.reshape(blocks, tokens // blocks, -1), targets.reshape(blocks, -1)

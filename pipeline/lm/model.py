@@ -78,7 +78,7 @@ class Transformer(nnx.Module):
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
         # Unrolled, XLA on a CPU (JAX 0.10) merges what is computed again with the first time; in a loop it cannot.
         merged = on_cpu() and shape.remat != "none"
-        unrolled = not merged and shape.depth <= MOST_UNROLLED["cpu" if on_cpu() else "gpu"]
+        unrolled = not merged and shape.depth <= MOST_UNROLLED[jax.default_backend()]
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:

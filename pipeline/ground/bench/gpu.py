@@ -152,16 +152,10 @@ def parts(proof: Proof) -> Iterator[Part]:
     counted = ["--throughput_only"] if dry else ["--out", str(curve)]
     if not dry:
         large += ["--train.batch", "96"]  # three microbatches in place of fifteen: a step is a quarter of a second
-    kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
-    short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
-    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 480)
-    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
-    energy = ["--throughput_only"] if dry else []
-    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
-    speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
-    yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,program,saves", *large], 150)
     swept = ["--sweep", f"precision={'mixed' if dry else 'fp8'}"]
     yield Part("124 M in bf16 and fp8", ["calibrate", *large, *quick, *swept], 120)
+    speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
+    yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,program,saves", *large], 150)
     yield Part("speed of 10.7 M", [*speed, "2" if dry else "4", "--starts", "1", *small], 150)
     if proof.peer:
         peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
@@ -174,10 +168,17 @@ def parts(proof: Proof) -> Iterator[Part]:
         whole = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "2000", "--evaluate_every", "50"]
         own = ["--peer-set", "lr_decay_iters=5000"]
         yield Part("to nanoGPT's loss, 10.7 M", [*peer, *arms, *whole, *own, *small], 180)
+    kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
+    short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
+    yield Part("SIGKILLs", ["drill", *kills, *small, *short], 480)
+    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
+    energy = ["--throughput_only"] if dry else []
+    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
     plain = ["calibrate", *small, *quick]
     yield Part("as it flies", plain, 60)
     for name, flags in FLAGS.items():
         yield Part(f"flags: {name}", plain, 60, flags)
+    yield Part("124 M, products joined", ["calibrate", *large, *quick], 90, FLAGS["products joined"])
     for steps in ("1", "10"):
         yield Part(f"{steps} steps a dispatch", [*plain, "--train.chunk_steps", steps], 60)
     yield Part("attention by xla", [*plain, "--model.attention", "xla"], 60)
