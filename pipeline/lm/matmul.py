@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def asked(dtype: DTypeLike) -> DTypeLike:
     return jnp.float32 if on_cpu() else dtype
 
 
-Kept = tuple[Array, Sequence[Array], Array | None]  # rows, matrices and their size
+Kept = tuple[Array, Sequence[Any], Array | None]  # rows; on a CPU matrices and their size, else their tables
 
 
 def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
@@ -95,15 +95,15 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
     def matmul(x: Array, most: Array, size: Array | None, *matrices: Array) -> tuple[Array, ...]:
         return run(x, most, size, *matrices)[0]
 
-    def tables_of(matrices: Sequence[Array], size: Array | None, dtype: DTypeLike) -> list[Array]:
+    def tables_of(matrices: Sequence[Array], size: Array | None, dtype: DTypeLike) -> list[Factor]:
         sizes = [largest(w) if size is None else size for w in matrices]
-        return [settle(forward(w.astype(dtype), most).seen) for w, most in zip(matrices, sizes, strict=True)]
+        return [settle(forward(w.astype(dtype), most)) for w, most in zip(matrices, sizes, strict=True)]
 
     def run(x: Array, most: Array, size: Array | None, *matrices: Array) -> tuple[tuple[Array, ...], Kept]:
         whole = x.reshape(-1, x.shape[-1])
         rows = settle(forward(whole, most).seen)
         tables = tables_of(matrices, size, x.dtype)
-        outs = tuple(settle(product(rows, w, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
+        outs = tuple(settle(product(rows, w.seen, x.dtype)).reshape(*x.shape[:-1], -1) for w in tables)
         # On a CPU rounding again costs less than keeping, and what is kept lies as the product that takes it wants it.
         kept = rows if for_weights else whole
         return outs, (turned(kept), matrices, size) if on_cpu() else (kept, tables, None)
@@ -114,7 +114,8 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
         columns, tables = (rows, tables_of(matrices, size, dtype)) if on_cpu() else (rows.T, matrices)
         whole = [d.reshape(-1, d.shape[-1]) for d in d_outs]
         d_rows = [settle(backward(d)) for d in whole]
-        dx = settle(reduce(jnp.add, (back(d, w, dtype) for d, w in zip(d_rows, tables, strict=True))).astype(dtype))
+        parts = (back(d, w.seen, dtype) for d, w in zip(d_rows, tables, strict=True))
+        dx = settle(reduce(jnp.add, parts).astype(dtype))
         d_matrices = (settle(product(columns, d)) for d in (d_rows if for_weights else whole))
         return dx.reshape(*d_outs[0].shape[:-1], -1), None, None, *d_matrices
 
