@@ -14,6 +14,11 @@ from pipeline.lm.settle import settle
 # 2 GiB in fp32. Below it, one block is fastest.
 MOST_LOGITS = {"cpu": 1 << 25, "gpu": 1 << 29}
 
+# Exponentials are relative to so many nats above the target's logit: to find the largest logit first is a pass of its
+# own. They add up to e^-60 or more, of which fp32 holds all that counts, and overflow where a target costs 148 nats: no
+# model that learns is so wrong, and a step whose loss is not finite is skipped.
+ABOVE_TARGET = 60.0
+
 Hidden = Float[Array, "batch seq width"]
 Table = Float[Array, "vocab width"]
 Targets = Int[Array, "batch seq"]
@@ -62,16 +67,14 @@ def _forward(
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
+        rows = rounding.forward(h, ROOM * largest(sampled(h)))
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
-        logits = _logits(rounding.forward(h, ROOM * largest(sampled(h))).seen, table.seen, asked(h.dtype)).astype(
-            jnp.float32
-        )
-        chosen = jnp.take_along_axis(logits, t[:, None], axis=-1)
-        top = logits.max(axis=-1, keepdims=True)
-        log_total = top + jnp.log(settle(jnp.exp(logits - top)).sum(axis=-1, keepdims=True))
-        loss = (log_total - chosen).sum()
+        logits = _logits(rows.seen, table.seen, asked(h.dtype)).astype(jnp.float32)
+        above = jnp.take_along_axis(logits, t[:, None], axis=-1) + ABOVE_TARGET
+        log_sum = jnp.log(settle(jnp.exp(logits - above)).sum(axis=-1, keepdims=True))
+        loss = (ABOVE_TARGET + log_sum).sum()
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
-        d_logits = settle((factor * (jnp.exp(logits - log_total) - target)).astype(h.dtype))
+        d_logits = settle((factor * (jnp.exp(logits - (above + log_sum)) - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
         d_h = jnp.einsum(f"nv,{axes}->nd", rounding.backward(d_logits), along.seen)
         return (sums[0] + loss, sums[1] + d_table), d_h

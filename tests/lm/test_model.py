@@ -128,6 +128,22 @@ def test_the_summed_loss_has_the_gradient_that_jax_derives(
     assert float(ours(hidden, params["embedding"])) == pytest.approx(float(expected[0]))  # without its gradient too
 
 
+@pytest.mark.parametrize("cost", [-100.0, 0.0, 30.0, 140.0])
+def test_the_summed_loss_holds_what_a_target_costs(cost: float) -> None:
+    """To 148 nats; beyond, it is not finite, and the step that it comes from is skipped."""
+    table, targets = jnp.zeros((8, 4)).at[1].set(1.0), jnp.zeros((1, 2), jnp.int32)
+
+    def both(cost: float) -> list[list[jax.Array]]:
+        """Logits are 0, but that of token 1."""
+        hidden = jnp.full((1, 2, 4), cost / 4)
+        losses = loss.summed_loss, lambda h, t, targets: loss.token_losses(h, t, targets).sum()
+        return [jax.tree.leaves(jax.value_and_grad(of, (0, 1))(hidden, table, targets)) for of in losses]
+
+    for ours, plain in zip(*both(cost), strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+    assert not jnp.isfinite(both(160.0)[0][0])
+
+
 def test_in_fp16_a_loss_scale_saves_gradients_that_are_too_small() -> None:
     """Rows that are almost never right have tiny probabilities: in fp16 zero, were they not scaled before."""
     table = (0.02 * jax.random.normal(jax.random.key(0), (64, 16))).at[32:].set(-0.8)
