@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,13 +127,17 @@ def test_a_process_killed_while_tokenising_leaves_nothing_that_is_taken_for_a_ca
     cache, clean = tmp_path / "cache", tmp_path / "clean"
     source = str(tmp_path / "b.txt")
     killed_in = set()
+
+    def written() -> int:
+        """Bytes of train.bin. What an earlier process has left may be removed while it is looked at."""
+        with suppress(FileNotFoundError):
+            return max((draft.stat().st_size for draft in cache.glob("*.draft/train.bin")), default=0)
+        return 0
+
     for size in (1, 500_000, 1_500_000):  # of train.bin, when the kill comes
         process = child(source, str(cache))
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            drafts = list(cache.glob("*.draft/train.bin"))
-            if drafts and drafts[0].stat().st_size >= size:
-                break
+        while time.monotonic() < deadline and process.poll() is None and written() < size:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it finished before it could be killed"
