@@ -144,8 +144,8 @@ class Train(Section):
         "bf16",
         description="Compute type; master parameters stay fp32. mixed: fp32, but products in the layers round "
         "their factors to bf16, which a CPU with AVX512-BF16 multiplies faster; fp16: with dynamic "
-        "loss scaling, where bf16 is not; fp8: bf16, but all products of layers and logits, save those that "
-        "are gradients of weights, take their factors in 8 bits, for Hopper and later",
+        "loss scaling, where bf16 is not; fp8: bf16, but all products with weights, save those that are "
+        "their gradients, take factors of 8 bits, for Hopper and later",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto: the best that JAX finds")
     eval_every: int = Field(500, ge=1, description="Steps between validations")

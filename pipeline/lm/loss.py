@@ -8,16 +8,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.lm.matmul import AS_IT_IS, ROOM, Rounding, asked, largest, sampled
-from pipeline.lm.settle import settle
+from pipeline.lm.settle import chip, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
 # 2 GiB in fp32. Below it, one block is fastest.
 MOST_LOGITS = {"cpu": 1 << 25, "gpu": 1 << 29}
 
 # Exponentials are relative to so many nats above the target's logit: to find the largest logit first is a pass of its
-# own. They add up to e^-60 or more, of which fp32 holds all that counts, and overflow where a target costs 148 nats: no
-# model that learns is so wrong, and a step whose loss is not finite is skipped.
-ABOVE_TARGET = 60.0
+# own. They add up to e^-60 or more, of which fp32 holds all that counts; the loss is right to 4e-6 nats. A logit more
+# than MOST_ABOVE above that counts as just so much, lest the sum overflow: no model that learns is so wrong.
+ABOVE_TARGET, MOST_ABOVE = 60.0, 76.0
 
 Hidden = Float[Array, "batch seq width"]
 Table = Float[Array, "vocab width"]
@@ -70,11 +70,12 @@ def _forward(
         rows = rounding.forward(h, ROOM * largest(sampled(h)))
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
         logits = _logits(rows.seen, table.seen, asked(h.dtype)).astype(jnp.float32)
-        above = jnp.take_along_axis(logits, t[:, None], axis=-1) + ABOVE_TARGET
-        log_sum = jnp.log(settle(jnp.exp(logits - above)).sum(axis=-1, keepdims=True))
+        logits -= jnp.take_along_axis(logits, t[:, None], axis=-1) + ABOVE_TARGET
+        logits = jnp.minimum(logits, MOST_ABOVE)
+        log_sum = jnp.log(settle(jnp.exp(logits)).sum(axis=-1, keepdims=True))
         loss = (ABOVE_TARGET + log_sum).sum()
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
-        d_logits = settle((factor * (jnp.exp(logits - (above + log_sum)) - target)).astype(h.dtype))
+        d_logits = settle((factor * (jnp.exp(logits - log_sum) - target)).astype(h.dtype))
         d_table = jnp.einsum("nv,nd->vd", d_logits, h, preferred_element_type=jnp.float32)
         d_h = jnp.einsum(f"nv,{axes}->nd", rounding.backward(d_logits), along.seen)
         return (sums[0] + loss, sums[1] + d_table), d_h
@@ -98,7 +99,7 @@ def _logits(h: Array, table: Array, dtype: DTypeLike) -> Float[Array, "tokens vo
 
 def _in_blocks(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, Array]:
     """Hidden states [blocks, tokens, width] and targets [blocks, tokens]: as few blocks as may be."""
-    tokens, most = targets.size, MOST_LOGITS[jax.default_backend()]
+    tokens, most = targets.size, MOST_LOGITS[chip()]
     fits = (n for n in range(1, tokens + 1) if tokens % n == 0 and tokens // n * embedding.shape[0] <= most)
     blocks = min(fits, default=tokens)
     return hidden.reshape(blocks, tokens // blocks, -1), targets.reshape(blocks, -1)

@@ -20,7 +20,7 @@ from pipeline.lm.attention import causal_attention
 from pipeline.lm.embedding import embed
 from pipeline.lm.matmul import Matmul, largest, matmul, sampled
 from pipeline.lm.precision import PRECISIONS, Precision
-from pipeline.lm.settle import not_before, on_cpu, settle
+from pipeline.lm.settle import chip, not_before, on_cpu, settle
 
 # Layers that are given to XLA one after another; more are a loop. In a loop it copies all that the backward pass needs
 # of a layer: a quarter more time a step of 124 M parameters, 12 layers on an H100, and a sixth of 0.8 M on a CPU. It
@@ -78,7 +78,7 @@ class Transformer(nnx.Module):
         rope = rotary_angles(jnp.arange(tokens.shape[1]), shape)
         # Unrolled, XLA on a CPU (JAX 0.10) merges what is computed again with the first time; in a loop it cannot.
         merged = on_cpu() and shape.remat != "none"
-        unrolled = not merged and shape.depth <= MOST_UNROLLED[jax.default_backend()]
+        unrolled = not merged and shape.depth <= MOST_UNROLLED[chip()]
 
         def body(number: int) -> Callable[[Array, Params], tuple[Array, None]]:
             def one(x: Array, layer: Params) -> tuple[Array, None]:
@@ -134,7 +134,7 @@ def block(
 ) -> Array:
     """Layer `number`: attention, then SwiGLU, each added to the residual stream."""
     x = x + attend(shape, types, layer, rms_norm(x, layer["attention_norm"], shape.norm_eps), rope, number)
-    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), types.in_mlp)
+    return x + feed_forward(layer, rms_norm(x, layer["mlp_norm"], shape.norm_eps), types.product)
 
 
 def feed_forward(layer: Params, h: Float[Array, "batch seq width"], product: Matmul = matmul) -> Array:
@@ -168,7 +168,7 @@ def attend(
     number: int,
 ) -> Array:
     """Causal self-attention of layer `number` with grouped queries; softmax in fp32."""
-    q, k, v = (x.astype(types.factor) for x in project(shape, layer, h, rope, types.in_attention))
+    q, k, v = (x.astype(types.factor) for x in project(shape, layer, h, rope, types.product))
     if shape.attention == "xla":
         mixed = causal_attention(q, k, v)
     else:
@@ -176,7 +176,7 @@ def attend(
         # again: IndexError at the first step. A scale that differs by 1e-6 from layer to layer keeps them apart.
         scale = q.shape[-1] ** -0.5 * (1.0 + 1e-6 * number)
         mixed = jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=True, implementation=shape.attention)
-    return types.in_attention(mixed.reshape(*h.shape[:2], -1).astype(h.dtype), layer["o"])[0]
+    return types.product(mixed.reshape(*h.shape[:2], -1).astype(h.dtype), layer["o"])[0]
 
 
 def project(

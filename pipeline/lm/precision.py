@@ -11,13 +11,12 @@ from pipeline.lm.matmul import AS_IT_IS, IN_8_BITS, Matmul, Rounding, matmul, ma
 
 
 class Precision(NamedTuple):
-    """Type of activations and gradients, how they are multiplied with the matrices of either half of the layers, and
-    what else is multiplied is rounded to: attention's queries, keys, values and probabilities, and Newton-Schulz.
-    Products are summed in fp32."""
+    """Type of activations and gradients, how they are multiplied with the matrices of the layers, and what else is
+    multiplied is rounded to: attention's queries, keys, values and probabilities, and Newton-Schulz. Products are
+    summed in fp32."""
 
     dtype: DTypeLike
-    in_attention: Matmul
-    in_mlp: Matmul
+    product: Matmul
     factor: DTypeLike
     in_loss: Rounding = AS_IT_IS  # of hidden states, embedding and the gradient of the logits
     scaled: bool = False  # whether the loss needs a scale, for gradients that the type is too narrow for
@@ -25,19 +24,18 @@ class Precision(NamedTuple):
 
     def for_matrices(self, size: Array) -> "Precision":
         """This, for layers whose matrices share a scale; `size` is their largest magnitude. One for each would be found
-        by two kernels for each, half a thousand in a step of 124 M parameters."""
-        in_attention, in_mlp = partial(self.in_attention, size=size), partial(self.in_mlp, size=size)
-        return self._replace(in_attention=in_attention, in_mlp=in_mlp)
+        by two kernels for each: 168 in each microbatch of 12 layers."""
+        return self._replace(product=partial(self.product, size=size))
 
 
 PRECISIONS = {
-    "fp32": Precision(jnp.float32, matmul, matmul, jnp.float32),
-    "mixed": Precision(jnp.float32, matmul_bf16, matmul_bf16, jnp.bfloat16),
-    "bf16": Precision(jnp.bfloat16, matmul, matmul, jnp.bfloat16),
-    "fp16": Precision(jnp.float16, matmul, matmul, jnp.float16, scaled=True),
+    "fp32": Precision(jnp.float32, matmul, jnp.float32),
+    "mixed": Precision(jnp.float32, matmul_bf16, jnp.bfloat16),
+    "bf16": Precision(jnp.bfloat16, matmul, jnp.bfloat16),
+    "fp16": Precision(jnp.float16, matmul, jnp.float16, scaled=True),
     # E5M2 holds 2^-14 to 2^15. Measured on Tiny Shakespeare after 50 and 500 steps, in all layers: rms 0.09 to 38, at
     # most 740, and of no gradient more than 8 in 1,000 rounded to zero.
-    "fp8": Precision(jnp.bfloat16, matmul_fp8, matmul_fp8, jnp.bfloat16, IN_8_BITS, of_sum=64.0),
+    "fp8": Precision(jnp.bfloat16, matmul_fp8, jnp.bfloat16, IN_8_BITS, of_sum=64.0),
 }
 
 

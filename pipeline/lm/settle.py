@@ -14,6 +14,11 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def chip() -> str:
+    """ "cpu", or "gpu" for all that is none."""
+    return "cpu" if on_cpu() else "gpu"
+
+
 def settle(x: T) -> T:
     """`x`, written to memory first on a CPU, where XLA would compute it anew for each use or in the layout of the next
     transpose, element by element. Elsewhere nothing: a GPU gains by fusing."""

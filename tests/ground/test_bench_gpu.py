@@ -48,7 +48,9 @@ def test_an_answer_of_other_code_is_asked_for_again(proof: Proof) -> None:
     part = Part("plan", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0)
     proof.run(part)
     answered = proof.parts["plan"]
-    proof.parts["plan"] = answered | {"answer": "of before", "code": "of before"}
+    proof.parts["plan"] = old = answered | {"answer": "of before", "code": "of before"}
+    proof.run(Part("plan", ["verify", "/nowhere"], 60.0))
+    assert proof.parts["plan"] == old  # better than none
     proof.run(part)
     assert proof.parts["plan"]["answer"].keys() == answered["answer"].keys()
     assert proof.parts["plan"]["code"] == answered["code"]

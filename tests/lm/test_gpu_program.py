@@ -58,7 +58,7 @@ def program(on: jax.sharding.Sharding, precision: str, depth: int) -> str:
 @pytest.mark.parametrize(
     ("precision", "depth", "layers"), [("fp8", 2, 2), ("fp8", MOST_UNROLLED["gpu"] + 1, 1), ("bf16", 2, None)]
 )
-def test_every_product_that_is_no_gradient_of_weights_takes_8_bits(
+def test_every_product_with_weights_that_is_not_their_gradient_takes_8_bits(
     hopper: jax.sharding.Sharding, monkeypatch: pytest.MonkeyPatch, precision: str, depth: int, layers: int | None
 ) -> None:
     """Seven matrices in each of the layers that are written out, there and back, and the logits: a loop over two blocks

@@ -73,8 +73,8 @@ def test_the_gradient_of_bf16_rows_is_summed_in_fp32(gpu: Callable[[], None], vo
     assert float(summed(jnp.ones((vocab_size, 2)))[0, 0]) == 4999.0
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_in_16_bits_it_learns_as_a_cpu_does(gpu: Callable[[], None], precision: str) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
+def test_in_16_or_8_bits_it_learns_as_a_cpu_does(gpu: Callable[[], None], precision: str) -> None:
     model = {"depth": 2, "width": 32, "heads": 2, "context": 48}
     config = Config(model=model, train={"batch": 4, "precision": precision, "device": "cpu"})
     tokens = np.repeat(tokens_of(1, 4, 49), 30, axis=0)  # one batch, learnt by heart

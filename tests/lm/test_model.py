@@ -128,9 +128,9 @@ def test_the_summed_loss_has_the_gradient_that_jax_derives(
     assert float(ours(hidden, params["embedding"])) == pytest.approx(float(expected[0]))  # without its gradient too
 
 
-@pytest.mark.parametrize("cost", [-100.0, 0.0, 30.0, 140.0])
+@pytest.mark.parametrize("cost", [-100.0, 0.0, 30.0, 130.0])
 def test_the_summed_loss_holds_what_a_target_costs(cost: float) -> None:
-    """To 148 nats; beyond, it is not finite, and the step that it comes from is skipped."""
+    """Where that is more than fp32 can sum, it is held to be less, and still learned from."""
     table, targets = jnp.zeros((8, 4)).at[1].set(1.0), jnp.zeros((1, 2), jnp.int32)
 
     def both(cost: float) -> list[list[jax.Array]]:
@@ -141,7 +141,9 @@ def test_the_summed_loss_holds_what_a_target_costs(cost: float) -> None:
 
     for ours, plain in zip(*both(cost), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
-    assert not jnp.isfinite(both(160.0)[0][0])
+    (most, d_hidden, _), (_, plain_d_hidden, _) = both(1e4)
+    assert 136.0 <= float(most) / 2 < 137.0
+    np.testing.assert_allclose(d_hidden, plain_d_hidden, rtol=1e-4)
 
 
 def test_in_fp16_a_loss_scale_saves_gradients_that_are_too_small() -> None:
@@ -182,10 +184,10 @@ def test_the_loss_in_8_bits_has_the_gradient_to_what_they_hold(magnitude: float)
         assert max(errors(unscaled)) > 0.5
 
 
-def test_8_bits_hold_what_is_64_times_as_large_as_the_sample() -> None:
+def test_8_bits_hold_what_is_8_times_as_large_as_the_sample() -> None:
     """In rows that it does not see, to E4M3's three bits after the first. The control has no room for it."""
     x = jax.random.normal(jax.random.key(0), (64, 32))
-    x = x.at[5].set(64.0 * largest(sampled(x)) * jnp.linspace(-1.0, 1.0, 32)).at[6].multiply(0.01)
+    x = x.at[5].set(8.0 * largest(sampled(x)) * jnp.linspace(-1.0, 1.0, 32)).at[6].multiply(0.01)
 
     def errors(room: int) -> jax.Array:
         rounded = IN_8_BITS.forward(x, room * largest(sampled(x))).seen

@@ -75,6 +75,8 @@ class Proof:
             found: dict[str, Any] = {"not_run": f"{left_s:.0f} s were left"}
         else:
             found = _answer(part, min(part.limit_s, left_s))
+        if "answer" in before and "answer" not in found:
+            return  # an old answer is better than none
         command = " ".join(str(word) for word in ("train.py", *part.arguments))
         about = {"command": command, "card": card(), "code": self.code}
         self.parts[part.name] = about | {"seconds": round(time.monotonic() - began_s, 1)} | found
@@ -132,12 +134,12 @@ def main(arguments: Sequence[str]) -> int:
     from pipeline.ground.bench.gpu_picture import draw
 
     draw(proof.as_json(), own.out / "gpu.png")
-    missing = [name for name, found in proof.parts.items() if "answer" not in found]
+    missing = [name for name, found in proof.parts.items() if "answer" not in found or found.get("code") != proof.code]
     if own.json:
         print(json.dumps(proof.as_json()))
     else:
         for name, found in proof.parts.items():
-            print(f"{name:<34}{found['seconds']:>7.1f} s  {found.get('not_run') or found.get('failed') or 'answered'}")
+            print(f"{name:<34}{found['seconds']:>7.1f} s  {_state(proof, found)}")
         print(f"{own.out / 'gpu.json'}, {own.out / 'gpu.png'}")
     return 1 if missing else 0
 
@@ -190,8 +192,13 @@ def parts(proof: Proof) -> Iterator[Part]:
         yield Part("plan with this curve", planned, 60)
 
 
+def _state(proof: Proof, found: dict[str, Any]) -> str:
+    said = found.get("not_run") or found.get("failed") or "answered"
+    return said if found.get("code") == proof.code else f"{said}, by other code"
+
+
 def _digest() -> str:
-    """Of all that decides what a part measures: the pipeline and its configurations."""
+    """Of the code that is measured, and of its configurations."""
     files = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
