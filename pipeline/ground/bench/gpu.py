@@ -63,8 +63,8 @@ class Proof:
         self.code = _digest()
 
     def run(self, part: Part) -> None:
-        """Runs a part that has no answer yet and keeps what it says; one that fails, hangs or comes too late says so in
-        its place."""
+        """Runs a part that has no answer of this code and keeps what it says. One that fails, hangs or comes too late
+        says so in its place, where there is no answer of other code either."""
         before = self.parts.get(part.name, {})
         if "answer" in before and before.get("code") == self.code:
             return
