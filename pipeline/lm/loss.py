@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from pipeline.lm.matmul import AS_IT_IS, ROOM, Rounding, asked, largest, sampled
+from pipeline.lm.matmul import AS_IT_IS, Rounding, asked, expected, largest, sampled
 from pipeline.lm.settle import chip, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
@@ -67,7 +67,7 @@ def _forward(
 
     def add(sums: tuple[Array, Array], ht: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         h, t = ht
-        rows = rounding.forward(h, ROOM * largest(sampled(h)))
+        rows = rounding.forward(h, expected(sampled(h)))
         # Rounded as their gradient is: on a GPU reading them is what takes the time.
         logits = _logits(rows.seen, table.seen, asked(h.dtype)).astype(jnp.float32)
         logits -= jnp.take_along_axis(logits, t[:, None], axis=-1) + ABOVE_TARGET

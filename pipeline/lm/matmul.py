@@ -52,6 +52,11 @@ def largest(*arrays: Array) -> Float[Array, ""]:
     return jnp.stack([jnp.abs(jax.lax.stop_gradient(x)).max().astype(jnp.float32) for x in arrays]).max()
 
 
+def expected(sample: Array) -> Float[Array, ""]:
+    """The largest magnitude that must fit, where `sample` is a part of all rows."""
+    return ROOM * largest(sample)
+
+
 def _rounded(x: Array, most: Array, dtype: DTypeLike) -> Factor:
     """`x` scaled so that `most` fits into `dtype`, and rounded (Micikevicius et al., FP8 Formats for Deep Learning,
     arXiv 2209.05433). Scales are powers of two: they change no bit in bf16."""
@@ -125,7 +130,7 @@ def _make(rounding: Rounding, for_weights: bool = True) -> Matmul:
     def multiply(
         x: Array, *matrices: Array, sample: Array | None = None, size: Array | None = None
     ) -> tuple[Array, ...]:
-        return matmul(x, ROOM * largest(sampled(x) if sample is None else sample), size, *matrices)
+        return matmul(x, expected(sampled(x) if sample is None else sample), size, *matrices)
 
     return multiply
 

@@ -15,7 +15,7 @@ def on_cpu() -> bool:
 
 
 def chip() -> str:
-    """ "cpu", or "gpu" for all that is none."""
+    """What computes: "cpu", or "gpu" for all that is none."""
     return "cpu" if on_cpu() else "gpu"
 
 
