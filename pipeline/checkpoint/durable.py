@@ -27,6 +27,14 @@ def fsync_tree(root: Path) -> None:
         fsync(Path(directory))
 
 
+def make(directory: Path) -> None:
+    """Makes a directory and what is missing above it, durably. What is there already costs nothing."""
+    if not directory.exists():
+        make(directory.parent)
+        directory.mkdir(exist_ok=True)
+        fsync(directory.parent)
+
+
 def write(path: Path, data: bytes) -> None:
     """Puts `data` at `path` so that after a power cut the file is the old one or the new one, whole."""
     temporary = path.with_name(path.name + ".tmp")

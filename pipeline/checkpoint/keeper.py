@@ -7,12 +7,14 @@ neither a save nor the training.
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pipeline.checkpoint import mend, seal
 from pipeline.checkpoint.place import Event, Place
 from pipeline.checkpoint.seal import Damaged
+from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
 
 PATIENCE_S = 10.0  # at the end of the job, for the copy under way
@@ -33,8 +35,8 @@ class Keeper:
     after `settle`.
     """
 
-    def __init__(self, home: Place, config: Checkpoint) -> None:
-        self._home, self._config = home, config
+    def __init__(self, home: Place, config: Checkpoint, claim: Callable[[], None]) -> None:
+        self._home, self._config, self._claim = home, config, claim
         self._mirror: Place | None = None
         if config.mirror_dir:
             run = config.mirror_dir.absolute() / home.directory.parent.name
@@ -138,9 +140,12 @@ class Keeper:
             with self._home.holding(step) as there:
                 if not there:
                     return []  # thinned out meanwhile: a newer one will be copied
+                if step in mirror.steps() and (wrong := seal.inspect(mirror.path(step), step, cold=True)[1]):
+                    made.append(mirror.set_aside(step, wrong))
                 if step not in mirror.steps():
                     size = seal.read(self._home.path(step), step).size
-                    shortage, made = mirror.make_room(size, self._config.keep, self._config.min_free_mb)
+                    shortage, room = mirror.make_room(size, self._config.keep, self._config.min_free_mb)
+                    made += room
                     if shortage:
                         raise Lost(shortage)
                     mend.rebuild(step, [self._home.path(step)], mirror.directory, self._check)
@@ -149,7 +154,7 @@ class Keeper:
         except Damaged:  # found sooner than by a scrub
             return self._inspect(self._home, step)
         except (Lost, OSError) as error:
-            return self._lost(error)
+            return [*made, *self._lost(error)]
         self._said_lost = False
         seconds = time.perf_counter() - begun_s
         thinned = mirror.thin_out(self._config.keep, self._config.keep_orbits_s)
@@ -188,11 +193,17 @@ class Keeper:
         root = self._mirror.directory.parents[1]
         if not root.is_dir():
             raise Lost(f"checkpoint.mirror_dir: {root} is not there; mount it")
+        if self._is_open and not self._mirror.directory.is_dir():  # another device is in its place
+            self._mirror.close()
+            self._is_open = False
         if not self._is_open:
             try:
+                self._claim()
                 self._mirror.open()
             except BlockingIOError as error:
                 raise Lost(f"checkpoint.mirror_dir: another process mirrors in {self._mirror.directory}") from error
+            except BadInput as error:
+                raise Lost(str(error)) from error
             self._is_open = True
             where = self._mirror.directory
             self._opening = [("mirror_opened", {"path": str(where)})]

@@ -59,11 +59,17 @@ def take_out(directory: Path, step: int) -> Path:
 
 def sweep(directory: Path, unfinished: Path | None = None) -> None:
     """Removes what a kill left behind; or what is left of one unfinished step, under `unfinished` and the names that
-    Orbax makes of it. Only for the process that holds the lock."""
+    Orbax makes of it. What a damaged disk does not let go stays. Only for the process that holds the lock."""
     for entry in list(directory.iterdir()):
         ours = unfinished is None or entry.name.startswith(unfinished.name)
         if ours and _LEFTOVER.fullmatch(entry.name):
-            shutil.rmtree(entry)
+            with contextlib.suppress(OSError):
+                remove(entry)
+
+
+def remove(entry: Path) -> None:
+    """A directory with all that is in it; of a link, the link."""
+    shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def mark(directory: Path) -> None:
@@ -100,6 +106,6 @@ def empty(quarantine: Path) -> int:
     for step in [entry for entry in quarantine.iterdir() if entry.is_dir()]:
         inside = [entry for entry in step.iterdir() if entry.name != REASON]
         for entry in inside:
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            remove(entry)
         count += bool(inside)
     return count

@@ -40,13 +40,8 @@ class Place:
             BlockingIOError: another process writes here.
             OSError: it cannot be written.
         """
-        run = self.directory.parent
-        is_new = not run.exists()
         for made in (self.directory, self.quarantine):
-            made.mkdir(parents=True, exist_ok=True)
-        durable.fsync(run)
-        if is_new:
-            durable.fsync(run.parent)
+            durable.make(made)
         lock = (self.directory / layout.LOCK).open("ab")  # a record lock: forked data workers do not inherit it
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,7 +132,7 @@ class Place:
                     if step in self._held:
                         continue
                     gone = layout.take_out(self.directory, step)
-                shutil.rmtree(gone)
+                layout.remove(gone)
             except OSError as error:  # the new step is sealed all the same
                 return [*done, self.event("delete_failed", step=step, reason=str(error))]
             done.append(self.event("deleted", step=step))

@@ -55,13 +55,20 @@ class Store:
         scrub_failed   step, reason: the machine's trouble, or damage that could not be moved away
         keeper_failed  reason
 
+    `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's.
+
     Raises:
         BadInput: the directory cannot be written, another process writes there, or there is no room for a first
         checkpoint.
     """
 
     def __init__(
-        self, directory: Path, quarantine: Path, config: Checkpoint, on_event: Callable[[str, dict[str, Any]], None]
+        self,
+        directory: Path,
+        quarantine: Path,
+        config: Checkpoint,
+        on_event: Callable[[str, dict[str, Any]], None],
+        claim: Callable[[], None] = lambda: None,
     ) -> None:
         self._home = Place(directory, quarantine, "run")
         self._config, self._on_event = config, on_event
@@ -75,7 +82,7 @@ class Store:
             )
         self._host = arrays.HostCopy()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sealer")
-        self._keeper = Keeper(self._home, config)
+        self._keeper = Keeper(self._home, config, claim)
         self._saving: tuple[int, Future[list[Event]]] | None = None
         self._last_failed = False
         self._time_to_seal_s: float | None = None

@@ -109,7 +109,7 @@ def _verified(entry: Path, index: HashIndex, tick: Tick) -> dict[str, Any] | Non
 def _sweep(cache_dir: Path) -> None:
     """Removes what killed builds left. Only the holder of the lock builds, so every draft is such a leftover."""
     for draft in cache_dir.glob(f"*{_DRAFT}"):
-        shutil.rmtree(draft)
+        shutil.rmtree(draft, ignore_errors=True)  # one of this very entry that stays shows when it is to be made
 
 
 def _require_space(cache_dir: Path, need_bytes: int) -> None:

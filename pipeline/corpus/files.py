@@ -3,8 +3,9 @@
 import glob
 import gzip
 import json
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,26 +42,46 @@ def kind(path: Path) -> str | None:
 def find(pattern: str) -> tuple[list[tuple[str, Path]], bool]:
     """Files under a file name, folder (recursive) or glob, as sorted (name, path), and whether a folder was searched.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over; links are followed, and no file is found twice.
 
     Raises:
-        BadInput: nothing is there.
+        BadInput: nothing is there, or a folder in it cannot be read.
     """
     place = Path(pattern).expanduser()
     if place.is_file():
         return [(place.name, place)], False
     if place.is_dir():
-        found = [
-            (path.relative_to(place).as_posix(), path)
-            for path in place.rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(place).parts)
-        ]
-        return sorted(found), True
-    paths = [Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file()]
+        return [(path.relative_to(place).as_posix(), path) for path in _once(_walk(place))], True
+    paths = list(_once(map(Path, glob.glob(str(place), recursive=True))))
     if not paths:
         raise BadInput(f"corpus.path: {pattern}: no such file, folder or glob; check the path")
     fixed = next((parent for parent in place.parents if not glob.has_magic(str(parent))), Path("."))
-    return sorted((path.relative_to(fixed).as_posix(), path) for path in paths), False
+    return [(path.relative_to(fixed).as_posix(), path) for path in paths], False
+
+
+def _walk(place: Path) -> Iterator[Path]:
+    """What is in a folder and the folders below it, each of them entered once."""
+
+    def unreadable(error: OSError) -> None:
+        raise BadInput(f"corpus.path: {error.filename}: {error.strerror}; make the folder readable")
+
+    entered = set()
+    for folder, folders, files in os.walk(place, followlinks=True, onerror=unreadable):
+        if (real := os.path.realpath(folder)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in files if not name.startswith("."))
+
+
+def _once(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files among `paths`, sorted, each under the first of its names."""
+    seen = set()
+    for path in sorted(paths, key=Path.as_posix):
+        if path.is_file() and (real := path.resolve()) not in seen:
+            seen.add(real)
+            yield path
 
 
 def find_text(pattern: str) -> list[Input]:
@@ -111,6 +132,8 @@ def whole_characters(block: bytes) -> int:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     try:
+        if path.suffix in _PACKED and not path.stat().st_size:
+            raise EOFError("it is empty")
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as unpacked:
                 while block := unpacked.read(_BLOCK):
@@ -156,7 +179,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 def _field(line: bytes, field: str, where: str) -> bytes:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"corpus.path: {where}: not a line of JSON ({error}); mend the line") from error
     text = value.get(field) if isinstance(value, dict) else None
     if not isinstance(text, str):

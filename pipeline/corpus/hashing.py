@@ -75,7 +75,7 @@ class HashIndex:
         """Writes what was learned. A read-only cache directory is no reason to stop."""
         if not self._changed:
             return
-        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.draft")
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(self._known))

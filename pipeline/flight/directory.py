@@ -1,12 +1,12 @@
 """A run directory: made, or found to be of the same run."""
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, Config, dump_yaml, load_file
 from pipeline.flight.ledger import recall
 
@@ -25,7 +25,7 @@ FREE = (
     *("train.log_every", "train.tracker", "train.replay_every", "train.max_skipped"),
     *("train.eval_every", "train.eval_batches"),
 )
-CONFIG, LEDGER = "config.yaml", "ledger.jsonl"
+CONFIG, LEDGER, CHECKPOINTS = "config.yaml", "ledger.jsonl", "checkpoints"
 
 
 def open_directory(config: Config) -> Path:
@@ -34,15 +34,26 @@ def open_directory(config: Config) -> Path:
     Raises:
         BadInput: it belongs to another run, or cannot be written.
     """
-    directory = config.directory
+    directory, mirror = config.directory, config.mirror
+    if mirror and mirror.resolve() == directory.resolve():
+        raise BadInput(f"checkpoint.mirror_dir: {mirror.parent}: the run itself is there; name another device")
     if (directory / CONFIG).exists():
         _require_same(directory, config, load_file(directory / CONFIG))
-    elif any((directory / "checkpoints").glob("[0-9]*")):
-        raise BadInput(f"run_dir: {directory}: checkpoints, but no {CONFIG}; copy it back, or give another --run_dir")
-    elif config.mirror:
-        _require_same_mirror(config.mirror, config)
+    else:  # the first launch; or the first device was lost, and a launch that brought copies home was cut short
+        copied = layout.steps(mirror / CHECKPOINTS) if mirror and (mirror / CONFIG).exists() else []
+        if set(layout.steps(directory / CHECKPOINTS)) - set(copied):
+            raise BadInput(
+                f"run_dir: {directory}: checkpoints, but no {CONFIG}; copy it back, or give another --run_dir"
+            )
+        if mirror and not mirror.parent.is_dir():
+            raise BadInput(
+                f"checkpoint.mirror_dir: {mirror.parent} is not there, and {directory} is new: it may hold the only "
+                "copies of this run; mount it, or leave the key out to start anew"
+            )
+        if mirror:
+            _require_copies_of(mirror, config)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        durable.make(directory)
         with TemporaryFile(dir=directory):
             pass
     except OSError as error:
@@ -53,35 +64,32 @@ def open_directory(config: Config) -> Path:
 
 def record_config(config: Config) -> None:
     """Makes the directory this run's. Done once everything has been checked, so that a mistake can be mended."""
-    write_atomically(config.directory / CONFIG, dump_yaml(config))
+    write_atomically(config.directory / CONFIG, dump_yaml(config).encode())
 
 
 def share(config: Config) -> None:
-    """Puts what a resume needs beside the copies on the second device, if it is there: should the first be lost."""
-    if config.mirror and config.mirror.parent.is_dir():
-        with suppress(OSError):  # of no use, or full: the store says so
-            config.mirror.mkdir(exist_ok=True)
-            for name in (CONFIG, "tokenizer.json", "plan.json"):
-                ours, theirs = config.directory / name, config.mirror / name
-                if ours.exists() and not (theirs.exists() and theirs.read_bytes() == ours.read_bytes()):
-                    write_atomically(theirs, ours.read_text(encoding="utf-8"))
+    """Puts what a resume needs beside the copies on the second device, if that is there: should the first be lost.
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """The whole new file or the whole old one, whenever the power goes. What is there already needs no disk space."""
-    if path.exists() and path.read_bytes() == text.encode():
+    Raises:
+        BadInput: the copies there are of another run.
+    """
+    mirror = config.mirror
+    if mirror is None or not mirror.parent.is_dir():
         return
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if not _holds_ours(mirror, config.directory):
+        _require_copies_of(mirror, config)
+    with suppress(OSError):  # of no use, or full: the store says so
+        if (config.directory / CONFIG).exists():
+            durable.make(mirror)
+            for name in (CONFIG, "tokenizer.json", "plan.json"):
+                if (config.directory / name).exists():
+                    write_atomically(mirror / name, (config.directory / name).read_bytes())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole new file or the whole old one, whenever the power goes. What is there already needs no disk space."""
+    if not path.exists() or path.read_bytes() != data:
+        durable.write(path, data)
 
 
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
@@ -95,15 +103,24 @@ def _require_same(directory: Path, config: Config, saved: Config) -> None:
         raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
 
 
-def _require_same_mirror(mirror: Path, config: Config) -> None:
-    """A new run directory: the first launch, or the first device was lost. Only the second device can tell."""
-    if not mirror.parent.is_dir():
-        raise BadInput(
-            f"checkpoint.mirror_dir: {mirror.parent} is not there, and {config.directory} is new: it may hold the only "
-            "copies of this run; mount it, or leave the key out to start anew"
-        )
+def _require_copies_of(mirror: Path, config: Config) -> None:
+    """That what the second device holds is of this run, as far as it says."""
     if (mirror / CONFIG).exists():
         _require_same(mirror, config, load_file(mirror / CONFIG))
+    elif layout.steps(mirror / CHECKPOINTS):
+        raise BadInput(
+            f"checkpoint.mirror_dir: {mirror}: copies of a run, but no {CONFIG} that says of which; put it there, or "
+            "name another place"
+        )
+
+
+def _holds_ours(mirror: Path, directory: Path) -> bool:
+    """Whether it holds a copy of a step that is in `directory`, by the hashes of all its files."""
+    places = mirror / CHECKPOINTS, directory / CHECKPOINTS
+    both = set(layout.steps(places[0])) & set(layout.steps(places[1]))
+    with suppress(OSError):
+        return any(len({(layout.path(p, step) / seal.NAME).read_bytes() for p in places}) == 1 for step in both)
+    return False
 
 
 def _under(key: str, sections: tuple[str, ...]) -> bool:

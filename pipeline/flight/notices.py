@@ -55,16 +55,21 @@ class Notices:
             signal.signal(number, handler)
 
 
-def require_notice(config: Config, seal_s: float | None) -> None:
+def require_notice(config: Config, *seal_s: float | None) -> None:
     """
+    Args:
+        seal_s: what sealing took, as measured in more ways than one [s], None where it was not: a disk that stalled
+            once is not a slow disk, and a run that was grounded would never measure it again.
+
     Raises:
         BadInput: sealing takes longer than power lasts after a notice.
     """
     from pipeline.plan.stops import NOTICE_S  # at launch, notices are received long before planning is imported
 
     shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
-    if seal_s is not None and seal_s > shortest_s:
+    known = [seconds for seconds in seal_s if seconds is not None]
+    if len(known) == len(seal_s) and min(known) > shortest_s:
         raise BadInput(
             f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
-            f"sealing a checkpoint takes {seal_s:.1f} s here (measured); use a faster disk, or a smaller model"
+            f"sealing a checkpoint takes {min(known):.1f} s here (measured); use a faster disk, or a smaller model"
         )

@@ -33,10 +33,11 @@ class Programs:
         self._sealed: dict[str, str] = {}
         for name in self._names():
             # What is not listed was being written when the last launch ended.
-            if (digest := _digest((directory / name).read_bytes())) == listed.get(name):
+            if (digest := _read(directory / name)) and digest == listed.get(name):
                 self._sealed[name] = digest
             else:
-                (directory / name).unlink()
+                with suppress(OSError):
+                    (directory / name).unlink()
         self.kept, self.damaged = len(self._sealed), len(listed.keys() - self._sealed)
 
     def seal(self) -> None:
@@ -68,6 +69,14 @@ class Programs:
         except (OSError, ValueError):
             return {}
         return listed if isinstance(listed, dict) else {}
+
+
+def _read(path: Path) -> str | None:
+    """The hash of a file; None if the disk no longer gives it back."""
+    try:
+        return _digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _digest(data: bytes) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What becomes of checkpoints that an operator must know at once.
 SAID = {
     *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
-    *("mirror_failed", "scrub_failed", "keeper_failed"),
+    *("mirror_failed", "mirror_shares_device", "scrub_failed", "keeper_failed"),
 }
 
 
@@ -109,12 +109,12 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger_path = directory / LEDGER
     known = recall(ledger_path, "cooldown", "resume", "sealed", "corruption")
     last = known.last
-    require_notice(config, known.found["sealed"]["seconds"] if "sealed" in known.found else None)
     store = Store(
         directory / "checkpoints",
         directory / "quarantine",
         config.checkpoint,
         lambda event, fields: _tell(event, fields, ledger, display),
+        partial(share, config),
     )
     ledger = Ledger(ledger_path)
     ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
@@ -130,6 +130,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     stack.callback(train_chunk.close)
     programs.compiling = lambda: train_chunk.under_way
     restored = store.restore(shapes, what_differs)
+    require_notice(config, known.found["sealed"]["seconds"] if "sealed" in known.found else None, store.time_to_seal_s)
     progress = _progress(config, corpus, restored, known)
     state, config = (restored.state, config) if restored else begin(config, make)
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
@@ -155,11 +156,12 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     validation = Validation(config, corpus)
     budget = Budget(config, spacecraft, governor, validation.steps)
     if not (directory / "plan.json").exists():
-        write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1))
+        write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
     record_config(config)
-    if corpus.tokenizer and not (directory / "tokenizer.json").exists():
-        write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True))
-    share(config)
+    if corpus.tokenizer:  # at every launch: damage to it ends here
+        write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
+    with suppress(BadInput):  # the store has said so
+        share(config)
     parts.done("mission")
 
     tracker = make_tracker(config, progress.step)

@@ -163,6 +163,27 @@ def test_a_device_that_goes_away_costs_no_save_and_no_restore(mirrored, open_sto
     assert open_store(mirror_dir=second).restore(LIKE).step == 5
 
 
+def test_another_device_in_its_place_is_used_at_once(mirrored, open_store, second):
+    store = open_store(mirror_dir=second)
+    assert store.restore(LIKE).step == 3
+    second.rename(second.parent / "away")
+    second.mkdir()
+    seal_steps(store, 4, kilobytes=8)
+    until(store, lambda: layout.steps(second / "run/checkpoints") == [4])
+
+
+def test_a_copy_that_is_there_and_damaged_is_made_anew(mirrored, open_store, second, events):
+    copy = second / "run/checkpoints/3"
+    flip(copy / "meta.json", 9)
+    shutil.rmtree(mirrored / "3")
+    (copy / "SEAL").write_bytes(b"")  # so that it cannot serve
+    store = open_store(mirror_dir=second)
+    assert store.restore(LIKE).step == 2
+    seal_steps(store, 3, kilobytes=8)
+    until(store, lambda: events.of("mirrored"))
+    assert not dict(verify(second / "run"))[3]
+
+
 @needs_root
 def test_a_directory_on_the_runs_own_device_is_no_second_device_and_that_is_said(
     small_disk,  # noqa: F811

@@ -102,6 +102,22 @@ def test_deletion_cut_half_way_is_swept_at_start_and_is_no_damage(open_store, ru
     assert not events.of("quarantined")
 
 
+def test_leftovers_of_any_kind_stop_no_launch(open_store, run_dir, tmp_path, events):
+    """A step that was moved elsewhere and linked goes like any other; a file is no folder."""
+    with open_store() as store:
+        seal_steps(store, 1, kilobytes=8)
+    (run_dir / "checkpoints/1").rename(tmp_path / "moved")
+    (run_dir / "checkpoints/1").symlink_to(tmp_path / "moved")
+    (run_dir / "checkpoints/9.mending").write_bytes(b"")
+    store = open_store(keep=2)
+    assert not (run_dir / "checkpoints/9.mending").exists()
+    assert store.restore(like(state_of(0, 8))).step == 1
+    seal_steps(store, 2, 3, kilobytes=8)
+    assert not events.of("delete_failed")
+    assert layout.steps(run_dir / "checkpoints") == [2, 3]
+    assert (tmp_path / "moved/SEAL").exists(), "what is linked to is not ours"
+
+
 def test_deletion_that_fails_leaves_the_new_step_sealed_and_says_so(open_store, monkeypatch, events):
     store = open_store(keep=2)
     seal_steps(store, 1, 2)

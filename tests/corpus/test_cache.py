@@ -199,3 +199,10 @@ def test_a_folder_that_cannot_be_written_is_named(configure: Callable[..., Corpu
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"corpus.cache_dir: .*file/cache: .*name a folder that can be written"):
         open_corpus(configure(path=str(tmp_path / "a.txt"), cache_dir=tmp_path / "file/cache"), 16, 0)
+
+
+def test_any_leftover_that_is_called_a_draft_is_in_nobodys_way(config: CorpusConfig) -> None:
+    """A file where a killed build would have left a folder."""
+    config.cache_dir.mkdir()
+    (config.cache_dir / "hashes.json.123.draft").write_text("{")
+    assert len(open_corpus(config, 16, 0).train)

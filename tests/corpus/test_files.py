@@ -1,7 +1,9 @@
 """Text files: found, unpacked, checked; what is wrong with one is named with its place."""
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +72,36 @@ def test_what_is_wrong_with_a_file_is_named(configure: Callable[..., CorpusConfi
     refused(configure, file("a.txt.zst", packed[: len(packed) // 2]), "a.txt.zst", "damaged")
     refused(configure, file("a.txt.gz", gzip.compress(TEXT.encode() * 1000)[:-20]), "a.txt.gz", "damaged")
     refused(configure, file("empty.txt", b""), "corpus.path", "no text")
+    refused(configure, file("nothing.txt.gz", b""), "nothing.txt.gz", "damaged", "empty")
+    refused(configure, file("nothing.txt.zst", b""), "nothing.txt.zst", "damaged", "empty")
+    refused(configure, file("deep.jsonl", b"[" * 100_000 + b"]" * 100_000), "deep.jsonl:1", "not a line of JSON")
     refused(configure, file("short.txt", b"too short for a window"), "model.context", "held-out", "corpus.held_out")
     refused(configure, file("few.txt", TEXT.encode()), "corpus.split", "only 1", "tail", split="documents")
     (tmp_path / "folder").mkdir()
     refused(configure, tmp_path / "folder", "corpus.path", "no text")
+
+
+def test_a_folder_is_read_whole_through_links_and_no_file_twice(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here / "below", there):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text(folder.name)
+    (here / "link").symlink_to(there)
+    (here / "below/loop").symlink_to(here)
+    (here / "again.txt").symlink_to(here / "below/a.txt")
+    assert sorted(read(here)) == sorted(read(here / "**/*.txt")) == [b"below", b"there"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    scandir = os.scandir
+
+    def refused(path: str) -> object:  # root may read everything
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(BadInput, match=r"corpus.path: .*/shut: Permission denied; make the folder readable"):
+        find_text(str(tmp_path))

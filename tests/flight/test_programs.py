@@ -30,6 +30,7 @@ DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
     "truncated": lambda path, dice: os.truncate(path, dice.randrange(1, path.stat().st_size)),
     "emptied": lambda path, dice: os.truncate(path, 0),
     "deleted": lambda path, dice: path.unlink(),
+    "unreadable": lambda path, dice: (path.unlink(), path.symlink_to("/proc/self/mem"))[0],  # a read is an I/O error
 }
 
 

@@ -56,3 +56,58 @@ def test_a_run_whose_second_device_is_lost_trains_on_and_says_so(command: list[s
     (said,) = ledger(run, "mirror_failed")
     assert "is not there; mount it" in said["reason"]
     assert layout.steps(run / "checkpoints")[-1] == 60
+
+
+def test_copies_of_another_run_are_neither_taken_nor_touched(command: list[str], tmp_path: Path) -> None:
+    """Two runs of one name; the second device is given to the second run later, as a resume may."""
+    size, mirror = command[:-5], command[-3:-1]
+    first, second = tmp_path / "run", tmp_path / "elsewhere/run"
+    assert train.main(command) == 0
+    theirs = {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()}
+    other = [*size, "--seed", "1", "--run_dir", str(second)]
+    assert train.main([*other, "--budget.steps", "40"]) == 0
+    assert train.main([*other, "--budget.steps", "40", *mirror]) == 0
+    (said,) = ledger(second, "mirror_failed")
+    assert "holds another run: seed 1 (was 0)" in said["reason"]
+    assert layout.steps(second / "checkpoints")[-1] == 40
+    assert not ledger(second, "repaired")
+    assert theirs == {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()}
+    shutil.rmtree(first)
+    assert train.main(command) == 0, "the first run's copies still serve it"
+
+
+def test_copies_that_came_home_in_a_launch_that_was_cut_short_are_gone_on_from(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, second = tmp_path / "run", tmp_path / "second/run"
+    assert train.main(command) == 0
+    whole = final_bits(run)
+    shutil.rmtree(run)
+    shutil.copytree(second / "checkpoints/60", run / "checkpoints/60")  # and no more: then the power went
+    (run / "checkpoints/60.mending").mkdir()
+    (second / "config.yaml").rename(tmp_path / "config.yaml")
+    assert train.main(command) == 2, "nobody knows whose checkpoints these are"
+    assert "checkpoints, but no config.yaml" in capsys.readouterr().err
+    (tmp_path / "config.yaml").rename(second / "config.yaml")
+    assert train.main(command) == 0
+    assert final_bits(run) == whole
+
+
+def test_damage_to_what_is_shared_with_the_second_device_is_mended_and_not_copied(
+    command: list[str], tmp_path: Path
+) -> None:
+    run, second = tmp_path / "run", tmp_path / "second/run"
+    assert train.main([*command, "--corpus.tokenizer", "char"]) == 0
+    whole = (run / "tokenizer.json").read_bytes()
+    (run / "tokenizer.json").write_bytes(whole.replace(b'"t": ', b'"\xff": '))
+    (second / "config.yaml").write_bytes((second / "config.yaml").read_bytes().replace(b"seed: 0", b"seed: 4"))
+    assert train.main([*command, "--corpus.tokenizer", "char"]) == 0
+    assert (run / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes() == whole
+    assert (second / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
+
+
+def test_a_second_device_that_is_the_runs_own_directory_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*command, "--checkpoint.mirror_dir", str(tmp_path)]) == 2
+    assert f"checkpoint.mirror_dir: {tmp_path}: the run itself is there" in capsys.readouterr().err
