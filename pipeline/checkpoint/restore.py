@@ -21,6 +21,11 @@ class Damage(Exception):
         self.reasons = reasons
 
 
+class Strange(Exception):
+    """A checkpoint that is whole, and still not what was saved once it is on the device: it was sealed like that, or
+    the device is at fault."""
+
+
 @dataclass(frozen=True)
 class Restored:
     """A checkpoint in memory. `verify_s` and `load_s` are what checking and reading it took [s]."""
@@ -43,7 +48,8 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
         check: asked once the arrays are there.
 
     Raises:
-        Damage: the files are not those that were sealed, or the arrays not those that were saved, or not to `check`.
+        Damage: the files are not those that were sealed, or the arrays not those that were saved.
+        Strange: what is on the device then is not to `check`, twice.
         BadInput: whole, but of another model.
         RunFailed: whole, and still Orbax cannot read it: the software differs, so nothing is wrong with the checkpoint.
     """
@@ -76,7 +82,7 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
     if check and check(restored):  # it may have been the transfer
         restored = replace(restored, state=arrays.assemble(like, found))
         if wrong := check(restored):
-            raise Damage([wrong])
+            raise Strange(wrong)
     return replace(restored, load_s=time.perf_counter() - verified)
 
 

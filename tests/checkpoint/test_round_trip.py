@@ -190,6 +190,16 @@ def test_whole_checkpoint_that_orbax_cannot_read_is_not_called_damaged(open_stor
     assert (run_dir / "checkpoints" / "1" / "SEAL").exists()
 
 
+def test_a_device_that_is_at_fault_costs_no_checkpoint(open_store, run_dir, events):
+    seal_steps(open_store(), 1, 2, 3)
+    with pytest.raises(RunFailed, match=r"checkpoints/3: whole, .* the device may be at fault"):
+        open_store().restore(like(state_of(3)), lambda restored: "params differ")
+    assert not events.of("quarantined")
+    sealed_wrong = open_store().restore(like(state_of(3)), lambda restored: "params differ" * (restored.step == 3))
+    assert sealed_wrong.step == 2, "the device is sound, so it was that step"
+    assert [event["step"] for event in events.of("quarantined")] == [3]
+
+
 def test_copy_on_another_machine_restores_and_is_readable_without_writing(open_store, run_dir, tmp_path):
     import shutil
 
