@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Config
 from pipeline.ground.history import History
 from pipeline.ground.tail import number
@@ -33,6 +35,15 @@ def modelled(config: Config | None) -> bool:
 
 def length_s(history: History) -> float:
     return history.last.mission_s - history.modes[0].start_s if history.last and history.modes else 0.0
+
+
+def train_wh(history: History) -> float:
+    """Energy spent on training [Wh]: as the run ended, else of its last reading; NaN where the ledger says neither."""
+    if (told := finite(history.summary.totals.get("train_wh"))) is not None:
+        return told
+    spent = history.telemetry["train_wh"]
+    read = spent[np.isfinite(spent)]
+    return float(read[-1]) if len(read) else math.nan
 
 
 def finite(value: Any) -> float | None:

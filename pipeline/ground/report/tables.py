@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.ground.history import History
 from pipeline.ground.report import charts
 from pipeline.ground.report.charts import DAY_S
-from pipeline.ground.report.material import Material
+from pipeline.ground.report.material import Material, train_wh
 from pipeline.ground.report.words import duration, size, utc
 from pipeline.ground.tail import number
 
@@ -73,12 +73,11 @@ def planned(material: Material) -> Table:
     """Figures of plan.json beside what came of them."""
     history, expected = material.history, material.expected
     totals, steps = history.summary.totals, history.last.step if history.last else 0
-    spent = history.telemetry["train_wh"]
     starts = sum(mode.name == "RESTART" for mode in history.modes)
     actual = {
         "steps": float(steps),
         "tokens": float(steps * material.config.tokens_per_step) if material.config else number(totals.get("tokens")),
-        "train_wh": number(totals.get("train_wh", spent[-1] if len(spent) else math.nan)),
+        "train_wh": train_wh(history),
         "end_s": history.last.mission_s if history.last else math.nan,
         "restarts": float(starts),
         "eclipses": number(totals.get("eclipses")),

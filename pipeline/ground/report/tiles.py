@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.ground.history import History
-from pipeline.ground.report.material import Material, finite, length_s, modelled
+from pipeline.ground.report.material import Material, finite, length_s, modelled, train_wh
 from pipeline.ground.report.words import count, duration
 from pipeline.ground.tail import number
 
@@ -50,13 +50,12 @@ def _steps(material: Material) -> Tile:
 
 
 def _energy(material: Material) -> Tile | None:
-    summary, spent = material.history.summary, material.history.telemetry["train_wh"]
-    train_wh = finite(summary.totals.get("train_wh")) or finite(spent[-1] if len(spent) else None)
-    if not train_wh:
+    spent_wh = train_wh(material.history)
+    if not spent_wh > 0.0:
         return None
     source = " (modelled)" if modelled(material.config) else ""
-    lines = [f"Wh for training{source}", f"{summary.steps / train_wh:.2f} steps per Wh"]
-    return Tile("Energy", f"{train_wh:,.0f}", lines)
+    lines = [f"Wh for training{source}", f"{material.history.summary.steps / spent_wh:.2f} steps per Wh"]
+    return Tile("Energy", f"{spent_wh:,.0f}", lines)
 
 
 def _time(history: History) -> Tile:

@@ -166,6 +166,15 @@ def test_plan_and_actual_stand_beside_each_other(tmp_path: Path) -> None:
     assert "90.0 %" in text
 
 
+def test_a_run_that_has_not_ended_shows_the_energy_of_its_last_reading(tmp_path: Path) -> None:
+    """Live, cut short, or not all of it down."""
+    plan = json.dumps({"train_wh": 100.0})
+    text = outline(written(tmp_path / "run", BEFORE, plan_json=plan), tmp_path / "page.html").text
+    text = re.sub(r"\s+", " ", text)
+    assert re.search(r"Energy ?5 ?Wh for training", text)
+    assert re.search(r"Energy for training, Wh ?100 ?5 ?5\.0 %", text)
+
+
 def test_without_a_ledger_or_a_folder_for_the_page_it_is_one_line(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no ledger\.jsonl"):
         report(run_dir, tmp_path / "page.html")
