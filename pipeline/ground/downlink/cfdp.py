@@ -89,8 +89,8 @@ def send(
         timer_s: about three times as long as a packet and its answer take.
 
     Returns:
-        sent and failed: names of chunks (in class 1 nobody says what arrived); bytes on the link, and of them those
-        sent `again`.
+        sent and failed: names of chunks (in class 1 nobody says what arrived: failed is what the link did not take);
+        bytes on the link, and of them those sent `again`.
 
     Raises:
         BadInput: no such folder, or no way to that host.
@@ -157,7 +157,7 @@ class _Sender:
         source = SourceHandler(_local(SATELLITE), user, self.table, _Timers(self.timer_s), self.numbers)
         source.put_request(PutRequest(GROUND, path.absolute(), Path(path.name), self.mode, None))
         self.alone = self.mode == TransmissionMode.ACKNOWLEDGED
-        idle = False
+        idle = lost = False
         while source.state != CfdpState.IDLE and time.monotonic() - busy < self.timer_s * EXPIRATIONS:
             answer = self._answer(self.timer_s / 5 if idle else 0.0)
             idle, self.alone = answer is None, self.alone and answer is None
@@ -167,29 +167,34 @@ class _Sender:
                 continue  # of another transaction, or late
             while (held := source.get_next_packet()) and held.pdu:
                 idle = False
-                self._put(held.pdu.pack())
-                if isinstance(held.pdu, FileDataPdu):
+                if not self._put(held.pdu.pack()):
+                    lost = True
+                elif isinstance(held.pdu, FileDataPdu):
                     end = held.pdu.offset + len(held.pdu.file_data)
                     self.again += len(held.pdu.file_data) if end <= furthest else 0
                     furthest = max(furthest, end)
             busy = busy if idle else time.monotonic()
-        return user.whole
+        # What was lost was sent again in class 2 alone.
+        return user.whole and (self.mode == TransmissionMode.ACKNOWLEDGED or not lost)
 
     def _answer(self, wait_s: float) -> Any:
         self.link.settimeout(wait_s)
         try:
             return _parsed(self.link.recv(1 << 16))
-        except (TimeoutError, BlockingIOError, ConnectionRefusedError):
+        except OSError:  # nothing came, or the link is down
             return None
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes) -> bool:
+        """Whether the link took the packet: one that is down, or at whose end nobody listens, loses it."""
         if self.mbit_s:
             time.sleep(max(0.0, self._free_at - time.monotonic()))
             self._free_at = max(self._free_at, time.monotonic()) + len(data) * 8e-6 / self.mbit_s
         self.link.settimeout(None)
-        with contextlib.suppress(ConnectionRefusedError):  # nobody listens yet; a radio would not say so
-            self.link.send(data)
-        self.bytes += len(data)
+        try:
+            self.bytes += self.link.send(data)
+        except OSError:
+            return False
+        return True
 
 
 class _Receiver:
@@ -215,14 +220,18 @@ class _Receiver:
                 packet, heard = _parsed(data), time.monotonic()
             except TimeoutError:
                 pass
-            for answer in self._answers(packet):
-                self.link.sendto(answer, peer)
+            try:
+                answers = self._answers(packet)
+            except Exception:  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
+                self._end()
+                continue
+            for answer in answers:
+                with contextlib.suppress(OSError):  # the link is down: lost, as anything on it may be
+                    self.link.sendto(answer, peer)
         return self.result
 
     def _answers(self, packet: Any) -> list[bytes]:
         if packet is not None:
-            if not _harmless(packet):
-                return []
             number = packet.transaction_seq_num.value
             if number in self.over:
                 return [_acknowledged(packet)] if _is_acknowledged_eof(packet) else []
@@ -232,13 +241,8 @@ class _Receiver:
                 return [_acknowledged(packet)]  # the first answer was lost, and cfdp-py gives it once
         elif self.number is None:
             return []
-        try:
+        with contextlib.suppress(*_REFUSALS):  # of no use now
             self.dest.state_machine(packet)
-        except _REFUSALS:
-            pass  # of no use now
-        except Exception:  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
-            self._end()
-            return []
         answers = []
         while (held := self.dest.get_next_packet()) and held.pdu:
             answers.append(bytes(held.pdu.pack()))
@@ -367,9 +371,10 @@ def _remote(entity: ByteFieldU16, timer_s: float) -> RemoteEntityConfigTable:
 
 
 def _parsed(data: bytes) -> Any:
-    """The packet; None for anything else: its parsers raise whatever they stumble over."""
+    """The packet; None for anything else: its parsers raise whatever they stumble over, some when a field is read."""
     try:
-        return PduFactory.from_raw(data)
+        packet = PduFactory.from_raw(data)
+        return packet if _harmless(packet) else None
     except Exception:
         return None
 
@@ -381,7 +386,9 @@ def _harmless(packet: Any) -> bool:
         return named and bool(_NAME.fullmatch(packet.dest_file_name)) and packet.file_size <= LARGEST_CHUNK
     if isinstance(packet, FileDataPdu):
         return packet.offset + len(packet.file_data) <= LARGEST_CHUNK
-    return not isinstance(packet, EofPdu) or packet.file_size <= LARGEST_CHUNK
+    if isinstance(packet, EofPdu):  # of another condition spacepackets writes no acknowledgement
+        return packet.file_size <= LARGEST_CHUNK and packet.condition_code == ConditionCode.NO_ERROR
+    return True
 
 
 def _is_acknowledged_eof(packet: Any) -> bool:

@@ -1,22 +1,27 @@
 """Chunks by CFDP over real UDP on loopback, through a link that loses a tenth of all packets."""
 
 import contextlib
+import errno
+import json
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lossy_link import LossyLink
-from spacepackets.cfdp import CrcFlag, PduConfig, TransmissionMode
-from spacepackets.cfdp.pdu import FileDataPdu, MetadataParams, MetadataPdu
+from spacepackets.cfdp import ConditionCode, CrcFlag, PduConfig, TransmissionMode
+from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataParams, MetadataPdu
 from spacepackets.cfdp.pdu.file_data import FileDataParams
 from spacepackets.util import ByteFieldU16, ByteFieldU32
 
 from pipeline.config import BadInput
-from pipeline.ground.downlink.cfdp import receive, send
+from pipeline.ground.downlink import cfdp, main
+from pipeline.ground.downlink.cfdp import MODES, receive, send
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.unpack import unpack
 
@@ -47,6 +52,30 @@ def listening(inbox: Path, loss: float, disorder: float = 0.0) -> Iterator[tuple
             receiver.join()
     finally:
         receiver.join()
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[[int], bool]) -> None:
+    """The sockets of CFDP find the link down in the n-th call of `name`, counted from 1, if `when` says so of n."""
+
+    class Link(socket.socket):
+        calls = 0
+
+        def fail(self) -> None:
+            self.calls += 1
+            if when(self.calls):
+                raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        def send(self, *given: Any) -> int:
+            if name == "send":
+                self.fail()
+            return super().send(*given)
+
+        def sendto(self, *given: Any) -> int:
+            if name == "sendto":
+                self.fail()
+            return super().sendto(*given)
+
+    monkeypatch.setattr(cfdp, "socket", SimpleNamespace(**vars(socket) | {"socket": Link}))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -119,6 +148,63 @@ def test_no_name_of_a_peer_leads_out_of_the_inbox(tmp_path: Path) -> None:
             for packet in (metadata.pack(), data.pack(), b"", b"\x00" * 40, b"\xff" * 1200):
                 peer.sendto(packet, address)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "inbox"]
+
+
+def test_a_packet_that_cannot_be_understood_does_not_end_listening(packed: Path, tmp_path: Path) -> None:
+    def config(mode: TransmissionMode) -> PduConfig:
+        return PduConfig(ByteFieldU16(1), ByteFieldU16(2), ByteFieldU32(1), mode, crc_flag=CrcFlag.NO_CRC)
+
+    acknowledged = config(TransmissionMode.ACKNOWLEDGED)
+    named = bytes(MetadataPdu(config(TransmissionMode.UNACKNOWLEDGED), MetadataParams(False, 0, 9, "x", "y")).pack())
+    cancelled = EofPdu(acknowledged, b"\x00" * 4, 9, condition_code=ConditionCode.CANCEL_REQUEST_RECEIVED).pack()
+    packets = [
+        named.replace(b"\x01y", b"\x01\xff"),  # a name that is no text
+        cancelled,  # of a transaction that is new
+        EofPdu(acknowledged, b"\x00" * 4, 9).pack(),
+        cancelled,  # of one that has had its EOF
+    ]
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for packet in packets:
+                peer.sendto(packet, address)
+                time.sleep(0.05)
+        assert send(packed, address, timer_s=TIMER_S, mbit_s=40)["failed"] == []
+    assert contents(tmp_path / "inbox") == contents(packed)
+
+
+def test_answers_that_a_link_does_not_take_are_lost_and_listening_goes_on(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails(monkeypatch, "sendto", lambda call: call <= 2)
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        assert send(packed, address, timer_s=TIMER_S, mbit_s=40)["failed"] == []
+    assert contents(tmp_path / "inbox") == contents(packed)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_link_that_went_down_did_not_take_is_accounted_for(
+    mode: str, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In class 1 too, where nobody else says that a chunk did not arrive."""
+    fails(monkeypatch, "send", lambda call: call > 100)
+    with listening(tmp_path / "inbox", 0.0) as ((host, port), _):
+        to = ["--to", f"{host}:{port}", "--mode", mode, "--mbit-s", "40", "--json"]
+        assert main(["send", str(packed), *to]) == 75
+    told = json.loads(capsys.readouterr().out)
+    came = contents(tmp_path / "inbox")
+    assert told["sent"] == sorted(came)
+    assert 0 < len(came) < len(contents(packed))
+    assert sorted(told["sent"] + told["failed"]) == sorted(contents(packed))
+    assert told["bytes"] < 100 * 1024
+
+
+def test_a_link_that_is_down_for_a_moment_loses_packets_and_no_chunk(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails(monkeypatch, "send", lambda call: 50 < call < 60)
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        assert send(packed, address, timer_s=TIMER_S, mbit_s=40)["failed"] == []
+    assert contents(tmp_path / "inbox") == contents(packed)
 
 
 def test_a_sender_is_not_told_that_a_chunk_came_which_is_none(tmp_path: Path) -> None:
