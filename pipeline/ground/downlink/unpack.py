@@ -16,6 +16,7 @@ from pipeline.ground.downlink.inbox import Inbox, Place, read_inbox
 from pipeline.ground.downlink.received import Span, gaps
 
 _DRAFT = ".rebuilding"
+_LISTING = {received.NAME, received.NAME + ".tmp"}  # where a durable write of it begins
 _FOLDERS = ("checkpoints", "weights")  # whose folders are of use whole
 _BLOCK = 1 << 20  # bytes
 
@@ -46,8 +47,7 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
         raise BadInput(f"{inbox}: no such folder; name the one that holds the chunks")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        begun = {received.NAME, received.NAME + ".tmp"}
-        if any(out.iterdir()) and not any(path.name in begun for path in out.iterdir()):
+        if any(out.iterdir()) and not any(path.name in _LISTING for path in out.iterdir()):
             raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
         return _Rebuild(out, read_inbox(inbox)).run()
     except OSError as error:
@@ -92,6 +92,8 @@ class _Rebuild:
         return self._report(lacking)
 
     def _build(self, file: Version) -> None:
+        if PurePosixPath(file.path).parts[0] in _LISTING:
+            raise _Lacking(file, [(0, file.size)], problem="its place is that of the listing of what came")
         pieces, base, absent = self._pieces(file)
         if missing := gaps([(start, end) for start, end, _ in pieces], file.size):
             raise _Lacking(file, missing, base=absent)
@@ -104,8 +106,6 @@ class _Rebuild:
             os.fsync(written.fileno())
         if digest.hexdigest() != file.sha256:
             raise _Lacking(file, [(0, file.size)], problem="all bytes came, and are not those that were packed")
-        if file.path == received.NAME:
-            raise _Lacking(file, [(0, file.size)], problem="its name is that of the listing of what came")
         if file.path == manifest.NAME:
             try:
                 manifest.decode(draft.read_bytes())

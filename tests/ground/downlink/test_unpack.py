@@ -187,6 +187,18 @@ def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
     assert unpack(inbox, out)["missing"].keys() == found["missing"].keys(), "and the listing is still readable"
 
 
+@pytest.mark.parametrize("name", ["received.json", "received.json.tmp", "received.json/x", "received.json.tmp/x"])
+def test_the_place_of_the_listing_is_taken_by_nothing_that_comes(name: str, tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, name, b"not a listing")
+    forge(inbox, "ledger.jsonl", b"good", at=(2.0, 2))
+    for _ in range(2):
+        found = unpack(inbox, out)
+        assert found["complete"] == ["ledger.jsonl"]
+        assert "the listing of what came" in found["missing"][name]["problem"]
+    assert sorted(path.name for path in out.iterdir()) == ["ledger.jsonl", "received.json"]
+
+
 def test_bytes_that_are_not_those_that_were_packed_are_never_written(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge(inbox, "ledger.jsonl", b"another text", sha256="0" * 64)
