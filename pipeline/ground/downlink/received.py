@@ -32,7 +32,7 @@ class Received:
 
 
 def read(path: Path, missing: bool = False) -> Received:
-    """The listing at `path`; an empty one if there is none and `missing` is allowed.
+    """The listing at `path`; an empty one if there is none and `missing` is allowed, as it is to who writes it.
 
     Raises:
         BadInput: it is not there, or is no listing.
@@ -49,7 +49,9 @@ def read(path: Path, missing: bool = False) -> Received:
             raise ValueError("too large")
         return _decode(json.loads(data))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadInput(f"{path}: not what `downlink unpack` writes ({error}); remove it and unpack again") from error
+        # Over files of which nobody knows any more what they are nothing is unpacked.
+        fix = "give a new --out" if missing else "copy it once more, or leave --received out"
+        raise BadInput(f"{path}: not what `downlink unpack` writes ({error}); {fix}") from error
 
 
 def encode(received: Received) -> bytes:

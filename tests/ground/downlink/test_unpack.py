@@ -251,6 +251,19 @@ def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) ->
     assert (tmp_path / "ledger.jsonl").read_text() == "mine"
 
 
+def test_the_way_out_of_a_damaged_listing_is_named_and_is_one(sent: Sent, tmp_path: Path) -> None:
+    inbox, out = next(iter(sent.chunks)).parent, tmp_path / "out"
+    unpack(inbox, out)
+    listing = out / "received.json"
+    listing.write_bytes(listing.read_bytes()[:-100])
+    with pytest.raises(BadInput, match=r"received\.json: not what .*; give a new --out$"):
+        unpack(inbox, out)
+    assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[0], "and nothing is lost"
+    assert unpack(inbox, tmp_path / "new")["missing"] == {}
+    with pytest.raises(BadInput, match=r"received\.json: not what .*; copy it once more, or leave --received out$"):
+        pack(tmp_path / "new", tmp_path / "chunks", listing)
+
+
 def test_cut_short_after_any_file_it_goes_on(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.ground.downlink import unpack as module
 
