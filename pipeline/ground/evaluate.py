@@ -99,7 +99,7 @@ def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = Non
     result = describe(losses, corpus)
     interval = mean_interval(losses)
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-    bits = (result["bits_per_byte"] or math.nan) / result["loss"]
+    bits = _bits(corpus) or math.nan
     spread = {
         "loss_low": low,
         "loss_high": high,
@@ -133,9 +133,14 @@ def baselines(corpus: "Corpus", context: int) -> dict[str, float | None]:
 
     losses = NGram(corpus.train, corpus.vocab_size).losses(corpus.held_out_windows(context))
     found = {"unigram": corpus.unigram_loss, "fivegram": float(losses.mean())}
-    bits = len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
+    bits = _bits(corpus)
     in_bits = {f"{name}_bits_per_byte": loss * bits if bits else None for name, loss in found.items()}
     return {f"{name}_loss": loss for name, loss in found.items()} | in_bits
+
+
+def _bits(corpus: "Corpus") -> float | None:
+    """Bits per byte of a loss of one nat per token on the held-out text; None for token files."""
+    return len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
 
 
 def _steps(text: str) -> list[Step]:

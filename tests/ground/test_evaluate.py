@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -42,6 +43,17 @@ def test_intervals_hold_the_figures_and_the_older_step_is_worse(run_dir: Path) -
     assert newest["loss_high"] < older["loss_low"]
     for key in ("loss", "bits_per_byte", "perplexity"):
         assert newest[f"{key}_low"] < newest[key] < newest[f"{key}_high"]
+
+
+def test_a_model_that_is_never_wrong_has_a_loss_of_zero(
+    new_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = new_run(tmp_path / "run", "a" * 4000)  # one token: there is nothing else to say
+    result = evaluate(run)
+    assert (result["loss"], result["perplexity"]) == (0.0, 1.0)
+    assert (result["bits_per_byte"], result["bits_per_byte_high"]) == (0.0, 0.0)
+    assert main([str(run)]) == 0
+    assert "bits per byte   0.0000  [0.0000, 0.0000]" in capsys.readouterr().out
 
 
 def test_the_same_run_gives_the_same_figures(run_dir: Path) -> None:
