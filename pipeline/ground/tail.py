@@ -17,6 +17,7 @@ _WHOLE = {
     "cooldown": (*_POSITION, "start", "end"),
 }
 _CRC = b', "crc": "'  # before the checksum of the line, its last key
+_LARGEST = 1e12  # of a step or a second that a reader needs; more is no mission's
 _NUMBERS = (float, int)  # and not bool, which is an int that no field of a ledger means as a number
 
 
@@ -73,7 +74,10 @@ class Tail:
 
 def number(value: Any) -> float:
     """`value` if it is a finite number; otherwise NaN."""
-    return float(value) if type(value) in _NUMBERS and math.isfinite(value) else math.nan
+    try:
+        return float(value) if type(value) in _NUMBERS and math.isfinite(value) else math.nan
+    except OverflowError:  # JSON bounds no whole number
+        return math.nan
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -86,9 +90,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str) or type(event.get("step")) is not int:
         return None
-    for name in _WHOLE.get(event["event"], _POSITION):
-        value: Any = event.get(name)
-        if type(value) not in _NUMBERS or not math.isfinite(value):
+    for name in ("step", *_WHOLE.get(event["event"], _POSITION)):
+        if not abs(number(event.get(name))) < _LARGEST:
             return None
     event.pop("crc", None)
     return event

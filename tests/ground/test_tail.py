@@ -47,6 +47,11 @@ def test_each_look_gives_what_is_new_and_a_line_is_taken_when_it_is_whole(tmp_pa
         line("sealed", 1, checkpoint=None),
         line("cooldown", 1, start=5),
         "[" * 5000 + "\n",
+        line("telemetry", 1, mission_s=10**400),
+        line("telemetry", 1, mission_s=1e308),  # a number, and no mission second
+        line("telemetry", 1, wall=-1e18),
+        line("step", 1, at=10**13),
+        line("telemetry", 1).replace('"step": 1', f'"step": {10**400}'),
     ],
 )
 def test_a_line_that_says_nothing_is_passed_over_and_counted(damage: str, tmp_path: Path) -> None:
@@ -95,5 +100,5 @@ def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
 
 def test_only_finite_numbers_are_numbers() -> None:
     assert number(3) == 3.0
-    for other in (True, "3", None, math.inf, math.nan, [3]):
+    for other in (True, "3", None, math.inf, math.nan, [3], 10**400):
         assert math.isnan(number(other))

@@ -47,7 +47,7 @@ def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60
         raise BadInput(f"--out: {out}: there is no folder {out.parent}; create it")
     page = render(Collector(directory).collect(samples))
     try:
-        out.write_text(page, encoding="utf-8")
+        out.write_text(page, encoding="utf-8", errors="replace")  # a name may be no text
     except OSError as error:
         raise BadInput(f"--out: {out}: {error.strerror}; name a file that can be written") from error
     return out

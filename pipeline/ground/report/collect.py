@@ -67,7 +67,7 @@ def _expected(path: Path) -> dict[str, float]:
     """The figures of plan.json; none if it is missing or not whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     figures = content.items() if isinstance(content, dict) else ()
     return {key: value for key, raw in figures if (value := number(raw)) == value}

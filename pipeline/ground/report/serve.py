@@ -47,7 +47,7 @@ class Server(ThreadingHTTPServer):
         with self._making:
             state = self.state()
             if self._made is None or self._made[0] != state:
-                self._made = state, render(self._collector.collect(), live=state).encode()
+                self._made = state, render(self._collector.collect(), live=state).encode(errors="replace")
             return self._made[1]
 
 

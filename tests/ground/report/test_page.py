@@ -1,6 +1,7 @@
 """The document, before any browser: whole, inert, and honest about what it could not read."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -173,6 +174,21 @@ def test_a_run_that_has_not_ended_shows_the_energy_of_its_last_reading(tmp_path:
     text = re.sub(r"\s+", " ", text)
     assert re.search(r"Energy ?5 ?Wh for training", text)
     assert re.search(r"Energy for training, Wh ?100 ?5 ?5\.0 %", text)
+
+
+@pytest.mark.parametrize("plan", ["[" * 200_000, '{"steps": 1' + "0" * 400 + "}", '{"steps": 1' + "0" * 5000 + "}"])
+def test_a_damaged_plan_is_passed_over(plan: str, tmp_path: Path) -> None:
+    page = outline(written(tmp_path / "run", BEFORE, plan_json=plan), tmp_path / "page.html")
+    assert "Cut short" in page.text
+
+
+def test_a_name_that_is_no_text_stops_no_page(run_dir: Path, tmp_path: Path) -> None:
+    run = written(tmp_path / "run", BEFORE)
+    (run / "config.yaml").write_text((run_dir / "config.yaml").read_text() + 'run_dir: "x/\\ud800"\n')
+    assert "Cut short" in outline(run, tmp_path / "page.html").text
+    (run / "config.yaml").unlink()
+    odd = run.rename(tmp_path / os.fsdecode(b"run-\xff"))
+    assert "run-?" in outline(odd, tmp_path / "page.html").text
 
 
 def test_without_a_ledger_or_a_folder_for_the_page_it_is_one_line(run_dir: Path, tmp_path: Path) -> None:
