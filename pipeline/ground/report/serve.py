@@ -1,9 +1,11 @@
 """`report --follow`: the page of a live run, served to this computer and to nobody else."""
 
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.ground.report.collect import Collector
@@ -49,6 +51,10 @@ class Server(ThreadingHTTPServer):
             if self._made is None or self._made[0] != state:
                 self._made = state, render(self._collector.collect(), live=state).encode(errors="replace")
             return self._made[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a browser that has gone is no news
+            super().handle_error(request, client_address)
 
 
 def follow(directory: Path, port: int) -> int:

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -86,6 +87,19 @@ def test_nothing_else_is_served_and_nothing_can_be_sent(server: Server) -> None:
     answer, body = ask(server, "/", method="HEAD")
     assert (answer.status, body) == (200, b"")
     assert int(answer.headers["Content-Length"]) > 1_000_000
+
+
+def test_a_browser_that_has_gone_before_it_had_the_page_is_no_news(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended, close = threading.Event(), server.shutdown_request
+    monkeypatch.setattr(server, "shutdown_request", lambda request: (close(request), ended.set()))
+    with socket.create_connection(server.server_address) as browser:
+        browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        browser.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_address[1]}\r\n\r\n".encode())
+    assert ended.wait(60)
+    assert capfd.readouterr().err == ""
+    assert ask(server, "/")[0].status == 200
 
 
 def test_it_listens_on_loopback_alone(server: Server) -> None:
