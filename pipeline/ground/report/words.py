@@ -53,7 +53,15 @@ def standing(history: History, now_wall: float) -> Standing:
         return Standing(
             "Stopped", "info", f"Stopped on notice at step {last.step:,}, sealed; the same command resumes it."
         )
-    if now_wall - last.wall < FRESH_S:
+    ahead_s = last.wall - now_wall
+    if ahead_s > FRESH_S:
+        return Standing(
+            "Clocks disagree",
+            "warning",
+            f"The ledger ends at step {last.step:,}, {duration(ahead_s)} ahead of this computer's clock: one of the "
+            "two clocks is wrong, and whether the run is under way cannot be told.",
+        )
+    if ahead_s > -FRESH_S:
         return Standing("Under way", "info", f"Under way, at step {last.step:,}.")
     return Standing(
         "Cut short",

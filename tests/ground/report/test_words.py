@@ -112,7 +112,9 @@ def test_a_long_reason_is_cut() -> None:
         ([event("failed", 40.0, 40, reason="r")], NOW, "Failed"),
         ([event("stopped", 40.0, 40)], NOW, "Stopped"),
         ([], 1031.0, "Under way"),
+        ([], 1029.0, "Under way"),  # a clock that is a second behind
         ([], NOW, "Cut short"),
+        ([], 1030.0 - 3 * 86400, "Clocks disagree"),
     ],
 )
 def test_how_the_run_stands(events: list[dict[str, Any]], wall: float, name: str) -> None:
