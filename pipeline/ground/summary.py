@@ -117,11 +117,11 @@ def show(run_dir: Path, console: "Console | None" = None) -> None:
 def _rows(summary: Summary) -> Iterator[tuple[str, str]]:
     totals = summary.totals
     if result := summary.validation:
-        yield "validation loss", f"{result['loss']:.4f} ± {result['standard_error']:.4f} nats per token"
+        yield "validation loss", _spread(result, "loss", "standard_error", " nats per token")
         if summary.unigram_loss:
             yield "unigram model", f"{summary.unigram_loss:.4f} nats per token"
         if result["bits_per_byte"] is not None:
-            yield "bits per byte", f"{result['bits_per_byte']:.4f} ± {result['bits_per_byte_error']:.4f}"
+            yield "bits per byte", _spread(result, "bits_per_byte", "bits_per_byte_error")
         yield "", f"± standard error over {result['windows']:,} held-out windows"
     yield "steps", f"{summary.steps:,}"
     if "lost_steps" in totals:
@@ -137,6 +137,13 @@ def _rows(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "checkpoints", f"{len(summary.sealed)} sealed{quarantined}"
     yield "mission time", clock(summary.mission_s)
     yield "wall time", clock(summary.wall_s) + (f" in {summary.launches} launches" if summary.launches > 1 else "")
+
+
+def _spread(result: dict[str, Any], key: str, error: str, unit: str = "") -> str:
+    """A ledger writes null for what was not finite."""
+    if result[key] is None:
+        return "not finite"
+    return f"{result[key]:.4f}" + ("" if result[error] is None else f" ± {result[error]:.4f}") + unit
 
 
 def _sample(run_dir: Path) -> str | None:

@@ -103,6 +103,13 @@ def test_token_files_have_no_bits_per_byte() -> None:
     assert "bits per byte" not in shown([*FIRST, unknown])
 
 
+def test_a_validation_that_was_not_finite_says_so() -> None:
+    figures = dict.fromkeys(("loss", "standard_error", "bits_per_byte", "bits_per_byte_error"))
+    text = shown([*FIRST, event("validation", 3790.0, 1000, **(VALIDATION | figures))])
+    assert "validation loss   not finite" in text
+    assert "nan" not in text
+
+
 def test_a_finished_run_ends_with_a_sample(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "copy"))
     (copy / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in FIRST + SECOND))
