@@ -58,7 +58,7 @@ def contents(run: RunDirectory, weights: Weights) -> tuple[dict[str, bytes], dic
     try:
         found = int8.quantise(qwen3.tensors(weights.params))
     except ValueError as error:
-        raise RunFailed(f"{run.path}: step {weights.step}: {error}; name another --step") from error
+        raise RunFailed(f"{run.path}: step {weights.step}: {error}; export another --step") from error
     files = {INT8: save(found, {"format": "pt"})} | beside(run, weights)
     return files, about(run, weights, files) | {"loss": None}
 

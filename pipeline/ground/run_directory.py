@@ -169,7 +169,8 @@ class RunDirectory:
             except _Damage as damage:
                 damaged[candidate] = str(damage)
         worst = f"step {next(iter(damaged))}: {next(iter(damaged.values()))}"
-        raise RunFailed(f"{self.path}: {worst}; name another --step, or restore a copy (`train.py verify` lists all)")
+        other = "" if step is None else "name another --step, or "  # without one all were tried
+        raise RunFailed(f"{self.path}: {worst}; {other}restore a copy (`train.py verify` lists all)")
 
     def _load(self, step: int, damaged: dict[int, str]) -> Weights:
         from pipeline.checkpoint import arrays, layout, seal

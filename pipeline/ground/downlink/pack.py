@@ -1,5 +1,6 @@
 """A run as chunks, the most useful first, less what the ground has."""
 
+import contextlib
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def pack(
     chunk_bytes: int = CHUNK_BYTES,
     last: str = GROUPS[-1],
 ) -> dict[str, Any]:
-    """Writes the chunks of a run to the new folder `out`, under names that sort in the order of sending.
+    """Writes the chunks of a run to the new folder `out`, under names that sort in the order of sending; or nothing.
 
     The manifest goes down as a file like the others, first of all and once more after each group, so that losing any
     copy loses nothing. Equal runs and listings give equal bytes.
@@ -66,9 +67,9 @@ def pack(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"--out: {out}: is not empty; give a new folder")
-    run = open_run(run_dir)
+    run, new = open_run(run_dir), not out.exists()
     ground = listing.read(Path(received)) if received else Received()
-    count, groups = 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
+    done, count, groups = False, 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
     try:
         out.mkdir(parents=True, exist_ok=True)
         at = moment(run)
@@ -86,10 +87,14 @@ def pack(
                 groups["manifest"] += len(piece.data)
                 _write(out, end, piece)
         durable.fsync_tree(out)
+        done = True
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFailed(f"{out}: no space; free some, or give --until") from error
         raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
+    finally:
+        if not done:  # chunks without a manifest are of no use, and would keep the next pack out of the folder
+            _empty(out, new)
     about = [{key: value for key, value in file.items() if key != "chunks"} for file in files]
     written = sum(1 for _ in out.iterdir())
     return {"chunks": written, "bytes": sum(groups.values()), "groups": groups, "files": about}
@@ -178,3 +183,12 @@ def _earlier_weights(run: RunDirectory, source: Source, ground: Received) -> _Ba
 
 def _write(out: Path, index: int, piece: Piece) -> None:
     (out / f"{index:06d}-{piece.address[:16]}{SUFFIX}").write_bytes(piece.data)
+
+
+def _empty(out: Path, new: bool) -> None:
+    """Takes back what was written; and the folder, if it is ours."""
+    with contextlib.suppress(OSError):
+        for path in out.glob(f"*{SUFFIX}"):
+            path.unlink()
+        if new:
+            out.rmdir()

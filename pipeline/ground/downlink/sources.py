@@ -53,8 +53,11 @@ def sources(run: RunDirectory, last: str = GROUPS[-1]) -> Iterator[Source]:
             yield from _file("metrics", run.path, path.relative_to(run.path).as_posix())
     if "weights" not in groups or not run.steps:
         return
-    weights = run.weights()
-    files = int8_files(run, weights)
+    try:
+        weights = run.weights()
+        files = int8_files(run, weights)
+    except RunFailed as error:
+        raise RunFailed(f"{error}; what needs no weights goes down with --until metrics") from error
     for name, data in files.items():
         yield of_bytes("weights", f"weights/{weights.step}/{name}", data, len(files))
     if "checkpoint" not in groups:

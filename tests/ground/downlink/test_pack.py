@@ -151,6 +151,18 @@ def test_a_file_that_shrinks_or_goes_while_it_is_read_is_named(
         pack(run, tmp_path / "chunks", chunk_bytes=512)
 
 
+def test_a_pack_that_fails_leaves_nothing_and_says_what_can_be_packed(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints" / "20" / "SEAL").unlink()
+    with pytest.raises(RunFailed, match=r"step 20: SEAL: missing; restore a copy .*; .* --until metrics$"):
+        pack(run, tmp_path / "out", chunk_bytes=CHUNK)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir(mode=0o700)
+    with pytest.raises(RunFailed):
+        pack(run, tmp_path / "out", chunk_bytes=CHUNK)
+    assert pack(run, tmp_path / "out", chunk_bytes=CHUNK, last="metrics")["chunks"] > 0
+    assert unpack(tmp_path / "out", tmp_path / "ground")["missing"] == {}
+
+
 def test_bad_input_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--out: .*is not empty"):
         pack(run, run)
