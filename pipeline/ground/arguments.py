@@ -1,5 +1,6 @@
 """How the verbs of the ground read their command line, and how they set JAX up."""
 
+import argparse
 import os
 import sys
 from collections.abc import Mapping
@@ -14,10 +15,22 @@ class RunParser(Parser):
 
     def __init__(self, verb: str, about: str):
         super().__init__(f"train.py {verb}", description=about)
-        self.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
+        self.add_argument("run", type=usable_path, metavar="RUN", help="directory of a run")
 
     def add_step(self) -> None:
         self.add_argument("--step", type=within(int, 0), help="a sealed step (default: the newest)")
+
+
+def usable_path(text: str) -> Path:
+    """A type for `add_argument`: a path that can be looked for. One with too long a name cannot."""
+    try:
+        os.stat(text)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it may be one to write; if not, whoever reads it says so
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise argparse.ArgumentTypeError(f"{text!r:.100}: {reason}; name another") from error
+    return Path(text)
 
 
 def say_passed_over(damaged: Mapping[int, str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
+from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax, usable_path
 from pipeline.ground.run_directory import RunDirectory, Weights, open_run
 from pipeline.lm import qwen3
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         "export in place of a run, it writes that back as fp32.",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder to write; an earlier export is replaced"
+        "--out", type=usable_path, required=True, metavar="DIR", help="folder to write; an earlier export is replaced"
     )
     parser.add_step()
     parser.add_argument(

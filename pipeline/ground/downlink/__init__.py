@@ -7,12 +7,12 @@ makes files of whatever came; its listing goes up, so that the next pack leaves 
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
 from pipeline.config.mission import Station
+from pipeline.ground.arguments import usable_path
 
 DONE, INCOMPLETE = 0, 75  # as for a run that was stopped: the same command goes on
 
@@ -54,7 +54,7 @@ def _pack(arguments: Sequence[str]) -> int:
     from pipeline.ground.downlink.pack import pack
 
     parser = _of_run("pack", _pack)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the chunks")
+    parser.add_argument("--out", type=usable_path, required=True, metavar="DIR", help="new folder for the chunks")
     given = parser.parse_args(arguments)
     packed = pack(given.run, given.out, **_how(given))
     if given.json:
@@ -71,9 +71,13 @@ def _unpack(arguments: Sequence[str]) -> int:
     from pipeline.ground.downlink.unpack import unpack
 
     parser = _parser("unpack", _unpack)
-    parser.add_argument("inbox", type=Path, metavar="INBOX", help="folder of whatever chunks came")
+    parser.add_argument("inbox", type=usable_path, metavar="INBOX", help="folder of whatever chunks came")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help=f"the run as the ground has it; {NAME} in it goes up"
+        "--out",
+        type=usable_path,
+        required=True,
+        metavar="DIR",
+        help=f"the run as the ground has it; {NAME} in it goes up",
     )
     parser.add_json()
     given = parser.parse_args(arguments)
@@ -87,7 +91,7 @@ def _send(arguments: Sequence[str]) -> int:
     from pipeline.ground.downlink.cfdp import MODES, send
 
     parser = _parser("send", _send)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what `pack` wrote")
+    parser.add_argument("folder", type=usable_path, metavar="DIR", help="what `pack` wrote")
     parser.add_argument("--to", type=_address, required=True, metavar="HOST:PORT")
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help=f"(default: {MODES[0]})")
     parser.add_argument("--mbit-s", type=within(float, 0, above=True), metavar="RATE", help="send no faster")
@@ -108,7 +112,7 @@ def _receive(arguments: Sequence[str]) -> int:
     from pipeline.ground.downlink.cfdp import receive
 
     parser = _parser("receive", _receive)
-    parser.add_argument("inbox", type=Path, metavar="INBOX", help="folder for the chunks")
+    parser.add_argument("inbox", type=usable_path, metavar="INBOX", help="folder for the chunks")
     parser.add_argument(
         "--listen", type=_address, required=True, metavar="HOST:PORT", help="address; nothing is authenticated"
     )
@@ -139,8 +143,10 @@ def _of_run(verb: str, run: Callable[[Sequence[str]], int]) -> Parser:
     from pipeline.ground.downlink.sources import GROUPS
 
     parser = _parser(verb, run)
-    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run")
-    parser.add_argument("--received", type=Path, metavar="FILE", help="the ground's listing: what it has stays here")
+    parser.add_argument("run", type=usable_path, metavar="RUN", help="directory of a run")
+    parser.add_argument(
+        "--received", type=usable_path, metavar="FILE", help="the ground's listing: what it has stays here"
+    )
     parser.add_argument("--until", choices=GROUPS, default=GROUPS[-1], help=f"last group (default: {GROUPS[-1]})")
     parser.add_argument(
         "--chunk-kib", type=within(int, 1, LARGEST >> 10), default=CHUNK_BYTES >> 10, metavar="N", help="(256)"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pipeline.config import BadInput
 from pipeline.config.arguments import within
-from pipeline.ground.arguments import RunParser
+from pipeline.ground.arguments import RunParser, usable_path
 
 
 def main(arguments: Sequence[str]) -> int:
     """`train.py report RUN`."""
     parser = RunParser("report", "One HTML page about a run: it opens anywhere and asks the network for nothing.")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: NAME.html, here)")
+    parser.add_argument("--out", type=usable_path, metavar="FILE", help="where to write it (default: NAME.html, here)")
     parser.add_argument(
         "--samples", type=within(int, 0), default=60, help="tokens that each checkpoint writes; 0: none (default: 60)"
     )
