@@ -1,10 +1,12 @@
 """How the verbs of the ground read their command line, and how they set JAX up."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Config
 from pipeline.config.arguments import Parser, within
@@ -31,6 +33,13 @@ def usable_path(text: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else error
         raise argparse.ArgumentTypeError(f"{text!r:.100}: {reason}; name another") from error
     return Path(text)
+
+
+def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """`figures` for `--json`: null where one is NaN or infinite, which JSON does not know."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in figures.items()
+    }
 
 
 def say_passed_over(damaged: Mapping[int, str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.config import BadInput
-from pipeline.ground.arguments import say_passed_over
+from pipeline.ground.arguments import finite, say_passed_over
 from pipeline.ground.run_directory import Step, open_run
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def show(
         if not as_json:
             print(_lines(results[-1], a, b), flush=True)
     if as_json:
+        results = [finite(result) for result in results]
         print(json.dumps(results[0] if len(results) == 1 else {"comparisons": results}))
     return 0
 
@@ -153,7 +154,7 @@ def _other_text(a: "TrainedModel", b: "TrainedModel") -> BadInput:
 def _lines(result: dict[str, Any], a: "TrainedModel", b: "TrainedModel") -> str:
     low, high = result["difference_low"], result["difference_high"]
     interval = "" if low is None else f"  [{low:+.4f}, {high:+.4f}]"
-    if low is None or low <= 0 <= high:
+    if low is None or not (low > 0 or high < 0):
         verdict = "no difference that this text shows"
     else:
         verdict = f"{(a if high < 0 else b).run.path} is better"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.flight.parts import Parts
-from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
+from pipeline.ground.arguments import RunParser, finite, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import Step, open_run
 
 if TYPE_CHECKING:
@@ -119,11 +119,7 @@ def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = Non
         "damaged": model.weights.damaged,
     }
     del result["bits_per_byte_error"]  # of windows taken as independent; the interval is wider and fairer
-    # JSON knows neither NaN nor infinity.
-    figures = {
-        key: value if value is None or math.isfinite(value) else None for key, value in (result | spread).items()
-    }
-    return figures | about
+    return finite(result | spread) | about
 
 
 def baselines(corpus: "Corpus", context: int) -> dict[str, float | None]:
@@ -160,7 +156,7 @@ def _lines(result: dict[str, Any]) -> str:
         if result[key] is None:
             return f"{name:<16}unknown"
         low, high = result[f"{key}_low"], result[f"{key}_high"]
-        interval = "" if low is None else f"  [{low:.{digits}f}, {high:.{digits}f}]"
+        interval = "" if low is None or high is None else f"  [{low:.{digits}f}, {high:.{digits}f}]"
         return f"{name:<16}{result[key]:.{digits}f}{interval}  {unit}".rstrip()
 
     return "\n".join(

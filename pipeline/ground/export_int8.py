@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
+from pipeline.ground.arguments import finite
 from pipeline.ground.export import (
     BESIDE,
     FP32,
@@ -68,7 +69,8 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
 
     Returns:
         fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %,
-        bootstrap over the windows; null where there is only one); windows; corpus; precision of the arithmetic.
+        bootstrap over the windows; null where there is only one); windows; corpus; precision of the arithmetic. What is not
+        finite is null.
     """
     from safetensors.numpy import load
 
@@ -81,7 +83,7 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
     rounded = replace(model.weights, params=qwen3.params(config.model, stored.__getitem__))
     before, after = (window_losses(config, each, windows) for each in (model.weights, rounded))
     interval = mean_interval(after - before)
-    return {
+    figures = {
         "fp32": float(before.mean(dtype="float64")),
         "int8": float(after.mean(dtype="float64")),
         "difference": float((after - before).mean(dtype="float64")),
@@ -91,9 +93,12 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
         "corpus": corpus_path or config.corpus.path or config.corpus.source,
         "precision": config.train.precision,
     }
+    return finite(figures)  # export.json holds them
 
 
 def line(loss: dict[str, Any]) -> str:
+    if loss["difference"] is None:
+        return f"loss on {loss['windows']:,} held-out windows: not finite"
     low, high = loss["difference_low"], loss["difference_high"]
     interval = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
     return (

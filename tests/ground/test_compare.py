@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pipeline.config import BadInput, dump_yaml, load_file
 from pipeline.ground.compare import compare
 from pipeline.ground.evaluate import evaluate, main
+from pipeline.ground.export import main as export
 from pipeline.ground.run_directory import open_run
 from pipeline.ground.token_bytes import text_of, token_bytes
 
@@ -83,6 +85,29 @@ def test_the_verb_says_which_is_better(run_dir: Path, tmp_path: Path, capsys: py
     compared = json.loads(capsys.readouterr().out)["comparisons"]
     assert [row["step_a"] for row in compared] == [20, 40]
     assert compared[0]["difference"] == 0.0 > compared[1]["difference_high"]
+
+
+def test_a_loss_that_is_not_finite_is_null_and_nobody_is_better(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overflowing(_config: object, _weights: object, windows: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(windows)) == 3, np.inf, 2.0).astype(np.float32)
+
+    def strict(text: str) -> dict[str, Any]:
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    monkeypatch.setattr("pipeline.ground.token_losses.window_losses", overflowing)
+    against = [str(run_dir), "--against", str(run_dir)]
+    assert main([*against, "--json"]) == 0
+    result = strict(capsys.readouterr().out)
+    assert (result["a"], result["difference"], result["difference_low"]) == (None, None, None)
+    assert main(against) == 0
+    assert "no difference that this text shows" in capsys.readouterr().out
+    assert export([str(run_dir), "--out", str(tmp_path / "int8"), "--int8", "--json"]) == 0
+    assert strict(capsys.readouterr().out)["loss"]["int8"] is None
+    assert strict((tmp_path / "int8" / "export.json").read_text())["loss"]["difference_low"] is None
+    assert export([str(run_dir), "--out", str(tmp_path / "int8"), "--int8"]) == 0
+    assert "not finite" in capsys.readouterr().out
 
 
 def test_token_bytes_give_back_the_text(run_dir: Path, bpe_run: Path, byte_run: Path) -> None:

@@ -56,6 +56,20 @@ def test_a_model_that_is_never_wrong_has_a_loss_of_zero(
     assert "bits per byte   0.0000  [0.0000, 0.0000]" in capsys.readouterr().out
 
 
+def test_an_interval_that_reaches_beyond_all_numbers_is_left_out(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The perplexity of its upper end is e to the power of more than 709."""
+
+    def wide(_config: object, _weights: object, windows: np.ndarray) -> np.ndarray:
+        return np.linspace(0.0, 1398.0, len(windows))
+
+    monkeypatch.setattr("pipeline.ground.token_losses.window_losses", wide)
+    assert main([str(run_dir)]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("perplexity")]
+    assert "[" not in row
+
+
 def test_the_same_run_gives_the_same_figures(run_dir: Path) -> None:
     assert evaluate(run_dir) == evaluate(run_dir)
 
