@@ -6,7 +6,16 @@ from typing import Any
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
-from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, Source, UdpSource
+from pipeline.flight.telemetry import (
+    COLDEST_C,
+    HOTTEST_C,
+    MOST_CHARGE,
+    FileSource,
+    Reading,
+    SimulatedSource,
+    Source,
+    UdpSource,
+)
 from pipeline.plan import Mode, Payload, Scenario
 from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
 
@@ -43,7 +52,7 @@ class Spacecraft:
         area_m2 = config.satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
         array = config.satellite.array.model_copy(update={"area_m2": area_m2})
         self._simulator = Simulator(config.satellite.model_copy(update={"array": array}), scenario.timeline)
-        self.state: State = from_json(saved["plant"]) if saved else fresh(config.satellite)
+        self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
         self.mode = Mode(saved.get("mode", Mode.OFF))
         self.payload = Payload(*saved.get("payload", ()))
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
@@ -71,6 +80,15 @@ class Spacecraft:
         if self.was_dark_since_saved:
             self._pass(OFF)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
+
+    def _possible(self, state: State) -> State:
+        """The state, or the nearest that can be: a checkpoint may hold what a broken sensor once said."""
+        plant = self.scenario.plant
+        coldest_j, hottest_j = float(plant.heat_at(COLDEST_C)), float(plant.heat_at(HOTTEST_C))
+        return state._replace(
+            charge_wh=min(max(state.charge_wh, 0.0), MOST_CHARGE * plant.capacity_wh),
+            heat_j=min(max(state.heat_j, coldest_j), hottest_j),
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -119,16 +137,17 @@ class Spacecraft:
         return SimulatedSource(config, self._modelled)
 
     def measure(self) -> Reading | None:
-        """The newest reading. One from outside puts the plant right."""
-        reading = self.source.newest()
-        if reading and self._config.telemetry.source != "simulated" and reading.mission_s > self._believed_s:
+        """The newest reading. One from outside puts the plant right, unless it cannot be."""
+        reading, external = self.source.newest(), self._config.telemetry.source != "simulated"
+        new = external and reading is not None and reading.mission_s > self._believed_s
+        if reading and new and not reading.impossible(self.scenario.plant.capacity_wh):
             self._believed_s = reading.mission_s
             plant = self.scenario.plant
             heat_j = self.state.heat_j
             # While the phase-change material melts, temperature does not tell the enthalpy: the model does.
             if abs(float(plant.plate_c(heat_j)) - reading.plate_c) > DRIFT_K:
                 heat_j = float(plant.heat_at(reading.plate_c))
-            self.state = self.state._replace(charge_wh=max(reading.charge_wh, 0.0), heat_j=heat_j)
+            self.state = self.state._replace(charge_wh=reading.charge_wh, heat_j=heat_j)
         return reading
 
     def _modelled(self) -> Reading:

@@ -1,7 +1,8 @@
 """Measured charge and temperature of the satellite: newest readings from whoever measures them, never blocking.
 
 A source that has nothing new says so; what is garbled, out of order or not finite never becomes a reading. Whether the
-newest reading is too old is for the watchdog to say.
+newest reading is too old is for the watchdog to say. One that no satellite can give stays a reading, so that the
+watchdog sees a sensor that cannot be trusted; but nothing is put right by it.
 """
 
 import json
@@ -23,6 +24,8 @@ BODY = struct.Struct(">ff")  # charge [Wh], plate temperature [°C]
 CRC = struct.Struct(">H")
 LONGEST_PACKET = 4096
 LONGEST_LINE = 4096
+COLDEST_C, HOTTEST_C = -150.0, 200.0  # between which a plate may be; the codes of sensors without data lie outside
+MOST_CHARGE = 1.5  # of the nominal capacity
 
 
 class Reading(NamedTuple):
@@ -31,6 +34,16 @@ class Reading(NamedTuple):
     mission_s: float  # when it was measured
     charge_wh: float
     plate_c: float
+
+    def impossible(self, capacity_wh: float) -> str | None:
+        """Why no satellite with a battery of `capacity_wh` can give this reading, or None."""
+        if self.charge_wh < 0.0:
+            return f"charge {self.charge_wh:.0f} Wh cannot be"
+        if self.charge_wh > MOST_CHARGE * capacity_wh:
+            return f"charge {self.charge_wh:.0f} Wh is more than the battery holds"
+        if not COLDEST_C <= self.plate_c <= HOTTEST_C:
+            return f"plate {self.plate_c:.1f} °C cannot be"
+        return None
 
 
 class Source(Protocol):

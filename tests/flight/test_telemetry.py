@@ -232,3 +232,44 @@ def test_the_measured_charge_overrides_the_model(tmp_path: Path) -> None:
     assert governor.poll().mode == Mode.OFF  # the plan would have trained on 1,000 Wh
     assert craft.state.charge_wh == 710.0
     assert craft.telemetry().plate_c == pytest.approx(45.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("charge_wh", "plate_c"), [(990.0, 9999.0), (990.0, -9999.0), (1e6, 20.0), (-9999.0, 20.0)])
+def test_a_reading_that_cannot_be_is_safe_and_puts_nothing_right(
+    charge_wh: float, plate_c: float, tmp_path: Path
+) -> None:
+    feed, craft, governor = aboard(tmp_path)
+    report(feed, craft, 950.0)
+    obey(craft, governor.poll())
+    before = craft.state
+    report(feed, craft, charge_wh, plate_c)
+    directive = governor.poll()
+    assert directive.reason.startswith("SAFE: ")
+    assert craft.state == before
+    for _ in range(3):
+        obey(craft, governor.poll())
+    report(feed, craft, 940.0)
+    assert governor.watchdog.check(craft.measure(), craft.now_s) is None
+    assert craft.state.charge_wh == 940.0
+
+
+@pytest.mark.parametrize(
+    ("plant", "charge_wh", "plate_c"),
+    [
+        ({"heat_j": 2e8}, 1000.0, 200.0),
+        ({"heat_j": -2e8}, 1000.0, -150.0),
+        ({"charge_wh": 1e6}, 1500.0, 20.0),
+        ({"charge_wh": -1e6}, 0.0, 20.0),
+    ],
+)
+def test_a_checkpoint_with_a_plant_that_cannot_be_is_flown_on(
+    plant: dict[str, float], charge_wh: float, plate_c: float, tmp_path: Path
+) -> None:
+    _, craft, _ = aboard(tmp_path)
+    saved = craft.as_json()
+    saved["plant"] |= plant
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml")])
+    seen = Spacecraft(config, craft.scenario, saved).telemetry()
+    assert (seen.charge_wh, seen.plate_c) == (charge_wh, pytest.approx(plate_c))
+    config = load(["--config", str(ROOT / "configs" / "demo.yaml"), "--mission.not_before_s", "6000"])
+    assert -150.0 < Spacecraft(config, craft.scenario, saved).telemetry().plate_c < 150.0
