@@ -1,8 +1,11 @@
 """The satellite as the job meets it: what time it is, what charge there is, and what a piece of work costs."""
 
+from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
@@ -21,6 +24,7 @@ from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_
 
 HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
+REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 DRIFT_K = 2.0  # by so much may the modelled plate stray from the measured one before it is put right
 
 
@@ -76,6 +80,8 @@ class Spacecraft:
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
+        self._external = config.telemetry.source != "simulated"
+        self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
         self.was_dark_since_saved = self._until_s < now_s
         if self.was_dark_since_saved:
             self._pass(OFF)
@@ -137,18 +143,42 @@ class Spacecraft:
         return SimulatedSource(config, self._modelled)
 
     def measure(self) -> Reading | None:
-        """The newest reading. One from outside puts the plant right, unless it cannot be."""
-        reading, external = self.source.newest(), self._config.telemetry.source != "simulated"
-        new = external and reading is not None and reading.mission_s > self._believed_s
+        """The newest reading. One from outside puts the plant right, unless it cannot be.
+
+        It is of the past: what the model changed since then is added.
+        """
+        reading = self.source.newest()
+        new = self._external and reading is not None and reading.mission_s > self._believed_s
         if reading and new and not reading.impossible(self.scenario.plant.capacity_wh):
             self._believed_s = reading.mission_s
-            plant = self.scenario.plant
-            heat_j = self.state.heat_j
-            # While the phase-change material melts, temperature does not tell the enthalpy: the model does.
-            if abs(float(plant.plate_c(heat_j)) - reading.plate_c) > DRIFT_K:
-                heat_j = float(plant.heat_at(reading.plate_c))
-            self.state = self.state._replace(charge_wh=reading.charge_wh, heat_j=heat_j)
+            self._put_right(reading)
         return reading
+
+    def _put_right(self, reading: Reading) -> None:
+        plant, state = self.scenario.plant, self.state
+        times_s, charges_wh, heats_j = np.array([*self._past, self._moment]).T
+        then_wh = float(np.interp(reading.mission_s, times_s, charges_wh))
+        then_j = heat_j = float(np.interp(reading.mission_s, times_s, heats_j))
+        # While the phase-change material melts, temperature does not tell the enthalpy: the model does.
+        if abs(float(plant.plate_c(heat_j)) - reading.plate_c) > DRIFT_K:
+            heat_j = float(plant.heat_at(reading.plate_c))
+        most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
+        charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
+        error_wh, error_j = charge_wh - state.charge_wh, heat_j - then_j
+        self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
+        self._past = deque((time_s, wh + error_wh, j + error_j) for time_s, wh, j in self._past)
+
+    @property
+    def _moment(self) -> tuple[float, float, float]:
+        return self._until_s, self.state.charge_wh, self.state.heat_j
+
+    def _remember(self) -> None:
+        """Keeps the plant of the last while: a reading may be of then."""
+        past, oldest_s = self._past, max(self._believed_s, self._until_s - self._config.telemetry.max_age_s)
+        if self._until_s - past[-1][0] >= REMEMBERED_S:
+            past.append(self._moment)
+        while len(past) > 1 and past[1][0] <= oldest_s:
+            past.popleft()
 
     def _modelled(self) -> Reading:
         plate_c = float(self.scenario.plant.plate_c(self.state.heat_j))
@@ -235,4 +265,6 @@ class Spacecraft:
         dark = self.scenario.timeline.light(self._until_s) < 0.5
         self.eclipses += dark and not self._was_dark
         self._was_dark = dark
+        if self._external:
+            self._remember()
         return seconds
