@@ -25,7 +25,7 @@ from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_
 HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
-DRIFT_K = 2.0  # by so much may the modelled plate stray from the measured one before it is put right
+SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,10 @@ class Spacecraft:
         plant, state = self.scenario.plant, self.state
         times_s, charges_wh, heats_j = np.array([*self._past, self._moment]).T
         then_wh = float(np.interp(reading.mission_s, times_s, charges_wh))
-        then_j = heat_j = float(np.interp(reading.mission_s, times_s, heats_j))
-        # While the phase-change material melts, temperature does not tell the enthalpy: the model does.
-        if abs(float(plant.plate_c(heat_j)) - reading.plate_c) > DRIFT_K:
-            heat_j = float(plant.heat_at(reading.plate_c))
+        then_j, heat_j = float(np.interp(reading.mission_s, times_s, heats_j)), float(plant.heat_at(reading.plate_c))
+        # While the phase-change material melts, temperature does not tell the enthalpy: the model does, where it can.
+        if plant.latent_j and abs(reading.plate_c - plant.melting_c) <= SPREAD_K:
+            heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
         most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
         charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
         error_wh, error_j = charge_wh - state.charge_wh, heat_j - then_j

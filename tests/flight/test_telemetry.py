@@ -273,6 +273,48 @@ def test_however_seldom_readings_come_the_charge_keeps_its_floor(every_s: float,
     assert lowest_wh >= craft.scenario.plant.floor_wh
 
 
+@pytest.mark.parametrize("satellite", ["heat-limited", "starcloud-1"])
+def test_a_radiator_worse_than_modelled_keeps_its_plate_under_the_limit(satellite: str, tmp_path: Path) -> None:
+    chosen = ["--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml"]
+    feed, craft, governor = aboard(tmp_path, *chosen)
+    _, true, _ = mission(*chosen, "--satellite.radiator.emissivity", "0.8")
+    assert craft.scenario.plant.emissivity == 0.85
+    hottest_c = -math.inf
+    while craft.orbits < 2:
+        report(feed, craft, true.state.charge_wh, true.telemetry().plate_c)
+        directive = governor.poll()
+        assert not directive.reason.startswith("SAFE")
+        obey(craft, directive)
+        obey(true, directive)
+        hottest_c = max(hottest_c, true.telemetry().plate_c)
+    limit_c = craft.scenario.plant.limit_c
+    assert limit_c - 2.0 < hottest_c <= limit_c
+
+
+@pytest.mark.parametrize(
+    ("modelled_j", "plate_c", "heat_j"),
+    [
+        (150e3, 51.0, 150e3),  # melting: within the spread of a sensor, the model tells
+        (150e3, 48.5, 150e3),
+        (150e3, 53.0, 460e3),  # all molten, whatever the model says
+        (460e3, 53.5, 470e3),  # molten, and the model is half a kelvin off
+        (460e3, 50.0, 400e3),  # at the melting point sooner than modelled: just about to freeze
+        (-60e3, 50.0, 0.0),
+        (-60e3, 48.0, -40e3),
+        (-60e3, 46.5, -70e3),
+    ],
+)
+def test_what_a_temperature_near_the_melting_point_tells(
+    modelled_j: float, plate_c: float, heat_j: float, tmp_path: Path
+) -> None:
+    """400 kJ melt at 50 °C; 20 kJ warm by one kelvin."""
+    feed, craft, _ = aboard(tmp_path, "--satellite", f"{ROOT}/configs/satellites/starcloud-1.yaml")
+    craft.state = craft.state._replace(heat_j=modelled_j)
+    report(feed, craft, 900.0, plate_c)
+    craft.measure()
+    assert craft.state.heat_j == pytest.approx(heat_j)
+
+
 @pytest.mark.parametrize(("charge_wh", "plate_c"), [(990.0, 9999.0), (990.0, -9999.0), (1e6, 20.0), (-9999.0, 20.0)])
 def test_a_reading_that_cannot_be_is_safe_and_puts_nothing_right(
     charge_wh: float, plate_c: float, tmp_path: Path
