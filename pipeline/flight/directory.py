@@ -25,20 +25,22 @@ FREE = (
     *("train.log_every", "train.tracker", "train.replay_every", "train.max_skipped"),
     *("train.eval_every", "train.eval_batches"),
 )
+EPOCH_S = 1e-3  # elements give theirs to about so much
 CONFIG, LEDGER, CHECKPOINTS = "config.yaml", "ledger.jsonl", "checkpoints"
 
 
-def open_directory(config: Config) -> Path:
-    """The run directory of `config`: a new one, or one that holds the same run.
+def open_directory(config: Config) -> Config:
+    """Makes the run directory of `config`, or finds that it holds the same run: then mission second 0 is that run's.
 
     Raises:
         BadInput: it belongs to another run, or cannot be written.
     """
-    directory, mirror = config.directory, config.mirror
+    directory, mirror, saved = config.directory, config.mirror, None
     if mirror and mirror.resolve() == directory.resolve():
         raise BadInput(f"checkpoint.mirror_dir: {mirror.parent}: the run itself is there; name another device")
     if (directory / CONFIG).exists():
-        _require_same(directory, config, load_file(directory / CONFIG))
+        saved = load_file(directory / CONFIG)
+        _require_same(directory, config, saved)
     else:  # the first launch; or the first device was lost, and a launch that brought copies home was cut short
         copied = layout.steps(mirror / CHECKPOINTS) if mirror and (mirror / CONFIG).exists() else []
         if set(layout.steps(directory / CHECKPOINTS)) - set(copied):
@@ -50,8 +52,9 @@ def open_directory(config: Config) -> Path:
                 f"checkpoint.mirror_dir: {mirror.parent} is not there, and {directory} is new: it may hold the only "
                 "copies of this run; mount it, or leave the key out to start anew"
             )
-        if mirror:
-            _require_copies_of(mirror, config)
+        saved = _require_copies_of(mirror, config) if mirror else None
+    if saved and saved.orbit != config.orbit:
+        config = _keep_time(config, saved)
     try:
         durable.make(directory)
         with TemporaryFile(dir=directory):
@@ -59,7 +62,7 @@ def open_directory(config: Config) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise BadInput(f"run_dir: {directory}: cannot be written ({reason}); give a --run_dir that can") from error
-    return directory
+    return config
 
 
 def record_config(config: Config) -> None:
@@ -103,15 +106,33 @@ def _require_same(directory: Path, config: Config, saved: Config) -> None:
         raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
 
 
-def _require_copies_of(mirror: Path, config: Config) -> None:
-    """That what the second device holds is of this run, as far as it says."""
+def _keep_time(config: Config, saved: Config) -> Config:
+    """Newer elements move the satellite, not the clock: by mission seconds, checkpoints and ledger tell time."""
+    from pipeline.orbit import track  # where the orbit was changed, which is seldom
+
+    began = track(saved.orbit).utc(0.0)
+    if abs((track(config.orbit).utc(0.0) - began).total_seconds()) < EPOCH_S:
+        return config
+    if config.orbit.start:
+        raise BadInput(
+            f"orbit.start: {config.orbit.start.isoformat()}: mission second 0 of the run in {config.directory} is "
+            f"{began.isoformat()}; give that, or another --run_dir"
+        )
+    return config.model_copy(update={"orbit": config.orbit.model_copy(update={"start": saved.orbit.start or began})})
+
+
+def _require_copies_of(mirror: Path, config: Config) -> Config | None:
+    """That what the second device holds is of this run, as far as it says; the configuration that lies there."""
     if (mirror / CONFIG).exists():
-        _require_same(mirror, config, load_file(mirror / CONFIG))
-    elif layout.steps(mirror / CHECKPOINTS):
+        saved = load_file(mirror / CONFIG)
+        _require_same(mirror, config, saved)
+        return saved
+    if layout.steps(mirror / CHECKPOINTS):
         raise BadInput(
             f"checkpoint.mirror_dir: {mirror}: copies of a run, but no {CONFIG} that says of which; put it there, or "
             "name another place"
         )
+    return None
 
 
 def _holds_ours(mirror: Path, directory: Path) -> bool:

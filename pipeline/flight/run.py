@@ -73,8 +73,8 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
 def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack) -> "Job | None":
     """Everything that a run works with, opened on `stack`; None if a notice came before there was a state to save."""
     parts = Parts()
-    config = settle(config)
-    directory = open_directory(config)
+    config = open_directory(settle(config))
+    directory = config.directory
     check(config)
     cache = directory / "cache" / "xla"
     device = choose_device(config.train.device, config.model.attention, cache, config.train.precision)

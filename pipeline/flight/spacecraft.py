@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import BadInput, Config
+from pipeline.config import Config, RunFailed
 from pipeline.flight.clock import Clock, RealClock, SimulatedClock
 from pipeline.flight.telemetry import (
     COLDEST_C,
@@ -50,7 +50,11 @@ class Spacecraft:
     """
 
     def __init__(self, config: Config, scenario: Scenario, saved: dict[str, Any]):
-        """`saved` is what `as_json` gave, or {} at the start of a mission."""
+        """`saved` is what `as_json` gave, or {} at the start of a mission.
+
+        Raises:
+            RunFailed: this machine's clock is behind the checkpoint.
+        """
         self.scenario = scenario
         self._config = config
         area_m2 = config.satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
@@ -72,8 +76,8 @@ class Spacecraft:
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
         now_s = self.clock.now()
-        if saved and now_s < saved["now_s"]:
-            raise BadInput(
+        if saved and now_s < saved["now_s"]:  # a network or a GNSS receiver may set the clock soon: worth trying again
+            raise RunFailed(
                 f"mission.clock: this machine's clock says mission second {now_s:.0f}, the checkpoint "
                 f"{saved['now_s']:.0f}; set the clock"
             )

@@ -69,8 +69,8 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
 
     Returns:
         fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %,
-        bootstrap over the windows; null where there is only one); windows; corpus; precision of the arithmetic. What is not
-        finite is null.
+        bootstrap over the windows; null where there is only one); windows; corpus; precision of the arithmetic. What is
+        not finite is null.
     """
     from safetensors.numpy import load
 

@@ -87,6 +87,18 @@ def test_a_run_directory_of_another_model_is_left_as_it_is(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_another_mission_second_0_is_refused_and_the_one_named_is_taken(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", tiny, "--run_dir", tmp_path / "run", "--budget.orbits", 0.3]
+    assert train.main([str(a) for a in [*arguments, "--json"]]) == 0
+    capsys.readouterr()
+    line = refused(capsys, *arguments, "--orbit.start", "2026-08-04T00:00:00Z")
+    assert line.startswith("train.py run: orbit.start: 2026-08-04T00:00:00+00:00: mission second 0 of the run in")
+    named = line.partition("is 2026-07-26T")[2].partition(";")[0]
+    assert train.main([str(a) for a in [*arguments, "--orbit.start", f"2026-07-26T{named}", "--json"]]) == 0
+
+
 def test_another_text_in_the_same_run_is_refused(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

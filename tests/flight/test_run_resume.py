@@ -4,12 +4,18 @@ import random
 import shutil
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import shipped
 from launching import final_bits, finish, ledger, start
 
 from pipeline.checkpoint import layout
+from pipeline.config import load, load_file
+from pipeline.flight.directory import open_directory
+from pipeline.orbit import track
+from pipeline.orbit.elements import checksum
 
 DONE, RESUMABLE = 0, 75
 
@@ -99,6 +105,34 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     assert ledger(run, "resume")[-1]["step"] == stopped["step"]
     assert ledger(run, "resume")[-1]["lost_steps"] == 0
     assert final_bits(run) == final_bits(uninterrupted)
+
+
+@pytest.mark.parametrize("clock", ["real", "simulated"])
+def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: Path, tmp_path: Path) -> None:
+    run, orbit = tmp_path / "run", shipped.orbit("starcloud-1")
+    arguments = ["run", "--config", tiny, "--run_dir", run, "--mission.clock", clock, "--mission.restart_s", 0]
+    arguments += ["--budget.orbits", "null"]
+    process = start(*arguments, "--budget.steps", 1_000_000)
+    while process.poll() is None and not in_phase(run, "training"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == RESUMABLE, process.communicate()[1]
+    before = ledger(run)[-1]
+    assert orbit.tle is not None
+    newer = orbit.tle[0].replace("26207.", "26216.")  # nine days later
+    newer = newer[:68] + str(checksum(newer))
+    arguments += ["--orbit.tle", f'["{newer}", "{orbit.tle[1]}"]', "--budget.steps", before["step"] + 10]
+    code, _, err = finish(*arguments)
+    assert code == DONE, err
+    after, recorded = ledger(run, "resume")[-1], load_file(run / "config.yaml").orbit
+    if clock == "real":
+        assert after["mission_s"] - after["wall"] == pytest.approx(before["mission_s"] - before["wall"], abs=1.0)
+    else:
+        assert after["mission_s"] == before["mission_s"]
+    assert recorded.tle == (newer, orbit.tle[1])
+    assert abs(track(recorded).utc(0.0) - track(orbit).utc(0.0)) < timedelta(milliseconds=1)
+    again = open_directory(load([str(argument) for argument in arguments[1:]]))
+    assert again.orbit == recorded, "a third launch tells time as the second"
 
 
 def test_the_same_line_on_a_finished_run_changes_nothing(tiny: Path, uninterrupted: Path) -> None:
