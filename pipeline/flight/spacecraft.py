@@ -251,6 +251,13 @@ class Spacecraft:
         """On a real clock, time passes between pieces of work too: brings the plant to now under the present load."""
         if not self.simulated:
             self._pass(self.scenario.command(self.mode))
+            self._follow()
+
+    def _follow(self) -> None:
+        """A clock that is set gives this moment another name: nothing was drawn or harvested in between."""
+        if set_s := self.clock.follow():
+            self._until_s += set_s
+            self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 
     def pause(self, seconds: float) -> None:
         """GPU on and idle for `seconds` of a real clock, to go on at once."""
