@@ -87,7 +87,7 @@ class Governor:
         craft.catch_up()
         reading = craft.measure()
         now_s, heat_j, payload = craft.now_s, craft.state.heat_j, craft.payload
-        if unsafe := self.watchdog.check(reading, now_s):
+        if unsafe := self.watchdog.check(reading, now_s, craft.cap_w):
             cap_w = 0.0
         else:
             assert reading is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from launching import ROOT
@@ -192,6 +193,16 @@ def test_the_watchdog_is_released_by_a_margin_not_at_the_limit() -> None:
     assert watchdog.check(Reading(4.0, 705.0, 30.0), 4.0) is None
 
 
+def test_the_watchdog_guards_the_junction_under_the_power_that_is_drawn() -> None:
+    """At 700 W, a junction of 85 °C is a plate of 50 °C."""
+    satellite = shipped.changed(SATELLITE, radiator={"junction_limit_c": 85.0, "junction_k_w": 0.05})
+    watchdog = Watchdog(satellite, max_age_s=120.0)
+    assert watchdog.check(Reading(0.0, 900.0, 58.0), 0.0, 300.0) is None
+    assert watchdog.check(Reading(1.0, 900.0, 58.0), 1.0, 700.0) == "plate 58.0 °C over 50.0 °C"
+    assert watchdog.check(Reading(2.0, 900.0, 49.5), 2.0, 0.0), "off by now, and still by less than the margin"
+    assert watchdog.check(Reading(3.0, 900.0, 48.5), 3.0, 0.0) is None
+
+
 # ---- in flight ----
 
 
@@ -313,6 +324,19 @@ def test_what_a_temperature_near_the_melting_point_tells(
     report(feed, craft, 900.0, plate_c)
     craft.measure()
     assert craft.state.heat_j == pytest.approx(heat_j)
+
+
+def test_a_junction_over_its_limit_is_safe(tmp_path: Path) -> None:
+    feed, craft, governor = aboard(tmp_path, "--satellite.radiator.junction_limit_c", "60")
+    limit_c = float(craft.scenario.plant.limit_at(craft.scenario.curve.full_w))
+    assert limit_c < craft.scenario.plant.limit_c - 5.0
+    report(feed, craft, 990.0)
+    while governor.poll().mode != Mode.TRAIN:
+        obey(craft, governor.poll())
+        report(feed, craft, 990.0)
+    obey(craft, governor.poll())
+    report(feed, craft, 990.0, limit_c + 5.0)
+    assert governor.poll().reason.startswith("SAFE: plate")
 
 
 def test_a_clock_set_forward_in_flight_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
