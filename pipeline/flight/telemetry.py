@@ -140,6 +140,9 @@ class UdpSource(_Newest):
             self._socket.close()
             address = f"{config.host}:{config.port}"
             raise BadInput(f"telemetry.port: {address}: {error.strerror}; give a free address of this host") from error
+        except (TypeError, ValueError) as error:  # before anything is looked up
+            self._socket.close()
+            raise BadInput(f"telemetry.host: {config.host!r}: no host's name; give an address of this one") from error
 
     @property
     def address(self) -> tuple[str, int]:
@@ -206,7 +209,8 @@ class SimulatedSource:
         true = self._plant()
         if not any(self._sigmas):
             return true
-        noise = np.random.default_rng(int(true.mission_s * 1000.0)).standard_normal(2) * self._sigmas
+        seed = int(true.mission_s * 1000.0) % 2**64  # before mission second 0 too, a whole number that is not negative
+        noise = np.random.default_rng(seed).standard_normal(2) * self._sigmas
         return Reading(true.mission_s, true.charge_wh + noise[0], true.plate_c + noise[1])
 
     def close(self) -> None:

@@ -156,10 +156,18 @@ def test_a_port_in_use_is_named() -> None:
         first.close()
 
 
+@pytest.mark.parametrize("host", ["ü" * 80, "127.0.0.1\0", "a..b"])
+def test_a_host_that_is_no_name_is_named(host: str) -> None:
+    with pytest.raises(BadInput, match=r"^telemetry\.(host|port): "):
+        UdpSource(Telemetry(source="udp", host=host, port=0), START, lambda: 0.0, slack_s=5.0)
+
+
 def test_sensor_noise_is_the_same_at_every_launch() -> None:
     config = Telemetry(charge_noise_wh=5.0, temperature_noise_k=1.0)
     first, second = (SimulatedSource(config, lambda: Reading(77.0, 800.0, 30.0)) for _ in range(2))
     assert first.newest() == second.newest() != Reading(77.0, 800.0, 30.0)
+    early = SimulatedSource(config, lambda: Reading(-77.0, 800.0, 30.0))  # a clock before the epoch of the elements
+    assert first.newest()[1:] != early.newest()[1:] != (800.0, 30.0)
 
 
 # ---- the watchdog ----
