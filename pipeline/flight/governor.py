@@ -93,7 +93,8 @@ class Governor:
             assert reading is not None
             # The charge of now: an older reading is carried on in the plant.
             charge_wh = reading.charge_wh if reading.mission_s >= now_s else craft.state.charge_wh
-            wanted_w = self.rule.poll(now_s, charge_wh, heat_j, payload.on)
+            full_wh = self._scenario.plant.full_wh(craft.state)
+            wanted_w = self.rule.poll(now_s, charge_wh, heat_j, payload.on, full_wh)
             cap_w = payload.permit(wanted_w)
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART

@@ -34,8 +34,7 @@ class SunlightOnly(Greedy):
     def _limits(self, day: int) -> Limits:
         limits = super()._limits(day)
         sky = self.scenario.timeline.span(day * DAY_S, 2.0 * DAY_S)
-        start_wh, stop_wh = (np.where(sky.illumination < 1.0, np.inf, wh) for wh in (limits.start_wh, limits.stop_wh))
-        return limits._replace(start_wh=start_wh, stop_wh=stop_wh)
+        return limits._replace(stop_wh=np.where(sky.illumination < 1.0, np.inf, limits.stop_wh))
 
 
 def _first_day(scenario: Scenario) -> Ambient:

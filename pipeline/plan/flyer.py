@@ -14,7 +14,7 @@ from pipeline.power import Ambient, Command, Plant, State
 from pipeline.power.plant import HOUR_S, Scalar
 
 Series = Any  # Float[Array, " slot"], traced or NumPy
-Act = Callable[[Any, Any, Scalar, Scalar, Scalar], Scalar]
+Act = Callable[[Any, Any, Scalar, Scalar, Scalar, Scalar], Scalar]
 
 
 class Machine(NamedTuple):
@@ -87,8 +87,9 @@ def fly(
 
     def one(carry: Carry, inputs: tuple[Ambient, Any]) -> tuple[Carry, Slot]:
         sky, row = inputs
-        cap_w = act(parameters, row, carry.state.charge_wh, carry.state.heat_j, carry.payload.on)
-        cap_w = carry.payload.permit(cap_w)
+        state, payload = carry.state, carry.payload
+        cap_w = act(parameters, row, state.charge_wh, state.heat_j, payload.on, plant.full_wh(state))
+        cap_w = payload.permit(cap_w)
         return slot(plant, machine, carry, cap_w, machine.steps_per_s(cap_w), sky, slot_s)
 
     return jax.lax.scan(one, carry, (ambient, rows))

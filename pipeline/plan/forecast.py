@@ -23,15 +23,15 @@ SHORT_SLOTS = 4320
 class Policy(Protocol):
     """A way to spend energy. `act` is pure JAX over `parameters` and one row of `rows`."""
 
-    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool, full_wh: float) -> float:
         """`act` at one moment, for the flight loop and for short forecasts."""
 
     def piece(self, time_s: Float[np.ndarray, " slot"]) -> tuple[Any, Any]:
         """Parameters, and arrays with one row for each moment, for a stretch of time."""
 
     @staticmethod
-    def act(parameters: Any, row: Any, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
-        """Power that the GPU may draw until the next slot [W]; 0: off."""
+    def act(parameters: Any, row: Any, charge_wh: Scalar, heat_j: Scalar, on: Scalar, full_wh: Scalar) -> Scalar:
+        """Power that the GPU may draw until the next slot [W]; 0: off. `full_wh`: what the faded battery holds."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def _fly_floats(scenario: Scenario, policy: Policy, state: State, start_s: float
     machine, carry, trace = scenario.machine(), Carry(State(*map(float, state)), payload, 0.0, 0.0, 0.0), []
     for time_s, now in zip(begin_s.tolist(), sky, strict=True):
         charge_wh, heat_j, payload = carry.state.charge_wh, carry.state.heat_j, carry.payload
-        cap_w = payload.permit(policy.poll(time_s, charge_wh, heat_j, payload.on))
+        full_wh = scenario.plant.full_wh(carry.state)
+        cap_w = payload.permit(policy.poll(time_s, charge_wh, heat_j, payload.on, full_wh))
         rate = scenario.steps_per_s(cap_w)
         carry, after = slot(scenario.plant, machine, carry, cap_w, rate, Ambient(*now), SLOT_S)
         trace.append(after)

@@ -155,9 +155,9 @@ def _fly_all(
 ) -> tuple[Carry, Piece]:
     """The carry of each sample after the last slot, and its trace."""
 
-    def held(parameters: Any, row: Any, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
+    def held(parameters: Any, row: Any, *measured: Scalar) -> Scalar:
         planned, out = row
-        return act(parameters, planned, charge_wh, heat_j, on) * (1.0 - out)
+        return act(parameters, planned, *measured) * (1.0 - out)
 
     def one(carry: Carry, share: Float[Array, " slot"], out: Float[Array, " slot"]) -> tuple[Carry, Piece]:
         lit = sky._replace(flux_w_m2=sky.flux_w_m2 * share)

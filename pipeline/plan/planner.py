@@ -51,10 +51,10 @@ class Planner:
         self._chosen: dict[int, Greedy | None] = {}
         self._choice(0)
 
-    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool, full_wh: float) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""
         rule = self._choice(self.scenario.timeline.number(time_s)) or self.table
-        return rule.poll(time_s, charge_wh, heat_j, on)
+        return rule.poll(time_s, charge_wh, heat_j, on, full_wh)
 
     def piece(self, time_s: Series) -> tuple[Parameters, Row]:
         """Arrays and rows with which a forecast flies through evenly spaced moments."""
@@ -62,10 +62,10 @@ class Planner:
         return self._piece(time_s, [(number == day, self._choice(int(day))) for day in np.unique(number)])
 
     @staticmethod
-    def act(parameters: Parameters, row: Row, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
+    def act(parameters: Parameters, row: Row, charge_wh: Scalar, heat_j: Scalar, on: Scalar, full_wh: Scalar) -> Scalar:
         """`poll`, for a scan."""
-        table_w = TableRule.act(parameters, row.table, charge_wh, heat_j, on)
-        return row.simple_w * decide(charge_wh, heat_j, on, row.limits) + table_w * (row.simple_w == 0.0)
+        table_w = TableRule.act(parameters, row.table, charge_wh, heat_j, on, full_wh)
+        return row.simple_w * decide(charge_wh, heat_j, on, full_wh, row.limits) + table_w * (row.simple_w == 0.0)
 
     def _piece(self, time_s: Series, used: list[tuple[Any, Greedy | None]]) -> tuple[Parameters, Row]:
         """`used`: where along `time_s` which rule is in use, null for the table."""

@@ -23,6 +23,7 @@ COLD_K = 15.0  # below the limit or the melting point, a colder plate is worth n
 CHARGES, CHARGES_WITH_HEAT = 48, 24  # where heat binds, 48 win 0.05 % and cost twice as much
 UNREACHABLE_WH = 1e6
 CAUTION = 0.1  # harvest may be so much smaller, load so much larger, than modelled
+LEAST_SPAN_WH = 1e-6  # between reserve and a full battery
 KEPT_BYTES = 300e6  # of planned days: ten where heat binds, hundreds elsewhere
 
 Series = Float[np.ndarray, " time"]
@@ -91,7 +92,7 @@ class TableRule:
         self._days: dict[int, Day] = {}
         self._day(0)
 
-    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool, full_wh: float) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off.
 
         `act` in floats, which takes a third of the time, and no further than the answer needs.
@@ -100,7 +101,7 @@ class TableRule:
         parameters, reserve_wh, least_wh = self._day(number)
         table, into_s = parameters.table, time_s - number * DAY_S
         slot, sample = int(into_s / self.grid.slot_s), int(into_s / self.scenario.timeline.step_s)
-        cell = _cell(parameters, reserve_wh.item(sample), charge_wh, heat_j)
+        cell = _cell(parameters, reserve_wh.item(sample), charge_wh, heat_j, full_wh)
         gain = _read(table.gain.item, 2 * slot + on, cell)
         if gain <= 0.0 or not (on or heat_j <= self._start_j):
             return 0.0
@@ -124,13 +125,13 @@ class TableRule:
         return self._parameters(table), Row((into_s / self.grid.slot_s).astype(int), reserve[sample], least[sample])
 
     @staticmethod
-    def act(parameters: Parameters, row: Row, charge_wh: Scalar, heat_j: Scalar, on: Scalar) -> Scalar:
+    def act(parameters: Parameters, row: Row, charge_wh: Scalar, heat_j: Scalar, on: Scalar, full_wh: Scalar) -> Scalar:
         """Power until the next poll [W]; 0: off. Operators and methods alone: NumPy and traced arrays both pass.
 
         The table says what is best; what is allowed is checked anew, for its grid is coarser than the reserve.
         """
         gains, caps_w = parameters.table.gain.reshape(-1), parameters.table.cap_w.reshape(-1)
-        cell = _cell(parameters, row.reserve_wh, charge_wh, heat_j)
+        cell = _cell(parameters, row.reserve_wh, charge_wh, heat_j, full_wh)
         gain = _read(lambda at: gains[at], 2 * row.slot + on, cell)
         gain = gain * (on | (heat_j <= parameters.start_j))
         cooled_j = heat_j - parameters.plant.radiated_w(heat_j, SUNLIT) * POLL_S
@@ -237,9 +238,11 @@ class Cell(NamedTuple):
     heat_share: Scalar
 
 
-def _cell(parameters: Parameters, reserve_wh: Scalar, charge_wh: Scalar, heat_j: Scalar) -> Cell:
+def _cell(parameters: Parameters, reserve_wh: Scalar, charge_wh: Scalar, heat_j: Scalar, full_wh: Scalar) -> Cell:
     _, charges, heats = parameters.table.cap_w.shape
-    across = (charge_wh - reserve_wh) / (parameters.plant.capacity_wh - reserve_wh) * (charges - 1)
+    # The table is of a new battery. Read by nominal charge, it would wait for one that a faded battery never reaches.
+    span_wh = -lesser(reserve_wh - full_wh, -LEAST_SPAN_WH)
+    across = (charge_wh - reserve_wh) / span_wh * (charges - 1)
     charge, charge_share = _place(across, charges)
     heat, heat_share = _place(parameters.heat.place(heat_j), heats)
     return Cell(charges * heats, heats, charge * heats + heat, charge_share, heat_share)

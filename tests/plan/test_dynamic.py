@@ -7,7 +7,7 @@ import planned
 import pytest
 import shipped
 
-from pipeline.plan import Mode, Planner, bound, table_rule
+from pipeline.plan import Mode, Planner, bound, forecast, table_rule
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.table_rule import Grid, TableRule
@@ -39,11 +39,29 @@ def test_a_finer_grid_wins_little_where_heat_decides(name: str) -> None:
 @pytest.mark.parametrize("world", [planned.named("starved"), planned.random_world(52), planned.random_world(151)])
 def test_flight_polls_what_the_forecast_flies(world: planned.World) -> None:
     rule = Planner(world.scenario)
-    trace = world.flown(rule).trace
-    heat_j = world.scenario.plant.heat_at(trace.plate_c)
+    trace, plant = world.flown(rule).trace, world.scenario.plant
+    heat_j, full_wh = plant.heat_at(trace.plate_c), plant.full_wh(trace)
     for slot in range(1, len(trace.mode), 37):
-        on = trace.mode[slot - 1] > Mode.OFF
-        assert rule.poll(SLOT_S * slot, trace.charge_wh[slot - 1], heat_j[slot - 1], on) == trace.cap_w[slot]
+        last, on = slot - 1, trace.mode[slot - 1] > Mode.OFF
+        assert rule.poll(SLOT_S * slot, trace.charge_wh[last], heat_j[last], on, full_wh[last]) == trace.cap_w[slot]
+
+
+def test_a_faded_battery_does_nearly_as_much_as_a_new_one() -> None:
+    """Its rule and its forecast read the table alike, by what the battery still holds."""
+    shallow = shipped.changed(
+        shipped.satellite("starved"), battery={"depth_of_discharge": 0.1, "discharge_c_rate": 1.2}
+    )
+    world = planned.world(shipped.orbit("starcloud-1"), shallow, restart_s=60.0)
+    scenario, rule = world.scenario, TableRule(world.scenario)
+    old = world.begun._replace(discharge_wh=0.02 * 700.0 / shallow.battery.fade_per_cycle, charge_wh=686.0)
+    new, faded = (forecast(scenario, rule, state, horizon_s=DAY_S) for state in (world.begun, old))
+    assert faded.steps > 0.95 * new.steps
+    assert faded.trace.charge_wh.min() >= scenario.plant.floor_wh
+    trace, heat_j = faded.trace, scenario.plant.heat_at(faded.trace.plate_c)
+    full_wh = scenario.plant.full_wh(trace)
+    for slot in range(1, len(trace.mode), 37):
+        last, on = slot - 1, trace.mode[slot - 1] > Mode.OFF
+        assert rule.poll(SLOT_S * slot, trace.charge_wh[last], heat_j[last], on, full_wh[last]) == trace.cap_w[slot]
 
 
 def test_a_plan_crosses_midnight() -> None:
@@ -57,7 +75,7 @@ def test_a_plan_crosses_midnight() -> None:
 def test_a_poll_and_a_forecast_plan_the_same_day() -> None:
     world = planned.named("december")
     flight, ahead = TableRule(world.scenario), TableRule(world.scenario)
-    flight.poll(DAY_S, 650.0, 0.0, False)
+    flight.poll(DAY_S, 650.0, 0.0, False, 700.0)
     world.flown(ahead, 2.0 * DAY_S)
     for polled, flown in zip(flight._day(1).parameters.table, ahead._day(1).parameters.table, strict=True):
         np.testing.assert_array_equal(polled, flown)
@@ -105,7 +123,7 @@ def test_a_poll_is_quick_and_a_day_is_planned_within_a_second() -> None:
         taken = []
         for slot in range(1000):
             begun = time.perf_counter()
-            rule.poll(80.0 * slot, 650.0, 0.0, False)
+            rule.poll(80.0 * slot, 650.0, 0.0, False, 700.0)
             taken.append(time.perf_counter() - begun)
         tails.append(np.percentile(taken, 99))
     assert min(tails) < 50e-6

@@ -32,7 +32,8 @@ def test_the_forecast_is_the_flight_polled_every_slot(world: Scenario, rule: Gre
     craft, state, mode, restarting_s = Simulator(STARVED, world.timeline), fresh(STARVED), Mode.OFF, 0.0
     charge_wh, plate_c, modes, train_s, restarts = [], [], [], 0.0, 0
     for now_s in start_s + SLOT_S * np.arange(8640):
-        cap_w = rule.poll(now_s, state.charge_wh, state.heat_j, mode != Mode.OFF)
+        full_wh = world.plant.full_wh(state)
+        cap_w = rule.poll(now_s, state.charge_wh, state.heat_j, mode != Mode.OFF, full_wh)
         if cap_w > 0.0 and mode == Mode.OFF:
             restarting_s, restarts = world.restart_s, restarts + 1
         mode = Mode.OFF if cap_w == 0.0 else Mode.RESTART if restarting_s > 0.0 else Mode.TRAIN

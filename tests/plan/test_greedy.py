@@ -33,7 +33,8 @@ def polled(
     craft, state, now_s, mode = Simulator(satellite, world.timeline), fresh(satellite), 0.0, Mode.OFF
     seen = []
     while now_s < seconds:
-        cap_w = rule.poll(now_s, state.charge_wh, state.heat_j, mode != Mode.OFF)
+        full_wh = world.plant.full_wh(state)
+        cap_w = rule.poll(now_s, state.charge_wh, state.heat_j, mode != Mode.OFF, full_wh)
         if cap_w == 0.0:
             mode, took_s = Mode.OFF, SLOT_S
         elif mode == Mode.OFF:
@@ -110,14 +111,16 @@ class Careless:
     def __init__(self, world: Scenario) -> None:
         self.row = world.plant.floor_wh, world.plant.heat_at(world.plant.limit_c), world.curve.full_w
 
-    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool) -> float:
-        return float(self.act(self.row, None, charge_wh, heat_j, on))
+    def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool, full_wh: float) -> float:
+        return float(self.act(self.row, None, charge_wh, heat_j, on, full_wh))
 
     def piece(self, time_s: object) -> tuple[object, object]:
         return self.row, time_s
 
     @staticmethod
-    def act(row: tuple[float, float, float], now: object, charge_wh: float, heat_j: float, on: bool) -> jax.Array:
+    def act(
+        row: tuple[float, float, float], now: object, charge_wh: float, heat_j: float, on: bool, full_wh: float
+    ) -> jax.Array:
         floor_wh, limit_j, full_w = row
         return jax.numpy.where((charge_wh > floor_wh) & (heat_j < limit_j), full_w, 0.0)
 
@@ -232,9 +235,23 @@ def test_it_does_not_chatter() -> None:
         assert flown.train_s / max(flown.restarts, 1) > 0.8 * DWELL_S
 
 
+@pytest.mark.parametrize("lost", [0.02, 0.03])
+def test_a_faded_battery_that_never_holds_a_whole_dwell_goes_on_training(lost: float) -> None:
+    """Of 700 Wh, 70 may be used; a dwell and the umbra's reserve together ask for more."""
+    shallow = shipped.changed(
+        shipped.satellite("starved"), battery={"depth_of_discharge": 0.1, "discharge_c_rate": 1.2}
+    )
+    world = made("starcloud-1", shallow, "h100-sxm")
+    new, rule = fresh(shallow), Greedy(world)
+    old = new._replace(discharge_wh=lost * 700.0 / shallow.battery.fade_per_cycle, charge_wh=(1.0 - lost) * 700.0)
+    first, later = (forecast(world, rule, state, horizon_s=DAY_S) for state in (new, old))
+    assert later.steps > 0.95 * first.steps > 0.0
+    assert later.trace.charge_wh.min() >= world.plant.floor_wh
+
+
 def test_an_empty_battery_is_off_and_a_full_one_trains() -> None:
     world = made("starcloud-1", shipped.satellite("starved"))
     rule, cold_j = Greedy(world), world.plant.heat_at(0.0)
-    assert rule.poll(0.0, 0.0, cold_j, False) == 0.0
-    assert rule.poll(0.0, math.inf, cold_j, False) == 350.0
+    assert rule.poll(0.0, 0.0, cold_j, False, 700.0) == 0.0
+    assert rule.poll(0.0, math.inf, cold_j, False, 700.0) == 350.0
     assert world.command(Mode.OFF) == OFF

@@ -156,7 +156,7 @@ def scheduler() -> dict[str, Any]:
         made = named(name).scenario
         planning[name] = _median_s(partial(Planner, made), 5, warm_up=1)
     rule = Planner(named("starved").scenario)
-    polls = _each_s(lambda index: rule.poll(80.0 * (index % 1000), 650.0, 0.0, False), 5000)
+    polls = _each_s(lambda index: rule.poll(80.0 * (index % 1000), 650.0, 0.0, False, 700.0), 5000)
     answer = {"plan_a_day_warm_s": planning, "poll_s": _tail(polls)}
     return answer | _flight()
 
