@@ -2,11 +2,13 @@
 
 import math
 import re
+from calendar import isleap
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import ValidationError
 from sgp4.api import SGP4_ERRORS, WGS72, Satrec, jday
 from sgp4.earth_gravity import wgs72
 from sgp4.omm import initialize
@@ -19,24 +21,26 @@ from pipeline.orbit.sun import mean_longitude_deg
 EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422
+FAR_DAYS = 180.0  # elements are good for weeks: half a year from their epoch, one of the two dates is wrong
 
-# Columns of the numbers in a pair of element lines (CelesTrak, TLE format). SGP4's own reader takes a letter for the
-# end of the number and flies another orbit without a word.
-PLAIN, EXPONENT = r"[-+ ]?[ \d]*\.?\d+ *", r"[-+ ]?[ \d]\d{4}[-+ ]\d"
+# Columns of the numbers in a pair of element lines (CelesTrak, TLE format), and the keyword of `Omm` that says what
+# each may be. SGP4's own reader takes a letter for the end of the number and flies another orbit without a word.
+PLAIN, EXPONENT = r" *[-+]?\d*\.?\d+ *", r"[-+ ]?[ \d]\d{4}[-+ ]\d"
 FIELDS = (
     (
-        ("epoch", 18, 32, PLAIN),
-        ("first derivative of mean motion", 33, 43, PLAIN),
-        ("second derivative of mean motion", 44, 52, EXPONENT),
-        ("drag term", 53, 61, EXPONENT),
+        ("epoch", 18, 32, r"\d\d[ \d]{2}\d\.\d+ *", "EPOCH"),
+        ("first derivative of mean motion", 33, 43, PLAIN, None),
+        ("second derivative of mean motion", 44, 52, EXPONENT, None),
+        ("drag term", 53, 61, EXPONENT, "BSTAR"),
+        ("ephemeris type", 62, 63, r"[ \d]", "EPHEMERIS_TYPE"),
     ),
     (
-        ("inclination", 8, 16, PLAIN),
-        ("right ascension", 17, 25, PLAIN),
-        ("eccentricity", 26, 33, r"\d{7}"),
-        ("argument of perigee", 34, 42, PLAIN),
-        ("mean anomaly", 43, 51, PLAIN),
-        ("mean motion", 52, 63, PLAIN),
+        ("inclination", 8, 16, PLAIN, "INCLINATION"),
+        ("right ascension", 17, 25, PLAIN, "RA_OF_ASC_NODE"),
+        ("eccentricity", 26, 33, r"\d{7}", "ECCENTRICITY"),
+        ("argument of perigee", 34, 42, PLAIN, "ARG_OF_PERICENTER"),
+        ("mean anomaly", 43, 51, PLAIN, "MEAN_ANOMALY"),
+        ("mean motion", 52, 63, PLAIN, "MEAN_MOTION"),
     ),
 )
 
@@ -72,16 +76,18 @@ class Track:
         """Positions in the satellite's own frame, TEME [km] (Vallado et al., AIAA 2006-6753).
 
         Raises:
-            BadInput: where SGP4 has no answer, as for elements propagated past decay.
+            BadInput: where SGP4 has no answer, as for elements propagated past decay, or the mission begins too far
+                from their epoch.
         """
         errors, position, _ = self.satrec.sgp4_array(*self.julian(time_s))
-        bad = np.flatnonzero(errors)
+        far_days = self.start_jd - self.satrec.jdsatepoch + self.start_fraction - self.satrec.jdsatepochF
+        bad = np.flatnonzero((errors != 0) | ~np.isfinite(position).all(axis=-1) | (abs(far_days) > FAR_DAYS))
         if bad.size:
             when = self.utc(float(time_s[bad[0]])).isoformat(timespec="seconds")
-            raise BadInput(
-                f"orbit: no position at {when}: {SGP4_ERRORS[int(errors[bad[0]])]}; "
-                "use newer elements or an earlier orbit.start"
-            )
+            why = SGP4_ERRORS.get(int(errors[bad[0]]), "it is not a number")
+            if abs(far_days) > FAR_DAYS:
+                why = f"orbit.start lies {abs(far_days):.0f} days from the epoch of the elements"
+            raise BadInput(f"orbit: no position at {when}: {why}; use newer elements, or an orbit.start near theirs")
         return position
 
 
@@ -122,13 +128,14 @@ def _from_tle(first: str, second: str) -> Satrec:
             raise BadInput(f"{where} must begin with '{number} ': {line!r}")
         if line[68] != str(checksum(line)):
             raise BadInput(f"{where} ends with checksum {line[68]}, expected {checksum(line)}: copy the elements again")
-        for name, begin, end, pattern in FIELDS[number - 1]:
+        for name, begin, end, pattern, _ in FIELDS[number - 1]:
             if not re.fullmatch(pattern, line[begin:end]):
                 raise BadInput(f"{where}, {name}: {line[begin:end]!r} is not a number: copy the elements again")
     if first[2:7] != second[2:7]:
         raise BadInput(
             f"orbit.tle: line 1 is of satellite {first[2:7]}, line 2 of {second[2:7]}: give one satellite's lines"
         )
+    _require_ranges(first, second)
     try:
         satrec = Satrec.twoline2rv(first, second)
     except ValueError as error:
@@ -136,6 +143,38 @@ def _from_tle(first: str, second: str) -> Satrec:
     if satrec.error:
         raise BadInput(f"orbit.tle: {SGP4_ERRORS[satrec.error]}: copy the elements again")
     return satrec
+
+
+def _require_ranges(first: str, second: str) -> None:
+    """The lines hold what a message may hold. A checksum does not tell: a 1 that became a minus has the same."""
+    year, day = int(first[18:20]), float(first[20:32])
+    year += 2000 if year < 57 else 1900
+    if not 1.0 <= day < 366.0 + isleap(year):
+        raise BadInput(f"orbit.tle: line 1, epoch: {first[18:32]!r} is no day of {year}: copy the elements again")
+    values: dict[str, object] = {}
+    written: dict[str, tuple[int, str, str]] = {}
+    for number, line in enumerate((first, second), 1):
+        for name, begin, end, pattern, keyword in FIELDS[number - 1]:
+            if keyword:
+                text = line[begin:end]
+                written[keyword] = number, name, text
+                values[keyword] = _exponent(text) if pattern == EXPONENT else text.strip() or "0"
+    values["EPOCH"] = datetime(year, 1, 1) + timedelta(days=day - 1.0)
+    values["ECCENTRICITY"] = f"0.{values['ECCENTRICITY']}"
+    try:
+        Omm(**values)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        number, name, text = written[str(wrong["loc"][0])]
+        message = wrong["msg"].removeprefix("Value error, ")
+        raise BadInput(
+            f"orbit.tle: line {number}, {name}: {text!r}: {message[0].lower()}{message[1:]}: copy the elements again"
+        ) from error
+
+
+def _exponent(text: str) -> str:
+    """` 22976-3`, which stands for 0.22976e-3, as other readers write it."""
+    return f"{text[0].strip()}.{text[1:6].replace(' ', '0')}e{text[6:].replace(' ', '+')}"
 
 
 def _from_omm(message: Omm) -> Satrec:

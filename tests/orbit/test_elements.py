@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import shipped
+from sgp4.api import Satrec
 
 from pipeline.config.errors import BadInput
 from pipeline.config.mission import Orbit
 from pipeline.orbit import track
-from pipeline.orbit.elements import checksum
+from pipeline.orbit.elements import Track, checksum
 from pipeline.orbit.sun import sun_direction
 
 FIRST, SECOND = shipped.orbit("starcloud-1").tle  # type: ignore[misc]
@@ -36,6 +37,16 @@ def sealed(line: str) -> str:
         (FIRST, sealed(SECOND.replace("15.21652070", "15.2165207O")), ["line 2", "'15.2165207O'"]),
         (sealed(FIRST.replace("26207.16029198", "26207.1602919B")), SECOND, ["line 1", "'26207.1602919B'"]),
         (FIRST, sealed(SECOND.replace("15.21652070", " 0.00000000")), ["copy the elements"]),
+        (FIRST, SECOND.replace("15.21652070", "-5.21652070"), ["line 2, mean motion", "'-5.21652070'"]),
+        (FIRST, sealed(SECOND.replace(" 45.3997", " 4 .3997")), ["line 2, inclination", "not a number"]),
+        (FIRST, sealed(SECOND.replace(" 45.3997", "200.3997")), ["line 2, inclination", "180"]),
+        (FIRST, sealed(SECOND.replace(" 45.3997", "-45.3997")), ["line 2, inclination", "0"]),
+        (FIRST, sealed(SECOND.replace("271.0639", "999.0639")), ["line 2, right ascension", "360"]),
+        (FIRST, sealed(SECOND.replace("91.9012", "9-.9012")), ["line 2, mean anomaly", "not a number"]),
+        (sealed(FIRST.replace("26207.16", "26400.16")), SECOND, ["line 1, epoch", "no day of 2026"]),
+        (sealed(FIRST.replace("26207.16", "26000.16")), SECOND, ["line 1, epoch", "no day of 2026"]),
+        (sealed(FIRST.replace("22976-3", "22976+5")), SECOND, ["line 1, drag term", "22976+5"]),
+        (sealed(FIRST.replace("-3 0  999", "-3 4  999")), SECOND, ["line 1, ephemeris type", "'4'", "0 or 2"]),
     ],
 )
 def test_elements_that_cannot_be_right_are_refused_in_one_line(first: str, second: str, words: list[str]) -> None:
@@ -59,6 +70,20 @@ def test_elements_flown_past_decay_are_refused_where_a_position_is_asked_for() -
     path = track(Orbit(tle=(FIRST, SECOND), start="2060-01-01T00:00:00Z"))
     with pytest.raises(BadInput, match=r"no position at 2060-01-01.*orbit\.start"):
         path.positions_km(np.arange(3.0))
+
+
+@pytest.mark.parametrize("start", ["1970-07-26T00:00:00Z", "2025-07-26T00:00:00Z", "2027-07-26T00:00:00Z"])
+def test_a_mission_that_begins_far_from_its_elements_is_refused(start: str) -> None:
+    path = track(Orbit(tle=(FIRST, SECOND), start=start))
+    with pytest.raises(BadInput, match=r"no position at .*orbit\.start lies \d+ days from the epoch"):
+        path.positions_km(np.zeros(1))
+
+
+def test_a_position_that_is_no_number_is_refused() -> None:
+    """SGP4 itself sees no error in a satellite that flies backwards."""
+    backwards = Satrec.twoline2rv(FIRST, SECOND.replace("15.21652070", "-5.21652070"))
+    with pytest.raises(BadInput, match=r"no position at 2026-07-26.* not a number"):
+        Track(backwards, backwards.jdsatepoch, backwards.jdsatepochF).positions_km(np.zeros(1))
 
 
 def test_mission_second_0_is_the_epoch_of_the_elements_or_the_start_that_was_given() -> None:
