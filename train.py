@@ -3,8 +3,13 @@
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from types import FrameType
+from typing import NoReturn
 
 # 75 is EX_TEMPFAIL of sysexits.h: start the same command again. 130 is what a shell reports for Ctrl-C.
 DONE, FAILED, BAD_INPUT, RESUMABLE, INTERRUPTED = 0, 1, 2, 75, 130
@@ -28,17 +33,21 @@ def main(arguments: Sequence[str]) -> int:
     """Runs one verb and returns the exit code: 0 done, 75 stopped and resumable, 2 bad input, 1 failed."""
     from pipeline.config import BadInput, RunFailed
 
-    words = [word for word in arguments if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
-        print(f"{__doc__}\n\n" + "\n".join(f"  {verb:<10}{about}" for verb, (_, about) in VERBS.items()))
-        return DONE
+    words = [word for word in arguments if word != "--debug"] or ["--help"]
     verb = words[0] if words[0] in VERBS else "run"
     try:
-        return _entry(verb)(words[1:] if words[0] in VERBS else words)
+        try:
+            if words[0] in ("-h", "--help"):
+                print(f"{__doc__}\n\n" + "\n".join(f"  {verb:<10}{about}" for verb, (_, about) in VERBS.items()))
+                return DONE
+            return _entry(verb)(words[1:] if words[0] in VERBS else words)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # what fails here would be a traceback at exit
     except (BadInput, RunFailed) as error:
         if "--debug" in arguments:
             raise
-        print(f"train.py {verb}: {error}", file=sys.stderr)
+        _say(f"train.py {verb}: {error}")
         return BAD_INPUT if isinstance(error, BadInput) else FAILED
     except BrokenPipeError:
         # Whoever read the output has gone. Python would complain once more when it flushes at exit.
@@ -50,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             raise
         reason = " ".join(str(error).split())[:500]
-        print(f"train.py {verb}: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
+        _say(f"train.py {verb}: {type(error).__name__}: {reason} (--debug shows where)")
         return FAILED
 
 
@@ -70,14 +79,34 @@ def run(arguments: Sequence[str]) -> int:
 
         show(config.directory)
     else:
-        print("stopped; the same command resumes", file=sys.stderr)
+        _say("stopped; the same command resumes")
     return DONE if outcome is Outcome.DONE else RESUMABLE
+
+
+def _say(line: str) -> None:
+    """On standard error, if anybody reads it: the exit code says the same."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def _entry(verb: str) -> Callable[[Sequence[str]], int]:
     module, _ = VERBS[verb]
-    return run if verb == "run" else importlib.import_module(module).main
+    if verb == "run":
+        return run
+    entry = importlib.import_module(module).main
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have something to clear up
+    return entry
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """While everything is imported there is nothing to save, and an exception may be lost in whatever is loading."""
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)  # until the flight's notices take it over
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on standard error: tables have signs beyond ASCII
     sys.exit(main(sys.argv[1:]))

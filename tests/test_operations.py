@@ -1,6 +1,7 @@
 """What stands in deploy/ is what the command does."""
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,17 @@ def test_every_key_that_the_unit_gives_is_a_key(capsys: pytest.CaptureFixture[st
 
     load([word.replace("configs/", f"{ROOT}/configs/") for word in words[3:]])
     assert options == ["--config", "--run_dir", "--corpus.cache_dir"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"]])
+def test_help_that_nobody_reads_is_no_traceback(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, ROOT / "train.py", *arguments]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert ended.stderr == b""
+    assert ended.returncode in (train.DONE, train.FAILED)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here")

@@ -7,14 +7,19 @@ from typing import NamedTuple
 
 from pipeline.config import BadInput, Config
 
-# SIGPWR is how Linux daemons of power supplies say that the mains failed.
-KINDS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT", signal.SIGPWR: "POWER_LOSS"}
+# SIGPWR is how Linux daemons of power supplies say that the mains failed; SIGHUP is a terminal that was closed.
+KINDS = {
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGINT: "SIGINT",
+    signal.SIGHUP: "SIGHUP",
+    signal.SIGPWR: "POWER_LOSS",
+}
 
 
 class Notice(NamedTuple):
     """Power, or this process, will end: a sealed checkpoint must exist within `seconds_left`."""
 
-    kind: str  # SIGTERM, SIGINT or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT or SAFE from the governor
+    kind: str  # SIGTERM, SIGINT, SIGHUP or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT or SAFE from the governor
     seconds_left: float
 
 
@@ -23,13 +28,18 @@ class Interrupted(Exception):
 
 
 class Notices:
-    """Takes over SIGTERM, SIGINT and SIGPWR. The first asks for a sealed stop; a SIGINT after it stops at once."""
+    """Takes over SIGTERM, SIGINT, SIGHUP and SIGPWR. The first asks for a sealed stop; a SIGINT after it stops at once.
+
+    A SIGHUP that is ignored stays so: that is how nohup lets a run outlive its terminal.
+    """
 
     def __init__(self, seconds: float):
         """`seconds`: from a signal to the end of power or process, as whoever sends it promises [s]."""
         self._seconds, self._received_s = seconds, 0.0
         self._kind: str | None = None
-        self._before = {number: signal.signal(number, self._receive) for number in KINDS}
+        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        taken = [number for number in KINDS if not (ignored and number == signal.SIGHUP)]
+        self._before = {number: signal.signal(number, self._receive) for number in taken}
 
     @property
     def pending(self) -> Notice | None:

@@ -14,6 +14,7 @@ from launching import final_bits, finish, ledger, start
 from pipeline.checkpoint import layout
 from pipeline.config import load, load_file
 from pipeline.flight.directory import open_directory
+from pipeline.flight.notices import Notices
 from pipeline.orbit import track
 from pipeline.orbit.elements import checksum
 
@@ -87,12 +88,14 @@ def test_another_seed_ends_with_other_bits(tiny: Path, uninterrupted: Path, tmp_
     assert final_bits(run) != final_bits(uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     number: signal.Signals, tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
+    before = signal.signal(number, signal.SIG_DFL)  # a suite under nohup ignores some
     process = start("run", "--config", tiny, "--run_dir", run)
+    signal.signal(number, before)
     while not (run / "ledger.jsonl").exists() or not ledger(run, "step"):
         time.sleep(0.01)
     process.send_signal(number)
@@ -133,6 +136,30 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
     assert abs(track(recorded).utc(0.0) - track(orbit).utc(0.0)) < timedelta(milliseconds=1)
     again = open_directory(load([str(argument) for argument in arguments[1:]]))
     assert again.orbit == recorded, "a third launch tells time as the second"
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    notices = Notices(20.0)
+    try:
+        signal.raise_signal(signal.SIGHUP)
+        assert notices.pending is None
+    finally:
+        notices.release()
+        assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("library", ["pydantic_core", "_multiarray_umath"])
+def test_ctrl_c_while_everything_is_imported_ends_it_without_a_word(library: str, tiny: Path, tmp_path: Path) -> None:
+    """An exception in the middle of an import is lost, or aborts the process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    process = start("run", "--config", tiny, "--run_dir", tmp_path / "run")
+    signal.signal(signal.SIGINT, before)
+    while library not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
 
 
 def test_the_same_line_on_a_finished_run_changes_nothing(tiny: Path, uninterrupted: Path) -> None:
