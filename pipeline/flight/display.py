@@ -1,8 +1,10 @@
 """What a person watches: one live line at a terminal, a plain line now and then anywhere else."""
 
+import os
 import sys
 import time
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -24,12 +26,45 @@ class View(NamedTuple):
     eta_s: float | None
 
 
+class _Stderr:
+    """Standard error until it cannot be written, then nothing: a run does not end because nobody reads of it any more.
+
+    Below the console, for rich draws its live line in a thread of its own, and ends the process at a broken pipe.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, UnicodeError):
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Whoever else in this process writes there finds room too; what is still buffered would fail at exit."""
+        with suppress(OSError, ValueError):  # no descriptor, as in a notebook
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, self._stream.fileno())
+            os.close(sink)
+
+
 class Display:
-    """`show` is cheap enough to call after every piece of work."""
+    """`show` is cheap enough to call after every piece of work. It never fails for want of a reader."""
 
     def __init__(self, quiet: bool = False):
-        self._quiet = quiet
-        self._console = Console(stderr=True)
+        self._quiet = quiet or sys.stderr is None  # closed before the start
+        self._console = Console(file=_Stderr(sys.stderr), stderr=True)  # type: ignore[arg-type]
         self._live = Live(console=self._console, refresh_per_second=8, transient=True) if self._terminal else None
         self._last_s = 0.0
         if self._live:
@@ -37,7 +72,7 @@ class Display:
 
     @property
     def _terminal(self) -> bool:
-        return sys.stderr.isatty() and not self._quiet
+        return not self._quiet and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -1,6 +1,13 @@
 """What a person watches."""
 
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from launching import ROOT, ledger
 
 from pipeline.flight.display import Display, View, clock
 
@@ -48,3 +55,47 @@ def test_before_the_first_step_there_is_no_loss_and_no_eta(capsys: pytest.Captur
 )
 def test_durations_read_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("lost", ["full", "closed", "ascii"])
+def test_a_run_whose_output_cannot_be_written_trains_to_its_end(lost: str, tiny: Path, tmp_path: Path) -> None:
+    """Standard error is a full disk, or a pipe that nobody reads; standard output knows no sign beyond ASCII."""
+    command = [sys.executable, ROOT / "train.py", "--config", tiny, "--run_dir", tmp_path / "run"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii" if lost == "ascii" else "utf-8"}
+    with open("/dev/full", "w") as full:
+        err = {"full": full, "closed": writer, "ascii": subprocess.PIPE}[lost]
+        whole = [*command, "--budget.orbits", "0.3"]
+        ended = subprocess.run(whole, stdout=subprocess.PIPE, stderr=err, env=environment, timeout=300)
+    os.close(writer)
+    assert ended.returncode == 0, ended.stderr
+    assert ledger(tmp_path / "run", "done")
+    assert b"validation" in ended.stdout
+
+
+def test_a_terminal_that_goes_away_silences_the_live_line_and_nothing_else() -> None:
+    program = """
+import sys, time
+from test_display import VIEW, Display
+display = Display()
+print(display._terminal, file=sys.__stdout__, flush=True)  # rich redirects the other
+sys.stdin.readline()
+for _ in range(4):
+    display.say("hello")
+    display.show(VIEW)
+    time.sleep(0.2)
+display.close()
+print("done", file=sys.__stdout__)
+"""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=slave, env=environment
+    )
+    os.close(slave)
+    assert process.stdout
+    assert process.stdout.readline() == b"True\n"
+    os.close(master)
+    out, _ = process.communicate(b"\n", timeout=60)
+    assert (process.returncode, out) == (0, b"done\n")
