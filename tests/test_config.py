@@ -1,10 +1,15 @@
 """The configuration: what ships loads, what is saved loads back, and every key is described."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
-from pydantic import BaseModel
+from hypothesis import given, settings
+from pydantic import BaseModel, ValidationError
 
 from pipeline.config import BadInput, Config, dump_yaml, load, load_file
 
@@ -43,6 +48,58 @@ def test_a_saved_configuration_loads_back_equal(tmp_path: Path) -> None:
     config = load(["--config", str(ROOT / "configs" / "gpt2-124m.yaml"), "--model.depth", "3", "--run_dir", "x"])
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     assert load_file(tmp_path / "config.yaml") == config
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    depth=st.integers(1, 256),
+    width=st.none() | st.integers(1, 2048).map(lambda eights: 8 * eights),
+    heads=st.none() | st.integers(1, 64),
+    head_dim=st.none() | st.integers(1, 128).map(lambda twos: 2 * twos),
+    context=st.integers(2, 131072),
+)
+def test_what_follows_from_a_size_that_is_accepted_is_accepted_when_it_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, **model: int | None
+) -> None:
+    try:
+        config = Config(model=model)
+    except ValidationError:
+        return
+    saved = tmp_path_factory.getbasetemp() / "config.yaml"
+    saved.write_text(dump_yaml(config), encoding="utf-8")
+    assert load_file(saved) == config
+
+
+def test_files_are_read_as_utf8_in_any_locale(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from pipeline.config import dump_yaml, load, load_file
+config = load(["--config", sys.argv[1] + "/run.yaml"])
+saved = Path(sys.argv[1], "config.yaml")
+saved.write_bytes(dump_yaml(config).encode())
+assert load_file(saved) == config
+print(ascii(config.satellite.name))
+"""
+    (tmp_path / "run.yaml").write_text("satellite: {name: Überflug}", encoding="utf-8")
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program, tmp_path]
+    read = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    assert read.stdout == "'\\xdcberflug'\n", read.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["budget: {until: 2026-99-99}", "seed: " + "9" * 5000, "seed: " + "[" * 5000, "just words", "- 1", "1: 2", ""],
+)
+def test_a_saved_configuration_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(BadInput, match="not a run's configuration") as refusal:
+        load_file(tmp_path / "config.yaml")
+    assert "\n" not in str(refusal.value)
+    if "9" in text:
+        with pytest.raises(BadInput):
+            load(["--config", str(tmp_path / "config.yaml")])
 
 
 def test_every_key_is_described() -> None:
@@ -89,6 +146,8 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--model.attention", "cudnn", "--train.precision", "fp32"], "model.attention"),
         (["--model.attention", "cudnn", "--model.width", "40", "--model.heads", "4"], "model.head_dim: 10"),
         (["--model.attention", "cudnn", "--model.width", "1024", "--model.heads", "2"], "model.head_dim: 512"),
+        (["--model.width", "1024", "--model.heads", "2"], "model.head_dim: 512, from model.heads 2 at width 1024"),
+        (["--gpu.idle_w", "350"], "gpu.idle_w: 350"),
         (["--seed", "nan"], "seed"),
         (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),
         (["--gpu.actuator", "nvml"], "gpu.actuator"),

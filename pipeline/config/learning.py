@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 else:
     Count, Rate = int | None, float | None
 BY_SIZE: Any = None
+WIDEST_HEAD = 256  # [channels]
 
 
 class Corpus(Section):
@@ -64,7 +65,7 @@ class Model(Section):
     head_dim: int | None = Field(
         None,
         ge=2,
-        le=256,
+        le=WIDEST_HEAD,
         multiple_of=2,
         description="Channels of one head; null: width / heads, or 64, or 32 if narrow",
     )
@@ -86,6 +87,11 @@ class Model(Section):
         made = self.resolved(width=64 * self.depth)
         if self.heads and self.head_dim is None and made.width % (2 * self.heads):
             raise ValueError(f"model.heads: {self.heads} does not give an even head_dim at width {made.width}")
+        if made.channels_per_head > WIDEST_HEAD:
+            raise ValueError(
+                f"model.head_dim: {made.channels_per_head}, from model.heads {self.heads} at width {made.width}, but a "
+                f"head has at most {WIDEST_HEAD} channels; raise model.heads"
+            )
         if made.query_heads % made.key_heads:
             raise ValueError(f"model.kv_heads: {self.key_heads} does not divide model.heads {made.query_heads}")
         return self

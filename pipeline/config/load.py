@@ -1,8 +1,10 @@
 """From command line and YAML to a Config, and back. jsonargparse parses, pydantic validates."""
 
+import locale
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -61,13 +63,28 @@ def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
     """
     made = parser(prog)
     try:
-        values = vars(made.instantiate(made.parse_args(list(arguments))))
-        config = Config(**{key: values[key] for key in Config.model_fields})
-        return _as_given(config, made.parse_args(list(arguments), defaults=False)) if config.init_from else config
+        with _read_as_utf8():
+            values = vars(made.instantiate(made.parse_args(list(arguments))))
+            config = Config(**{key: values[key] for key in Config.model_fields})
+            return _as_given(config, made.parse_args(list(arguments), defaults=False)) if config.init_from else config
     except ValidationError as error:
         raise BadInput(_invalid(error)) from error
     except UnicodeDecodeError as error:
         raise BadInput(f"config: not UTF-8 text at byte {error.start}; give a YAML file") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists within lists
+        raise BadInput(f"config: {_one_line(str(error))}; give a YAML file") from error
+
+
+@contextmanager
+def _read_as_utf8() -> Iterator[None]:
+    """YAML is UTF-8, but jsonargparse opens files in the encoding of the locale."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    with suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def _as_given(config: Config, given: Namespace) -> Config:
@@ -118,12 +135,12 @@ def _one_line(message: str) -> str:
 def load_file(path: Path) -> Config:
     """The configuration saved with a run (already resolved: it names no other file)."""
     try:
-        return Config(**yaml.safe_load(path.read_text()))
+        return Config(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; is this a run directory?") from error
     except ValidationError as error:
         raise BadInput(f"{path}: not a run's configuration: {_invalid(error)}") from error
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a run's configuration: {_one_line(str(error))}") from error
 
 

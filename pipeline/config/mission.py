@@ -158,6 +158,11 @@ class Gpu(Section):
         rising = all(a < b for xs in (shares, watts) for a, b in pairwise(xs))
         if not rising or shares[-1] != 1.0 or shares[0] < 0 or watts[0] < 0:
             raise ValueError(f"gpu.curve: {self.curve} must rise in both columns and end at a share of 1")
+        if self.idle_w >= watts[-1]:
+            raise ValueError(
+                f"gpu.idle_w: {self.idle_w:g} must lie below {watts[-1]:g} W, the full power of gpu.curve; "
+                "lower it, or measure both (train.py calibrate)"
+            )
         return self
 
 

@@ -13,15 +13,15 @@ ORBITS, SATELLITES, GPUS = (
 
 
 def orbit(name: str) -> Orbit:
-    return Orbit(**yaml.safe_load((CONFIGS / "orbits" / f"{name}.yaml").read_text()))
+    return Orbit(**yaml.safe_load((CONFIGS / "orbits" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def satellite(name: str) -> Satellite:
-    return Satellite(**yaml.safe_load((CONFIGS / "satellites" / f"{name}.yaml").read_text()))
+    return Satellite(**yaml.safe_load((CONFIGS / "satellites" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def gpu(name: str) -> Gpu:
-    return Gpu(**yaml.safe_load((CONFIGS / "gpus" / f"{name}.yaml").read_text()))
+    return Gpu(**yaml.safe_load((CONFIGS / "gpus" / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def changed(given: Satellite, **sections: dict[str, float]) -> Satellite:
