@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from pipeline.config.learning import Model
 from pipeline.lm.model import Params, feed_forward, project, rms_norm, rotary_angles
 
+COLDEST = 1e-6  # temperature below which the likeliest token is all there is, and logits would overflow
 CHUNK = 16  # tokens between two looks of the host: a dispatch costs as much as a token of a small model
 
 
@@ -159,7 +160,7 @@ def _finish(shape: Model, layer: Params, x: Array, mixed: Float[Array, "batch se
 
 def _draw(sampling: Sampling, logits: Float[Array, "batch vocab"], keys: Array) -> Int[Array, " batch"]:
     """One token of each row. Candidates stand in order of likelihood, so that each filter keeps a prefix."""
-    if sampling.temperature == 0 or sampling.top_k == 1:
+    if sampling.temperature < COLDEST or sampling.top_k == 1:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     draw = jax.vmap(jax.random.categorical)
     logits = logits / sampling.temperature

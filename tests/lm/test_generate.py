@@ -110,6 +110,7 @@ def test_chunks_change_nothing_but_how_often_text_appears(params: Params, monkey
         (Sampling(min_p=1.0), {3}),
         (Sampling(top_k=4, top_p=0.9), {1, 3, 4}),
         (Sampling(temperature=0.05), {3}),
+        (Sampling(temperature=1e-39), {3}),
     ],
     ids=str,
 )
