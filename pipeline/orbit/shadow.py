@@ -23,10 +23,12 @@ def illumination(
         sun: unit vectors to the Sun in the same frame.
         distance_au: distance of the Sun from Earth.
     """
-    # Only where the satellite is behind the terminator and near Earth's shadow can the disks touch.
+    # Only where the satellite is behind the terminator and near Earth's shadow can the disks touch: the penumbra widens
+    # by the angle of the Sun's radius and Earth's together.
     along = np.einsum("ti,ti->t", position_km, sun)
     square = np.einsum("ti,ti->t", position_km, position_km)
-    reach = 1.02 * EARTH_RADIUS_KM
+    widening = (SUN_RADIUS_KM + EARTH_RADIUS_KM) / (distance_au * ASTRONOMICAL_UNIT_KM)
+    reach = EARTH_RADIUS_KM + 1.01 * widening * np.sqrt(square)  # at least
     near = np.flatnonzero((along < 0.0) & (square - along * along < reach * reach))
     visible = np.ones(len(position_km))
     satellite = position_km[near]

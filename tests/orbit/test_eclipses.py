@@ -133,3 +133,20 @@ def test_a_day_and_a_year_are_computed_faster_than_anyone_waits_for(days: float,
         if took[-1] < limit_s:
             break
     assert min(took) < limit_s
+
+
+@pytest.mark.parametrize("radius_km", [6928.0, 26600.0, 42164.0])
+def test_the_penumbra_is_whole_however_high(radius_km: float) -> None:
+    """Against the Sun's disk counted point by point, from the umbra's edge to full light."""
+    sun_km, sun = 149597870.7, np.array([[1.0, 0.0, 0.0]])
+    x, y = np.meshgrid(np.linspace(-1.0, 1.0, 401), np.linspace(-1.0, 1.0, 401))
+    disk = x * x + y * y <= 1.0
+    for off_km in np.linspace(6100.0, 6650.0, 56):
+        satellite = np.array([-np.sqrt(radius_km**2 - off_km**2), off_km, 0.0])
+        to_sun = np.array([sun_km, 0.0, 0.0]) - satellite
+        away_km = np.linalg.norm(to_sun)
+        apart = np.arccos(-satellite @ to_sun / radius_km / away_km)
+        a, b = np.arcsin(695700.0 / away_km), np.arcsin(6378.137 / radius_km)
+        hidden = np.mean(((x * a - apart) ** 2 + (y * a) ** 2 <= b * b)[disk])
+        seen = illumination(satellite[None], sun, np.ones(1))[0]
+        assert seen == pytest.approx(1.0 - hidden, abs=0.005), off_km
