@@ -141,10 +141,9 @@ class Budget:
         """Which limit is reached, if one is."""
         if progress.step >= min(self._counted, progress.cooldown.end):
             return "steps"
-        if self._spacecraft.granted >= 1.0:
-            return None  # paid for already
-        if self.over():
-            return "time"
+        # Whatever is granted: the last validation asks for power too, and what it gets beyond its need is not trained.
         if self._limits.wh and self._spacecraft.train_wh >= self._limits.wh:
             return "wh"
-        return None
+        if self._spacecraft.granted >= 1.0:
+            return None  # of time, it is paid for already
+        return "time" if self.over() else None

@@ -237,6 +237,35 @@ def test_a_clock_behind_the_checkpoint_may_be_set_yet() -> None:
         Spacecraft(config, craft.scenario, saved)
 
 
+def test_energy_spent_on_a_real_clock_ends_the_run_with_one_validation(
+    tiny: Path, tmp_path: Path, nothing_stands_out: None
+) -> None:
+    """The validation asks for a third of a step of power and is granted a whole chunk, which is not to be trained."""
+    run = tmp_path / "run"
+    real = ["--mission.clock", "real", "--mission.restart_s", "0", "--mission.step_flops", "null"]
+    spend = ["--budget.orbits", "null", "--budget.wh", "0.3", "--optimizer.cooldown", "0"]
+    rare = ["--train.eval_every", "100000", "--train.eval_batches", "2"]
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), *real, *spend, *rare, "--json"]) == 0
+    (done,), (validation,) = ledger(run, "done"), ledger(run, "validation")
+    assert done["spent"] == "wh"
+    assert 0.3 <= done["train_wh"] < 1.0  # most of the rest: the validation is compiled under power
+    assert validation["step"] == done["step"]
+
+
+def test_energy_spent_stays_spent_whatever_is_granted() -> None:
+    """On the simulated clock too, where a slot grants several steps."""
+    config, craft, governor = mission("--budget.orbits", "null", "--budget.wh", "100", "--mission.step_flops", "2e14")
+    budget = Budget(config, craft, governor, validation_steps=0.0)
+    progress, slots = Progress(), 0
+    while not budget.spent(progress):
+        progress.step += obey(craft, governor.poll())
+    while slots < 10:
+        directive = governor.poll()
+        craft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
+        slots += craft.granted >= 1.0
+        assert budget.spent(progress) == "wh"
+
+
 def test_a_run_whose_every_update_is_not_finite_stops_and_says_so(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
