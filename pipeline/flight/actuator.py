@@ -11,6 +11,10 @@ class Actuator(Protocol):
         """Before work: keep the GPU at or below `cap_w` [W]."""
         ...
 
+    def working_w(self, cap_w: float) -> float:
+        """What the GPU draws while it works [W]; the pauses come on top."""
+        ...
+
     def pause_s(self, worked_s: float, cap_w: float) -> float:
         """After work: how long to pause so that the mean power is `cap_w` [s]."""
         ...
@@ -43,6 +47,9 @@ class Simulated:
     def apply(self, cap_w: float) -> None:
         pass
 
+    def working_w(self, cap_w: float) -> float:
+        return cap_w
+
     def pause_s(self, worked_s: float, cap_w: float) -> float:
         return 0.0
 
@@ -58,6 +65,9 @@ class DutyCycle(Simulated):
 
     def __init__(self, gpu: Gpu):
         self._idle_w, self._full_w = gpu.idle_w, gpu.curve[-1][1]
+
+    def working_w(self, cap_w: float) -> float:
+        return self._full_w
 
     def pause_s(self, worked_s: float, cap_w: float) -> float:
         share = (cap_w - self._idle_w) / (self._full_w - self._idle_w)

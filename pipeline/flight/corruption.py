@@ -151,7 +151,7 @@ class Guard:
         return None
 
     def replay(
-        self, state: TrainState, progress: Progress, suspicion: Suspicion, spend: Callable[[float], None]
+        self, state: TrainState, progress: Progress, suspicion: Suspicion, spend: Callable[[float], object]
     ) -> Verdict:
         """Computes the last steps again, and where the result is another, a third time: two of three are right.
 

@@ -112,19 +112,24 @@ class Governor:
     def _next_slot(now_s: float) -> float:
         return SLOT_S * (now_s // SLOT_S + 1.0)
 
-    def report(self, steps: float, seconds: float, cap_w: float, joules: float | None = None) -> None:
+    def report(
+        self, steps: float, seconds: float, cap_w: float, joules: float | None = None, pause_s: float = 0.0
+    ) -> None:
         """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time.
 
         Args:
-            joules: drawn by the GPU meanwhile, where that is measured.
+            joules: drawn by the GPU in `seconds`, where that is measured.
+            pause_s: rested after it, so that the mean power is `cap_w`.
         """
         if self._spacecraft.simulated:
             return
+        seconds += pause_s
         measured = seconds / (steps * self._scenario.step_seconds(cap_w))
         self.slowness += PACE * (measured - self.slowness)
         if joules is None:
             return
-        self._joules, self._commanded_j = self._joules + joules, self._commanded_j + seconds * cap_w
+        self._joules += joules + pause_s * self._scenario.curve.idle_w
+        self._commanded_j += seconds * cap_w
         if self._commanded_j >= WINDOW_S * cap_w:  # the counter is exact over a long window only
             self.draw += PACE * (self._joules / self._commanded_j - self.draw)
             self._joules = self._commanded_j = 0.0

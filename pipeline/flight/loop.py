@@ -173,16 +173,15 @@ class Job:
         self.state, metrics = self.train_chunk(self.state, tokens, steps, progress.cooldown)
         self.parts.done("compile")
         losses = np.asarray(metrics.loss)[:steps]  # waits for the device
-        seconds = time.perf_counter() - began
-        if self.parts.started:
-            self.governor.report(steps, seconds, cap_w, self.meter.joules())
-            progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
-        else:  # with the time of compilation in it
+        seconds, joules = time.perf_counter() - began, self.meter.joules()
+        if first := not self.parts.started:
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
             self.programs.seal()
-
-        self.spend(steps)
+        pause_s = self.spend(steps)
+        if not first:  # which has the time of compilation in it
+            self.governor.report(steps, seconds, cap_w, joules, pause_s)
+            progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
         progress.step += steps
         progress.sequences += steps * config.train.batch
         self.loss, self.tokens_per_s = float(losses[-1]), steps * config.tokens_per_step / seconds
@@ -203,13 +202,15 @@ class Job:
             self.ledger.append("spike", reason=suspicion.reason)
         return verdict.found is None
 
-    def spend(self, steps: float) -> None:
-        """Mission time and energy of a piece of work, given in training steps."""
-        seconds = self.spacecraft.worked(steps)
-        pause_s = self.actuator.pause_s(seconds, self.spacecraft.cap_w)
-        while pause_s > 0.0 and not self.notices.pending:
-            self.spacecraft.pause(min(pause_s, 1.0))
-            pause_s -= 1.0
+    def spend(self, steps: float) -> float:
+        """Mission time and energy of a piece of work, given in training steps; returns the pause after it [s]."""
+        craft = self.spacecraft
+        seconds = craft.worked(steps, self.actuator.working_w(craft.cap_w))
+        worked_s = craft.now_s
+        until_s = worked_s + self.actuator.pause_s(seconds, craft.cap_w)
+        while craft.now_s < until_s and not self.notices.pending:
+            craft.pause(min(until_s - craft.now_s, 1.0))
+        return craft.now_s - worked_s
 
     def validate(self) -> None:
         """One piece of held-out text; the result when the last is done."""

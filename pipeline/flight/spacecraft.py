@@ -233,12 +233,16 @@ class Spacecraft:
         self.mode = Mode.TRAIN if work.training_s > 0.0 else Mode(int(self.payload.on))
         self._count(work.training_s, training)
 
-    def worked(self, steps: float) -> float:
-        """A piece of work is done, given in training steps; returns the time that it took on a real clock [s]."""
+    def worked(self, steps: float, gpu_w: float | None = None) -> float:
+        """A piece of work is done, given in training steps; returns the time that it took on a real clock [s].
+
+        Args:
+            gpu_w: what the GPU drew meanwhile on a real clock; null: as much as was commanded.
+        """
         self.payload = self.payload._replace(part=self.payload.part - steps)  # a replay may overdraw it
         if self.simulated:
             return 0.0
-        training = self.scenario.command(Mode.TRAIN, self.cap_w)
+        training = self.scenario.command(Mode.TRAIN, self.cap_w if gpu_w is None else gpu_w)
         seconds = self._pass(training)
         self._count(seconds, training)
         return seconds
@@ -260,9 +264,10 @@ class Spacecraft:
             self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 
     def pause(self, seconds: float) -> None:
-        """GPU on and idle for `seconds` of a real clock, to go on at once."""
+        """GPU on and idle for `seconds` of a real clock, to go on at once: a part of the work that needs it."""
         self.clock.spend(seconds)
-        self._pass(self.scenario.command(Mode.RESTART))
+        resting = self.scenario.command(Mode.RESTART)
+        self._count(self._pass(resting), resting)
 
     def close(self) -> None:
         if "source" in self.__dict__:

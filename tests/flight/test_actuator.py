@@ -1,11 +1,21 @@
 """The GPU is capped as asked and left as it was found. NVML is its recorded interface: no setting is touched here."""
 
+import json
+import time
+from functools import partial
+from pathlib import Path
+
 import pytest
+from launching import ledger
 from recorded_nvml import RecordedNvml
 
+import train
 from pipeline.config import BadInput
 from pipeline.config.mission import Gpu
 from pipeline.flight.actuator import DutyCycle, Nvml
+from pipeline.flight.clock import RealClock
+from pipeline.flight.meter import NoMeter
+from pipeline.plan import Greedy
 
 
 def test_caps_are_set_within_what_the_card_takes_and_put_back() -> None:
@@ -54,3 +64,42 @@ def test_pauses_bring_the_mean_power_to_the_cap(cap_w: float) -> None:
 def test_full_power_needs_no_pause() -> None:
     gpu = Gpu(idle_w=60.0, curve=((0.0, 100.0), (1.0, 350.0)))
     assert DutyCycle(gpu).pause_s(10.0, 350.0) == 0.0
+
+
+class Steady(NoMeter):
+    """The counter of a card that always draws the same."""
+
+    def __init__(self, watts: float) -> None:
+        self._watts, self._last_s = watts, time.perf_counter()
+
+    def joules(self) -> float:  # type: ignore[override]
+        since_s, self._last_s = time.perf_counter() - self._last_s, time.perf_counter()
+        return self._watts * since_s
+
+
+def test_work_with_pauses_is_booked_and_learnt_as_what_it_draws(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the power is half the time at full power: the mean is the cap, and the card draws what the plan says."""
+    run, pauses = tmp_path / "run", [0.0]
+    sleep = RealClock.spend
+
+    def paused(clock: RealClock, seconds: float) -> None:
+        began = time.perf_counter()
+        sleep(clock, seconds)
+        pauses[0] += time.perf_counter() - began
+
+    monkeypatch.setattr(RealClock, "spend", paused)
+    monkeypatch.setattr("pipeline.flight.meter.make_meter", lambda backend: Steady(350.0))  # it is read after work
+    monkeypatch.setattr("pipeline.flight.governor.WINDOW_S", 0.2)
+    monkeypatch.setattr("pipeline.flight.governor.Greedy", partial(Greedy, cap_w=205.0))
+    real = ["--mission.clock", "real", "--mission.restart_s", "0", "--gpu.actuator", "duty-cycle"]
+    short = ["--budget.orbits", "null", "--budget.steps", "200", "--train.eval_batches", "2"]
+    assert train.main(["--config", str(tiny), "--run_dir", str(run), *real, *short, "--json"]) == 0
+    (done,) = ledger(run, "done")
+    saved = json.loads((run / "checkpoints" / "200" / "meta.json").read_text())
+    assert pauses[0] == pytest.approx(0.5 * done["train_s"], rel=0.05)
+    gpu_j = 350.0 * (done["train_s"] - pauses[0]) + 60.0 * pauses[0]
+    host_w, efficiency = 70.0, 0.93  # of the satellite
+    assert done["train_wh"] * 3600.0 == pytest.approx((gpu_j + host_w * done["train_s"]) / efficiency, rel=0.02)
+    assert saved["progress"]["draw"] == pytest.approx(1.0, abs=0.05)
