@@ -178,7 +178,7 @@ class Job:
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
             self.programs.seal()
-        pause_s = self.spend(steps)
+        pause_s = self.spend(steps, joules / seconds if joules is not None else None)
         if not first:  # which has the time of compilation in it
             self.governor.report(steps, seconds, cap_w, joules, pause_s)
             progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
@@ -202,10 +202,14 @@ class Job:
             self.ledger.append("spike", reason=suspicion.reason)
         return verdict.found is None
 
-    def spend(self, steps: float) -> float:
-        """Mission time and energy of a piece of work, given in training steps; returns the pause after it [s]."""
+    def spend(self, steps: float, drawn_w: float | None = None) -> float:
+        """Mission time and energy of a piece of work, given in training steps; returns the pause after it [s].
+
+        `drawn_w`: by the GPU, where that was measured; null: what is asked of it, as it has drawn so far.
+        """
         craft = self.spacecraft
-        seconds = craft.worked(steps, self.actuator.working_w(craft.cap_w))
+        expected_w = self.governor.draw * self.actuator.working_w(craft.cap_w)
+        seconds = craft.worked(steps, expected_w if drawn_w is None else drawn_w)
         worked_s = craft.now_s
         until_s = worked_s + self.actuator.pause_s(seconds, craft.cap_w)
         while craft.now_s < until_s and not self.notices.pending:

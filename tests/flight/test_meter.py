@@ -1,7 +1,12 @@
 """The GPU's own energy counter, as NVML gives it."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from launching import ledger
+from test_actuator import Steady
+
+import train
 from pipeline.flight.meter import NoMeter, NvmlMeter, make_meter
 
 
@@ -52,3 +57,18 @@ def test_a_counter_that_fails_or_begins_again_counts_nothing() -> None:
 def test_without_a_gpu_nothing_is_counted() -> None:
     assert isinstance(make_meter("cpu"), NoMeter)
     assert make_meter("cpu").joules() is None
+
+
+def test_a_card_that_draws_more_than_commanded_is_booked_as_measured(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks as the meter counted them, validations by the draw that is learnt from them."""
+    monkeypatch.setattr("pipeline.flight.meter.make_meter", lambda backend: Steady(420.0))
+    monkeypatch.setattr("pipeline.flight.governor.WINDOW_S", 0.1)
+    monkeypatch.setattr("pipeline.flight.governor.PACE", 1.0)
+    real = ["--config", str(tiny), "--mission.clock", "real", "--mission.restart_s", "0"]
+    short = ["--budget.orbits", "null", "--budget.steps", "150", "--run_dir", str(tmp_path / "run")]
+    assert train.main([*real, *short, "--json"]) == 0
+    (done,) = ledger(tmp_path / "run", "done")
+    host_w, efficiency = 70.0, 0.93  # of the satellite
+    assert done["train_wh"] * 3600.0 / done["train_s"] == pytest.approx((420.0 + host_w) / efficiency, rel=0.03)
