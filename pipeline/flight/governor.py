@@ -136,11 +136,15 @@ class Governor:
 
     def correct(self, harvest: float, slowness: float, draw: float) -> None:
         """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, and `draw` times
-        the commanded power."""
+        the commanded power.
+
+        Raises:
+            BadInput: the bus alone would not live on that harvest; the rule is the one before.
+        """
         self._harvest, self.slowness, self.draw = harvest, slowness, draw
         if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
-            self._planned_with = harvest, slowness, draw
             self.rule = self._make_rule(self.corrected)
+            self._planned_with = harvest, slowness, draw
 
     @property
     def corrected(self) -> Scenario:

@@ -124,7 +124,7 @@ class Job:
             assert directive.notice is not None
             self.seal(directive.notice)
         if directive.reason.startswith(SAFE):
-            self.outlook.forget()
+            self.outlook.interrupted()
         if directive.mode != Mode.TRAIN:
             self.guard.rest(self.state, self.progress.step)
         if directive.mode != self.mode:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.config import BadInput
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -17,6 +18,7 @@ NO_SURPRISE = 0.002  # of a harvest: the rounding of whole steps
 BAND_CHARGE = 0.04  # of capacity, around the charge that was predicted
 BAND_K = 3.0  # around the predicted plate; twice that with what training for one slot less or more makes of it
 SOONEST_S = 900.0  # a satellite that strays again is not looked at sooner
+LEAST_LIGHT = 0.25  # of the harvest that was forecast: with less there is too little to tell
 MOST_SURPRISE = 0.3  # of one look
 
 
@@ -29,9 +31,14 @@ class _Ahead:
     time_s: Float[np.ndarray, " slot"]
     charge_wh: Float[np.ndarray, " slot"]
     plate_c: Float[np.ndarray, " slot"]
+    harvest_wh: Float[np.ndarray, " slot"]  # since that moment
 
     def at(self, column: Float[np.ndarray, " slot"], now_s: float) -> float:
         return float(np.interp(now_s, self.time_s, column))
+
+    def tells(self, now_s: float) -> bool:
+        """Whether there has been light enough since to measure the array by it."""
+        return self.at(self.harvest_wh, now_s) >= max(LEAST_LIGHT * self.flight.harvest_wh, 1.0)
 
 
 class Outlook:
@@ -45,8 +52,11 @@ class Outlook:
         self._craft, self._governor, self._progress = spacecraft, governor, progress
         self._period_s = spacecraft.scenario.timeline.track.period_s
         self._ahead: _Ahead | None = None
+        self._base: _Ahead | None = None  # what harvest is measured by: an earlier prediction until there is enough
         if progress.planned_from:
-            self._ahead = self._predict(progress.planned_from)
+            self._ahead = self._base = self._predict(progress.planned_from)
+            if progress.measured_from not in ({}, progress.planned_from):
+                self._base = self._predict(progress.measured_from)
 
     def due(self) -> str | None:
         """Why it is time to look again, or None."""
@@ -55,22 +65,51 @@ class Outlook:
             return "a revolution has passed" if self._ahead else "launch"
         if self._ahead is None or now_s < progress.replan_s - self._period_s + SOONEST_S:
             return None
+        if self._base is not self._ahead and self._base and self._base.tells(now_s):
+            return "harvest can be measured"
         return self._strays(self._ahead, now_s)
 
     def look(self) -> None:
         """Corrects rule and GPU curve by what was measured, and predicts the revolution that begins now."""
         craft, progress, governor = self._craft, self._progress, self._governor
         now_s = craft.clock.now()
-        if self._ahead and progress.planned_from:
-            progress.harvest = self._measured_harvest(self._ahead, progress.planned_from, now_s)
-        governor.correct(progress.harvest, governor.slowness, governor.draw)
+        # A look that comes too early to tell renews the prediction alone: the next may come as early, and so for ever.
+        early = self._base is not None and not self._base.tells(now_s)
+        measured = progress.harvest
+        if self._base and not early:
+            measured = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
-        self._ahead = self._predict(progress.planned_from)
+        for harvest in (measured, progress.harvest, 1.0):
+            try:
+                governor.correct(harvest, governor.slowness, governor.draw)
+                self._ahead = self._predict(progress.planned_from)
+            except BadInput:
+                # With so little the bus alone would not live, and there is no plan: the last one that there is stays.
+                if harvest == 1.0:
+                    raise
+            else:
+                progress.harvest = harvest
+                break
+        if not early:
+            progress.measured_from, self._base = progress.planned_from, self._ahead
+
+    def interrupted(self) -> None:
+        """The watchdog has stopped what the plan foresaw.
+
+        Low charge is the very evidence of an array that gives less. After anything else the battery may fill up, or
+        is not known, and is no measure of the array.
+        """
+        battery, margin = self._governor.watchdog.satellite.battery, self._governor.watchdog.margin
+        # Twice the margin: released by what is measured, which noise may hold below what there is.
+        low = 1.0 - battery.depth_of_discharge + 2.0 * margin
+        if self._craft.state.charge_wh > low * battery.capacity_wh:
+            self.forget()
 
     def forget(self) -> None:
         """What the plan did not foresee is no measure of the array: the next look only looks ahead."""
-        self._progress.planned_from, self._ahead = {}, None
+        self._progress.planned_from = self._progress.measured_from = {}
+        self._ahead = self._base = None
 
     def next_stop(self) -> Stop | None:
         """The next planned end of training; None where none is in view."""
@@ -91,6 +130,7 @@ class Outlook:
             np.append(start_s, flight.time_s),
             np.append(state.charge_wh, flight.trace.charge_wh),
             np.append(plate_c, flight.trace.plate_c),
+            np.append(0.0, flight.trace.harvest_wh - state.harvest_wh),
         )
 
     def _strays(self, ahead: _Ahead, now_s: float) -> str | None:
@@ -110,15 +150,11 @@ class Outlook:
     def _measured_harvest(self, ahead: _Ahead, then: dict[str, Any], now_s: float) -> float:
         """Harvest over that modelled, from the energy that is there now and was not forecast, or was and is not."""
         craft, trace = self._craft, ahead.flight.trace
-        begun = from_json(then["plant"])
-        harvest_wh = ahead.at(np.append(begun.harvest_wh, trace.harvest_wh), now_s) - begun.harvest_wh
+        harvest_wh = ahead.at(ahead.harvest_wh, now_s)
         train_wh = ahead.at(np.append(0.0, trace.train_wh), now_s)
         stored_wh = craft.state.charge_wh - ahead.at(ahead.charge_wh, now_s)
         stored_wh /= float(craft.scenario.plant.charge_efficiency)
         spent_wh = craft.train_wh - then["train_wh"] - train_wh
-        least_wh = 0.25 * ahead.flight.harvest_wh
-        if harvest_wh < max(least_wh, 1.0):
-            return self._progress.harvest  # too little light since to tell
         surprise = (stored_wh + spent_wh) / harvest_wh
         if not math.isfinite(surprise) or abs(surprise) < NO_SURPRISE:
             return self._progress.harvest

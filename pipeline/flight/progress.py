@@ -20,6 +20,7 @@ class Progress:
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
     replan_s: float = -math.inf  # mission time of the next look ahead
     planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
+    measured_from: dict[str, Any] = field(default_factory=dict)  # and at the one from which harvest is being measured
     harvest: float = 1.0  # harvest over that modelled, as measured
     slowness: float = 1.0  # time of a step over that modelled, as measured
     draw: float = 1.0  # power of the GPU over that commanded, as measured

@@ -7,7 +7,7 @@ import pytest
 from launching import ROOT
 from test_mission import mission, obey
 
-from pipeline.flight.governor import Governor
+from pipeline.flight.governor import SAFE, Governor
 from pipeline.flight.outlook import SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -38,6 +38,40 @@ def test_a_satellite_that_does_as_predicted_is_looked_at_once_a_revolution() -> 
 def test_what_the_array_gives_less_or_more_is_learnt(error: float) -> None:
     progress, _ = flown("--mission.harvest_error", str(error), orbits=3.0)
     assert progress.harvest == pytest.approx(1.0 + error, abs=0.03)
+
+
+@pytest.mark.parametrize("satellite", ["rich", "starcloud-1"])
+def test_an_array_that_gives_half_is_learnt_although_charge_strays_at_once(satellite: str) -> None:
+    other = ["--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml"]
+    progress, _ = flown(*other, "--mission.harvest_error", "-0.5", orbits=3.0)
+    assert progress.harvest == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_stop_for_low_charge_is_a_measure_of_the_array_and_another_is_not() -> None:
+    _, craft, governor = mission(*STARVED)
+    progress = Progress()
+    outlook = Outlook(craft, governor, progress)
+    outlook.look()
+    charged = craft.state
+    craft.state = charged._replace(charge_wh=craft.scenario.plant.floor_wh - 1.0)
+    assert governor.poll().reason.startswith(f"{SAFE}: charge")
+    outlook.interrupted()
+    assert progress.planned_from
+    craft.state = charged._replace(heat_j=craft.scenario.plant.heat_at(500.0))
+    assert governor.poll().reason.startswith(f"{SAFE}: ")
+    outlook.interrupted()
+    assert not progress.planned_from
+
+
+def test_an_array_on_which_the_bus_alone_would_not_live_does_not_end_the_run() -> None:
+    """There is no plan for it: it is flown by the last that there is, and by the watchdog."""
+    progress, looks = flown("--mission.harvest_error", "-0.9", orbits=4.0)
+    assert len(looks) > 4
+    assert 0.1 < progress.harvest < 0.5  # as far as there is a plan
+    _, craft, governor = mission(*STARVED)
+    progress = Progress(harvest=0.1)
+    Outlook(craft, governor, progress).look()
+    assert progress.harvest == 1.0
 
 
 @pytest.mark.parametrize(("lost", "why"), [({"charge_wh": 60.0}, "charge is"), ({"heat_j": -2e5}, "plate is")])
@@ -87,3 +121,28 @@ def test_an_outlook_taken_up_again_predicts_the_same() -> None:
     second = Governor(config, again)
     second.correct(progress.harvest, progress.slowness, progress.draw)
     assert Outlook(again, second, progress).next_stop() == outlook.next_stop()
+
+
+def test_a_measurement_under_way_is_taken_up_again_to_the_bit() -> None:
+    """Of an array that gives so little that the satellite is looked at before its harvest can be measured."""
+    config, craft, governor = mission(*STARVED, "--mission.harvest_error", "-0.5")
+    progress = Progress()
+    outlook = Outlook(craft, governor, progress)
+
+    def fly(craft: Spacecraft, governor: Governor, outlook: Outlook) -> None:
+        if outlook.due():
+            outlook.look()
+        obey(craft, governor.poll())
+
+    while progress.measured_from == progress.planned_from:
+        fly(craft, governor, outlook)
+    saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
+    again, second = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
+    its = Governor(config, again)
+    its.correct(second.harvest, second.slowness, second.draw)
+    taken_up = Outlook(again, its, second)
+    while craft.orbits < 2.5:
+        fly(craft, governor, outlook)
+        fly(again, its, taken_up)
+    assert second == progress
+    assert progress.harvest < 0.8
