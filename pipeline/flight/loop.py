@@ -178,9 +178,9 @@ class Job:
             self.parts.done("first_step")
             self.ledger.append("first_step", seconds=self.parts.seconds)
             self.programs.seal()
-        pause_s = self.spend(steps, joules / seconds if joules is not None else None)
+        rested = self.spend(steps, joules / seconds if joules is not None else None)
         if not first:  # which has the time of compilation in it
-            self.governor.report(steps, seconds, cap_w, joules, pause_s)
+            self.governor.report(steps, seconds, cap_w, joules, rested * seconds)
             progress.slowness, progress.draw = self.governor.slowness, self.governor.draw
         progress.step += steps
         progress.sequences += steps * config.train.batch
@@ -203,7 +203,7 @@ class Job:
         return verdict.found is None
 
     def spend(self, steps: float, drawn_w: float | None = None) -> float:
-        """Mission time and energy of a piece of work, given in training steps; returns the pause after it [s].
+        """Mission time and energy of a piece of work, given in training steps; returns the pause after it by the work.
 
         `drawn_w`: by the GPU, where that was measured; null: what is asked of it, as it has drawn so far.
         """
@@ -214,7 +214,7 @@ class Job:
         until_s = worked_s + self.actuator.pause_s(seconds, craft.cap_w)
         while craft.now_s < until_s and not self.notices.pending:
             craft.pause(min(until_s - craft.now_s, 1.0))
-        return craft.now_s - worked_s
+        return (craft.now_s - worked_s) / seconds if seconds else 0.0
 
     def validate(self) -> None:
         """One piece of held-out text; the result when the last is done."""

@@ -101,5 +101,5 @@ def test_work_with_pauses_is_booked_and_learnt_as_what_it_draws(
     assert pauses[0] == pytest.approx(0.5 * done["train_s"], rel=0.05)
     gpu_j = 350.0 * (done["train_s"] - pauses[0]) + 60.0 * pauses[0]
     host_w, efficiency = 70.0, 0.93  # of the satellite
-    assert done["train_wh"] * 3600.0 == pytest.approx((gpu_j + host_w * done["train_s"]) / efficiency, rel=0.02)
+    assert done["train_wh"] * 3600.0 == pytest.approx((gpu_j + host_w * done["train_s"]) / efficiency, rel=0.05)
     assert saved["progress"]["draw"] == pytest.approx(1.0, abs=0.05)
