@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, load
+from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.flight.mission import mission
 from pipeline.flight.start_from import settle
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.orbit import Environment, eclipses
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
+from pipeline.plan.reserve import reserve_wh
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
@@ -61,9 +63,16 @@ def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dic
         days: how long to plan for; null: as long as the budget lasts.
 
     Raises:
-        BadInput: the budget ends before the mission begins, or too late to be planned.
+        BadInput: the budget ends before the mission begins, or too late to be planned, or the battery begins with
+            less than it must hold.
     """
     begun, limit = fresh(config.satellite), limits(config, made)
+    least_wh = float(reserve_wh(made.plant, made.timeline.span(0.0, DAY_S), 0.0)[0])
+    if begun.charge_wh < least_wh:
+        raise BadInput(
+            f"satellite.battery.initial_charge: {config.satellite.battery.initial_charge:g}: the floor, and the shadow "
+            f"ahead, ask for {least_wh:.0f} Wh; give at least {least_wh / made.plant.capacity_wh + 0.0005:.3f}"
+        )
     spent = spending(config, made, limit) if limit.counted else None
     seconds, slot_s = _whole_slots(duration_s(limit, spent, days))
     optimum = bound(made, begun, 0.0, seconds, slot_s)

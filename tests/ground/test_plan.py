@@ -99,6 +99,7 @@ def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--out", "plan.jpg"], "plan.jpg"),
         (["--out", "no/such/folder/plan.png"], "no/such/folder"),
         (["--satellite.battery.capacity_wh", "60"], "satellite.battery"),
+        (["--satellite.battery.initial_charge", "0.6"], "satellite.battery.initial_charge: 0.6"),
         (["--dayz", "3"], "dayz"),
     ],
 )
