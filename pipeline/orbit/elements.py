@@ -21,7 +21,9 @@ from pipeline.orbit.sun import mean_longitude_deg
 EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422
-FAR_DAYS = 180.0  # elements are good for weeks: half a year from their epoch, one of the two dates is wrong
+# Elements are good for weeks. A mission may have to live with old ones for long; but so far from their epoch, a clock
+# or a date is wrong.
+FAR_DAYS = 1000.0
 
 # Columns of the numbers in a pair of element lines (CelesTrak, TLE format), and the keyword of `Omm` that says what
 # each may be. SGP4's own reader takes a letter for the end of the number and flies another orbit without a word.
@@ -76,17 +78,17 @@ class Track:
         """Positions in the satellite's own frame, TEME [km] (Vallado et al., AIAA 2006-6753).
 
         Raises:
-            BadInput: where SGP4 has no answer, as for elements propagated past decay, or the mission begins too far
-                from their epoch.
+            BadInput: where SGP4 has no answer, as for elements propagated past decay, or too far from their epoch.
         """
-        errors, position, _ = self.satrec.sgp4_array(*self.julian(time_s))
-        far_days = self.start_jd - self.satrec.jdsatepoch + self.start_fraction - self.satrec.jdsatepochF
-        bad = np.flatnonzero((errors != 0) | ~np.isfinite(position).all(axis=-1) | (abs(far_days) > FAR_DAYS))
+        whole, fraction = self.julian(time_s)
+        errors, position, _ = self.satrec.sgp4_array(whole, fraction)
+        off_days = np.abs(whole - self.satrec.jdsatepoch + fraction - self.satrec.jdsatepochF)
+        bad = np.flatnonzero((errors != 0) | ~np.isfinite(position).all(axis=-1) | (off_days > FAR_DAYS))
         if bad.size:
             when = self.utc(float(time_s[bad[0]])).isoformat(timespec="seconds")
             why = SGP4_ERRORS.get(int(errors[bad[0]]), "it is not a number")
-            if abs(far_days) > FAR_DAYS:
-                why = f"orbit.start lies {abs(far_days):.0f} days from the epoch of the elements"
+            if off_days[bad[0]] > FAR_DAYS:
+                why = f"{off_days[bad[0]]:.0f} days from the epoch of the elements"
             raise BadInput(f"orbit: no position at {when}: {why}; use newer elements, or an orbit.start near theirs")
         return position
 

@@ -72,11 +72,16 @@ def test_elements_flown_past_decay_are_refused_where_a_position_is_asked_for() -
         path.positions_km(np.arange(3.0))
 
 
-@pytest.mark.parametrize("start", ["1970-07-26T00:00:00Z", "2025-07-26T00:00:00Z", "2027-07-26T00:00:00Z"])
-def test_a_mission_that_begins_far_from_its_elements_is_refused(start: str) -> None:
+@pytest.mark.parametrize("start", ["1970-07-26T00:00:00Z", "2023-07-26T00:00:00Z", "2029-07-26T00:00:00Z"])
+def test_a_mission_far_from_its_elements_is_refused(start: str) -> None:
     path = track(Orbit(tle=(FIRST, SECOND), start=start))
-    with pytest.raises(BadInput, match=r"no position at .*orbit\.start lies \d+ days from the epoch"):
+    with pytest.raises(BadInput, match=r"no position at .* \d+ days from the epoch"):
         path.positions_km(np.zeros(1))
+
+
+def test_newer_elements_serve_a_mission_that_began_long_before_them() -> None:
+    path = track(Orbit(tle=(FIRST, SECOND), start="2023-07-26T00:00:00Z"))
+    assert np.isfinite(path.positions_km(np.array([1096.0 * 86400.0]))).all()
 
 
 def test_a_position_that_is_no_number_is_refused() -> None:
