@@ -19,6 +19,7 @@ FREE = (
         "mission.harvest_error",
         "mission.restart_s",
         "mission.not_before_s",
+        "mission.stations",
         "train.chunk_steps",
         "train.device",
     ),

@@ -12,8 +12,8 @@ import shipped
 from launching import final_bits, finish, ledger, start
 
 from pipeline.checkpoint import layout
-from pipeline.config import load, load_file
-from pipeline.flight.directory import open_directory
+from pipeline.config import BadInput, load, load_file
+from pipeline.flight.directory import open_directory, record_config
 from pipeline.flight.notices import Notices
 from pipeline.orbit import track
 from pipeline.orbit.elements import checksum
@@ -136,6 +136,16 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
     assert abs(track(recorded).utc(0.0) - track(orbit).utc(0.0)) < timedelta(milliseconds=1)
     again = open_directory(load([str(argument) for argument in arguments[1:]]))
     assert again.orbit == recorded, "a third launch tells time as the second"
+
+
+def test_a_ground_station_may_be_added_to_a_run(tiny: Path, tmp_path: Path) -> None:
+    words = ["--config", str(tiny), "--run_dir", str(tmp_path / "run")]
+    open_directory(load(words))
+    record_config(load(words))
+    station = '[{"name": "Svalbard", "latitude_deg": 78.2, "longitude_deg": 15.4}]'
+    assert open_directory(load([*words, "--mission.stations", station])).mission.stations
+    with pytest.raises(BadInput, match="seed 1"):
+        open_directory(load([*words, "--seed", "1"]))
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
