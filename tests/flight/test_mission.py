@@ -248,7 +248,9 @@ def test_energy_spent_on_a_real_clock_ends_the_run_with_one_validation(
     assert train.main(["--config", str(tiny), "--run_dir", str(run), *real, *spend, *rare, "--json"]) == 0
     (done,), (validation,) = ledger(run, "done"), ledger(run, "validation")
     assert done["spent"] == "wh"
-    assert 0.3 <= done["train_wh"] < 1.0  # most of the rest: the validation is compiled under power
+    assert done["train_wh"] >= 0.3
+    # Not one step after it was spent; how much more the validation takes, is for the machine that compiles it.
+    assert {line["step"] for line in ledger(run, "telemetry") if line["train_wh"] >= 0.3} <= {done["step"]}
     assert validation["step"] == done["step"]
 
 
