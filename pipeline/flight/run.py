@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, open_directory, record_config, share, write_atomically
+from pipeline.flight.directory import CHECKPOINTS, LEDGER, open_directory, record_config, share, write_atomically
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices, require_notice
@@ -110,7 +110,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     known = recall(ledger_path, "cooldown", "resume", "sealed", "corruption")
     last = known.last
     store = Store(
-        directory / "checkpoints",
+        directory / CHECKPOINTS,
         directory / "quarantine",
         config.checkpoint,
         lambda event, fields: _tell(event, fields, ledger, display),
