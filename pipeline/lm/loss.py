@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from pipeline.lm.matmul import AS_IT_IS, Rounding, asked, expected, largest, sampled
-from pipeline.lm.settle import chip, settle
+from pipeline.lm.settle import chip, on_cpu, settle
 
 # Logits of one block, at most: 128 MiB in fp32 on a CPU; on a GPU, whose products need many rows, 1 GiB in 16 bits and
 # 2 GiB in fp32. Below it, one block is fastest.
@@ -18,6 +18,10 @@ MOST_LOGITS = {"cpu": 1 << 25, "gpu": 1 << 29}
 # own. They add up to e^-60 or more, of which fp32 holds all that counts; the loss is right to 4e-6 nats. A logit more
 # than MOST_ABOVE above that counts as just so much, lest the sum overflow: no model that learns is so wrong.
 ABOVE_TARGET, MOST_ABOVE = 60.0, 76.0
+
+# A GPU adds a stretch of a row side by side, and reads four numbers at a time where it begins at a multiple of that.
+# XLA's own of 50,304 logits have 393: 0.31 ms for 8,192 rows on an H200, in place of 0.27 with 384.
+LANES, LONGEST_STRETCH = 128, 1024
 
 Hidden = Float[Array, "batch seq width"]
 Table = Float[Array, "vocab width"]
@@ -72,7 +76,7 @@ def _forward(
         logits = _logits(rows.seen, table.seen, asked(h.dtype)).astype(jnp.float32)
         logits -= jnp.take_along_axis(logits, t[:, None], axis=-1) + ABOVE_TARGET
         logits = jnp.minimum(logits, MOST_ABOVE)
-        log_sum = jnp.log(settle(jnp.exp(logits)).sum(axis=-1, keepdims=True))
+        log_sum = jnp.log(_sums(settle(jnp.exp(logits))))
         loss = (ABOVE_TARGET + log_sum).sum()
         target = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) == t[:, None]
         d_logits = settle((factor * (jnp.exp(logits - log_sum) - target)).astype(h.dtype))
@@ -95,6 +99,13 @@ summed_loss.defvjp(_forward, _backward)
 
 def _logits(h: Array, table: Array, dtype: DTypeLike) -> Float[Array, "tokens vocab"]:
     return jnp.einsum("nd,vd->nv", h, table, preferred_element_type=dtype)
+
+
+def _sums(x: Float[Array, "tokens vocab"]) -> Float[Array, "tokens 1"]:
+    fits = (n for n in range(LONGEST_STRETCH, 0, -LANES) if x.shape[1] % n == 0)
+    if not on_cpu() and (stretch := next(fits, None)):
+        x = jax.lax.optimization_barrier(x.reshape(len(x), -1, stretch).sum(axis=-1))  # else XLA makes one sum of both
+    return x.sum(axis=-1, keepdims=True)
 
 
 def _in_blocks(hidden: Hidden, embedding: Table, targets: Targets) -> tuple[Array, Array]:

@@ -62,9 +62,9 @@ def _rounded(x: Array, most: Array, dtype: DTypeLike) -> Factor:
     arXiv 2209.05433). Scales are powers of two: they change no bit in bf16."""
     limit = float(jnp.finfo(dtype).max)
     exponent = jnp.ceil(jnp.log2(jnp.maximum(most, 2.0**-100) / limit)).astype(jnp.int32)
-    scale = jnp.ldexp(jnp.float32(1.0), exponent).astype(x.dtype)
-    # Clipped, because what does not fit would become nan.
-    return Factor(jnp.clip(x / scale, -limit, limit).astype(dtype), scale)
+    scale, inverse = (jnp.ldexp(jnp.float32(1.0), power).astype(x.dtype) for power in (exponent, -exponent))
+    # Clipped, because what does not fit would become nan; not divided, which takes an H200 a tenth longer.
+    return Factor(jnp.clip(x * inverse, -limit, limit).astype(dtype), scale)
 
 
 def _clipped(x: Array, dtype: DTypeLike) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import Config
-from pipeline.lm import embedding
+from pipeline.lm import embedding, loss
 from pipeline.lm.model import MOST_UNROLLED
 from pipeline.lm.schedule import Cooldown
 from pipeline.lm.step import init_state, train_chunk
@@ -71,6 +71,13 @@ def test_the_gradient_of_bf16_rows_is_summed_in_fp32(gpu: Callable[[], None], vo
     tokens = jnp.zeros((1, 4999), jnp.int32)
     summed = jax.grad(lambda table: embedding.embed(table, tokens, jnp.bfloat16).sum().astype(jnp.float32))
     assert float(summed(jnp.ones((vocab_size, 2)))[0, 0]) == 4999.0
+
+
+@pytest.mark.parametrize("vocab_size", [65, 1152, 50304])
+def test_rows_of_logits_add_up_in_stretches(gpu: Callable[[], None], vocab_size: int) -> None:
+    gpu()
+    x = np.random.default_rng(0).random((8, vocab_size), np.float32)
+    np.testing.assert_allclose(loss._sums(jnp.asarray(x)), x.sum(axis=1, keepdims=True, dtype=np.float64), rtol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])
