@@ -14,6 +14,7 @@ from pipeline.config import BadInput, RunFailed, load
 from pipeline.flight import meter as meters
 from pipeline.ground.calibrate import main
 from pipeline.ground.calibrate.curve import curve
+from pipeline.ground.calibrate.work import Setting, measured
 
 BUSY_W, IDLE_W = 40.0, 10.0
 TINY = ["--corpus.tokenizer", "byte", "--model.depth", "1", "--model.width", "32", "--model.context", "32"]
@@ -60,12 +61,32 @@ def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes
     assert found["idle_w"]["median"] < part["watts"]["median"] < full["watts"]["median"]
     assert full["joules_per_token"]["median"] < part["joules_per_token"]["median"]  # idling is paid for too
     assert full["counter_error"] == pytest.approx(0.4)
-    assert found["swept"]["batch 8"]["tokens_per_s"]["median"] > 0
+    swept = found["swept"]["batch 8"]
+    assert swept["share"]["median"] == swept["tokens_per_s"]["median"] / full["tokens_per_s"]["median"]
     gpu = load(["--gpu", str(out)]).gpu
     assert gpu.provenance == "measured"
     assert gpu.curve[-1] == (1.0, round(full["watts"]["median"], 2))
     assert gpu.curve[0] == (0.0, gpu.idle_w)
     assert yaml.safe_load(out.read_text())["source"].split(",")[1] == " by duty-cycle"
+
+
+def test_a_chip_that_slows_down_slows_all_that_are_compared() -> None:
+    """By turns each share is of one state of the chip; one after the other would give 1.5 here in place of 2."""
+
+    class Drifting:
+        windows = 0
+
+        def __init__(self, speed: float):
+            self.speed = speed
+
+        def run(self, duty: float, seconds: float) -> tuple[float, float, None]:
+            Drifting.windows += 1
+            return self.speed * 0.95**Drifting.windows, 1.0, None
+
+    slow, fast = measured([Setting(Drifting(1.0), 1.0), Setting(Drifting(2.0 / 0.95**2), 1.0)], 1.0, 4)  # type: ignore[arg-type]
+    assert fast["share"]["least"] == pytest.approx(2.0)
+    assert fast["share"]["most"] == pytest.approx(2.0)
+    assert slow["tokens_per_s"]["least"] < 0.6 * slow["tokens_per_s"]["most"]
 
 
 def test_where_nothing_counts_energy_it_says_so_and_measures_the_rest(capsys: pytest.CaptureFixture[str]) -> None:

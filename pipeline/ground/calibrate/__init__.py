@@ -5,15 +5,18 @@ By duty cycle nothing of the card is touched. By power cap or SM clock it is set
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.arguments import set_up_jax
 from pipeline.ground.bench.changed import changed
+
+if TYPE_CHECKING:
+    from pipeline.ground.calibrate.work import Load, Setting
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
@@ -66,12 +69,12 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(
     config: Config, own: Any, levels: Sequence[float], swept: dict[str, Config], device: str
 ) -> dict[str, Any]:
-    """The loads of the curve, then those swept; each `windows` times, by turns where that needs no new program."""
+    """The loads of the curve and those swept, by turns, `windows` times each."""
     import jax
 
     from pipeline.flight.meter import NoMeter, make_meter
     from pipeline.ground.calibrate.curve import curve, software
-    from pipeline.ground.calibrate.work import Load, idle_w, measured
+    from pipeline.ground.calibrate.work import Load, Setting, idle_w, measured
 
     meter = make_meter(jax.default_backend())
     try:
@@ -82,14 +85,12 @@ def _measure(
             )
         idle = idle_w(meter, own.seconds, own.windows)
         load = Load(config, meter)
-        settings: list[tuple[float, Callable[[], Any]]] = _settings(config, own.by, levels)
-        points = measured(load, settings, own.by == KINDS[0], own.seconds, own.windows)
+        settings = _settings(config, load, own.by, levels)
+        settings += [Setting(Load(other, meter), 1.0) for other in swept.values()]
+        points = measured(settings, own.seconds, own.windows)
         answer: dict[str, Any] = {"device": device, "provenance": "measured", "by": own.by, "cores": os.cpu_count()}
-        answer |= {"idle_w": idle, "points": points, "step": load.about()}
-        answer["swept"] = {
-            name: measured(Load(other, meter), [(1.0, lambda: None)], True, own.seconds, own.windows)[0]
-            for name, other in swept.items()
-        }
+        answer |= {"idle_w": idle, "points": points[: len(levels)], "step": load.about()}
+        answer["swept"] = dict(zip(swept, points[len(levels) :], strict=True))
         if not own.throughput_only:
             answer["gpu"] = curve(config, answer, software(device))
         return answer
@@ -97,10 +98,12 @@ def _measure(
         meter.close()
 
 
-def _settings(config: Config, by: str, levels: Sequence[float]) -> list[tuple[float, Callable[[], Any]]]:
+def _settings(config: Config, load: "Load", by: str, levels: Sequence[float]) -> list["Setting"]:
     """Each level with what sets the card to it and gives the actuator that puts it back; for a duty cycle, nothing."""
+    from pipeline.ground.calibrate.work import Setting
+
     if by == KINDS[0]:
-        return [(level, lambda: None) for level in levels]
+        return [Setting(load, level, duty=level) for level in levels]
     from pipeline.flight.actuator import make_actuator
 
     def capped(watts: float) -> Any:
@@ -112,7 +115,7 @@ def _settings(config: Config, by: str, levels: Sequence[float]) -> list[tuple[fl
         return make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": round(mhz)}))
 
     make = capped if by == "power-cap" else locked
-    return [(level, partial(make, level)) for level in levels]
+    return [Setting(load, level, set_up=partial(make, level)) for level in levels]
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -14,11 +14,10 @@ def show(answer: dict[str, Any], out: Path | None) -> None:
         f"{answer['device']}, measured by {answer['by']}" + (f"; idle {idle['median']:.1f} W" if idle else "")
     )
     rows = []
-    full = answer["points"][0]["tokens_per_s"]["median"]
     loads = [(f"{answer['by']} {point['level']:g}", point) for point in answer["points"]]
     for name, point in [*loads, *answer["swept"].items()]:
         rate = point["tokens_per_s"]
-        cells = [name, f"{rate['median']:,.0f}", f"{rate['median'] / full:.3f}", "not counted", "", ""]
+        cells = [name, f"{rate['median']:,.0f}", f"{point['share']['median']:.3f}", "not counted", "", ""]
         if "watts" in point:
             joules = point["joules_per_token"]
             spread = max(joules["most"] / joules["median"] - 1.0, 1.0 - joules["least"] / joules["median"])

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,22 +75,26 @@ def idle_w(meter: Meter, seconds: float, windows: int) -> dict[str, float] | Non
     return spread(found)
 
 
-def measured(
-    load: Load, settings: Sequence[tuple[float, Callable[[], Any]]], by_duty: bool, seconds: float, windows: int
-) -> list[dict[str, Any]]:
+class Setting(NamedTuple):
+    """One load of several that are compared: `set_up` gives an actuator that is closed after the window, or None."""
+
+    load: Load
+    level: float
+    duty: float = 1.0
+    set_up: Callable[[], Any] = lambda: None
+
+
+def measured(settings: Sequence[Setting], seconds: float, windows: int) -> list[dict[str, Any]]:
     """Throughput and power at each setting, `windows` windows each, by turns so that a drift of the chip hits all.
 
-    Args:
-        settings: a level, and what sets the card to it: an actuator that is closed after the window, or None.
-        by_duty: whether the level is the share of the time in which it works.
+    `share` is of the throughput of the first setting in the same turn.
     """
     rates: list[list[float]] = [[] for _ in settings]
     powers: list[list[float]] = [[] for _ in settings]
     for _ in range(windows):
-        for (level, set_up), rate, power in zip(settings, rates, powers, strict=True):
+        for (load, _, duty, set_up), rate, power in zip(settings, rates, powers, strict=True):
             actuator = set_up()
             try:
-                duty = level if by_duty else 1.0
                 load.run(duty, min(seconds, 3.0))  # until clocks and power have settled
                 tokens, took_s, joules = load.run(duty, seconds)
             finally:
@@ -100,8 +104,9 @@ def measured(
             if joules is not None:
                 power.append(joules / took_s)
     found = []
-    for (level, _), rate, power in zip(settings, rates, powers, strict=True):
-        point: dict[str, Any] = {"level": level, "tokens_per_s": spread(rate)}
+    for setting, rate, power in zip(settings, rates, powers, strict=True):
+        shares = [mine / first for mine, first in zip(rate, rates[0], strict=True)]
+        point: dict[str, Any] = {"level": setting.level, "tokens_per_s": spread(rate), "share": spread(shares)}
         if len(power) == windows:
             each = [watts / tokens for watts, tokens in zip(power, rate, strict=True)]
             point |= {"watts": spread(power), "joules_per_token": spread(each)}
