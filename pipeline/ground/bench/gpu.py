@@ -148,36 +148,34 @@ def parts(proof: Proof) -> Iterator[Part]:
     """What is asked of the card, the most wanted first. Reads what came before: the curve is planned with."""
     small, large = _of(proof, SMALL), _of(proof, LARGE)
     curve, dry = proof.out / "curve.yaml", proof.dry
-    brief = ["--json", "--windows", "1" if dry else "2"]
-    loads = ["--seconds", "1" if dry else "4", *brief]
-    quick = ["--seconds", "1" if dry else "2", "--at", "1", "--throughput_only", *brief]
-    counted = ["--throughput_only"] if dry else ["--out", str(curve)]
+
+    def windows(count: int, seconds: int) -> list[str]:
+        return ["--json", "--windows", str(1 if dry else count), "--seconds", str(1 if dry else seconds)]
+
+    uncounted = ["--throughput_only"] if dry else []
     if not dry:
         large += ["--train.batch", "192"]  # two microbatches in place of five: a step is a third of a second
-    swept = ["--sweep", f"precision={'mixed' if dry else 'fp8'}"]
-    yield Part("124 M in bf16 and fp8", ["calibrate", *large, *quick, *swept], 120)
+    both = ["--sweep", f"precision={'mixed' if dry else 'fp8'}", *uncounted]
+    yield Part("124 M in bf16 and fp8", ["calibrate", *large, *windows(3, 4), "--at", "1", *both], 150)
     speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
-    yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,program,saves", *large], 150)
-    yield Part("speed of 10.7 M", [*speed, "2" if dry else "4", "--starts", "1", *small], 150)
+    yield Part("speed of 124 M", [*speed, "4", "--parts", "loop,saves", *large], 150)
+    yield Part("speed of 10.7 M", [*speed, "2", "--parts", "loop,saves,start", "--starts", "1", *small], 150)
     if proof.peer:
-        peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json"]
-        arms, rarely = ["--arms", "muon,compiled"], ["--evaluate_every", "100000"]
-        many = ["--steps", "200" if dry else "1000", "--segment", "50" if dry else "100", *rarely]
-        yield Part("beside nanoGPT, 10.7 M", [*peer, "--arms", "adamw,muon,compiled", *many, *small], 180)
-        few = ["--steps", "60", "--segment", "20", *rarely, "--peer-set", "dropout=0.0"]
+        peer = ["bench", "--peer", "nanogpt", "--peer-path", str(proof.peer), "--json", "--arms"]
+        # Its own 5,000 steps end far beyond its best loss, which comes before the 2,000th.
+        own = ["--peer-set", "lr_decay_iters=5000", "--segment", "50", "--evaluate_every", "50"]
+        ends = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "2000"]
+        yield Part("beside nanoGPT, 10.7 M", [*peer, "adamw,muon,compiled", *ends, *own, *small], 220)
+        few = ["--steps", "40", "--segment", "10", "--evaluate_every", "100000", "--peer-set", "dropout=0.0"]
         if not dry:  # it keeps all logits of a microbatch
             few += ["--peer-set", "batch_size=32", "--peer-set", "gradient_accumulation_steps=6"]
-        yield Part("beside nanoGPT, 124 M", [*peer, *arms, *few, *large], 160)
-        # Its own 5,000 steps end far beyond its best loss, which comes before the 2,000th.
-        whole = ["--steps", "100" if dry else "350", "--peer-steps", "200" if dry else "2000", "--evaluate_every", "50"]
-        own = ["--peer-set", "lr_decay_iters=5000"]
-        yield Part("to nanoGPT's loss, 10.7 M", [*peer, *arms, *whole, *own, *small], 180)
+        yield Part("beside nanoGPT, 124 M", [*peer, "muon,compiled", *few, *large], 200)
     kills = ["--kind", "kill", "--outages", "2" if dry else "20", "--seed", "1", "--json"]
     short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
     yield Part("SIGKILLs", ["drill", *kills, *small, *short], 480)
-    yield Part("curve of 10.7 M", ["calibrate", *small, *loads, *counted], 120)
-    energy = ["--throughput_only"] if dry else []
-    yield Part("joules a token of 124 M", ["calibrate", *large, *loads, *energy, "--at", "1"], 90)
+    counted = uncounted or ["--out", str(curve)]
+    yield Part("curve of 10.7 M", ["calibrate", *small, *windows(2, 4), *counted], 120)
+    quick = [*windows(2, 2), "--at", "1", "--throughput_only"]
     plain = ["calibrate", *small, *quick]
     yield Part("as it flies", plain, 60)
     for name, flags in FLAGS.items():

@@ -17,7 +17,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
     figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
     figure.suptitle(found["provenance"], fontsize=10)
-    for name in ("curve of 10.7 M", "joules a token of 124 M"):
+    for name in ("curve of 10.7 M", "124 M in bf16 and fp8"):
         points = answers.get(name, {}).get("points", [])
         full = points[0]["tokens_per_s"]["median"] if points else 1.0
         pairs = [(p["tokens_per_s"]["median"] / full, p["watts"]["median"]) for p in points if "watts" in p]
