@@ -95,9 +95,11 @@ def _send(arguments: Sequence[str]) -> int:
     parser.add_argument("--to", type=_address, required=True, metavar="HOST:PORT")
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help=f"(default: {MODES[0]})")
     parser.add_argument("--mbit-s", type=within(float, 0, above=True), metavar="RATE", help="send no faster")
+    _add_timer(parser)
     parser.add_json()
     given = parser.parse_args(arguments)
-    result = send(given.folder, given.to, acknowledged=given.mode == MODES[0], mbit_s=given.mbit_s)
+    acknowledged = given.mode == MODES[0]
+    result = send(given.folder, given.to, acknowledged=acknowledged, timer_s=given.timer_s, mbit_s=given.mbit_s)
     print(
         json.dumps(result)
         if given.json
@@ -117,11 +119,19 @@ def _receive(arguments: Sequence[str]) -> int:
         "--listen", type=_address, required=True, metavar="HOST:PORT", help="address; nothing is authenticated"
     )
     parser.add_argument("--silent-s", type=within(float, 0, above=True), default=600.0, metavar="S", help="(600)")
+    _add_timer(parser)
     parser.add_json()
     given = parser.parse_args(arguments)
-    result = receive(given.inbox, given.listen, silent_s=given.silent_s)
+    result = receive(given.inbox, given.listen, silent_s=given.silent_s, timer_s=given.timer_s)
     print(json.dumps(result) if given.json else f"{given.inbox}: {len(result['whole']):,} chunks came")
     return DONE
+
+
+def _add_timer(parser: Parser) -> None:
+    from pipeline.ground.downlink.cfdp import TIMER_S
+
+    words = "until what was not answered is sent again: three times what a packet and its answer take (1)"
+    parser.add_argument("--timer-s", type=within(float, 0, above=True), default=TIMER_S, metavar="S", help=words)
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {

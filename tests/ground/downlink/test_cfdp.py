@@ -188,8 +188,8 @@ def test_what_a_link_that_went_down_did_not_take_is_accounted_for(
     """In class 1 too, where nobody else says that a chunk did not arrive."""
     fails(monkeypatch, "send", lambda call: call > 100)
     with listening(tmp_path / "inbox", 0.0) as ((host, port), _):
-        to = ["--to", f"{host}:{port}", "--mode", mode, "--mbit-s", "40", "--json"]
-        assert main(["send", str(packed), *to]) == 75
+        to = ["--to", f"{host}:{port}", "--mode", mode, "--mbit-s", "40", "--timer-s", str(TIMER_S)]
+        assert main(["send", str(packed), *to, "--json"]) == 75
     told = json.loads(capsys.readouterr().out)
     came = contents(tmp_path / "inbox")
     assert told["sent"] == sorted(came)
