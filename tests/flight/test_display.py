@@ -66,7 +66,7 @@ def test_a_run_whose_output_cannot_be_written_trains_to_its_end(lost: str, tiny:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii" if lost == "ascii" else "utf-8"}
     with open("/dev/full", "w") as full:
         err = {"full": full, "closed": writer, "ascii": subprocess.PIPE}[lost]
-        whole = [*command, "--budget.orbits", "0.3"]
+        whole = [*command, "--budget.orbits", "null", "--budget.steps", "20", "--train.eval_every", "10"]
         ended = subprocess.run(whole, stdout=subprocess.PIPE, stderr=err, env=environment, timeout=300)
     os.close(writer)
     assert ended.returncode == 0, ended.stderr
