@@ -1,7 +1,9 @@
 """Whether to compute now, how hard and for how long: the plan's rule, asked at every poll."""
 
+from collections import deque
 from dataclasses import replace
 from enum import Enum
+from statistics import median
 from typing import NamedTuple
 
 from pipeline.config import BadInput, Config
@@ -17,6 +19,7 @@ SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
 WAIT_S = 1.0  # at most, on a real clock, before a hold looks at notices and telemetry again
 WINDOW_S = 20.0  # of training between two corrections of the power drawn
 PACE = 0.2  # weight of the newest measurement in the correction of the GPU's curve
+PIECES = 9  # of work, whose median is what is planned with: one that stalls says nothing of the others
 
 
 class Save(Enum):
@@ -64,7 +67,9 @@ class Governor:
         self._planned_with = 1.0, 1.0, 1.0  # harvest, slowness and draw of that rule
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
-        self.slowness = 1.0  # measured over modelled time of a step
+        self.slowness = 1.0  # measured over modelled time of a step, as is planned with
+        self._slowness_now = 1.0  # the same, at once
+        self._pieces = deque([1.0] * PIECES, PIECES)
         self.draw = 1.0  # measured over commanded power of the GPU
         self._harvest = 1.0  # measured over modelled harvest
         self._joules = self._commanded_j = 0.0  # in the window under way
@@ -79,7 +84,7 @@ class Governor:
 
     def _fitting(self, cap_w: float) -> int:
         """Steps that fit between two polls, which are as dense as the slots of the forecast."""
-        step_s = self._scenario.step_seconds(cap_w) * self.slowness
+        step_s = self._scenario.step_seconds(cap_w) * self._slowness_now
         return max(1, min(self.capacity, int(SLOT_S / step_s)))
 
     def poll(self) -> Directive:
@@ -115,7 +120,8 @@ class Governor:
     def report(
         self, steps: float, seconds: float, cap_w: float, joules: float | None = None, pause_s: float = 0.0
     ) -> None:
-        """What a piece of work took on a real clock corrects the modelled curve, a fifth of the way each time.
+        """What a piece of work took on a real clock corrects the modelled curve: how many steps fit between two polls
+        a fifth of the way each time, the plan by the median of some.
 
         Args:
             joules: drawn by the GPU in `seconds`, where that is measured.
@@ -125,7 +131,9 @@ class Governor:
             return
         seconds += pause_s
         measured = seconds / (steps * self._scenario.step_seconds(cap_w))
-        self.slowness += PACE * (measured - self.slowness)
+        self._slowness_now += PACE * (measured - self._slowness_now)
+        self._pieces.append(measured)
+        self.slowness = median(self._pieces)
         if joules is None:
             return
         self._joules += joules + pause_s * self._scenario.curve.idle_w
@@ -141,10 +149,17 @@ class Governor:
         Raises:
             BadInput: the bus alone would not live on that harvest; the rule is the one before.
         """
+        if slowness != self.slowness:  # of an earlier launch
+            self._slowness_now, self._pieces = slowness, deque([slowness] * PIECES, PIECES)
         self._harvest, self.slowness, self.draw = harvest, slowness, draw
         if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
             self.rule = self._make_rule(self.corrected)
             self._planned_with = harvest, slowness, draw
+
+    @property
+    def off_pace(self) -> float:
+        """Measured over planned time of a step."""
+        return self.slowness / self._planned_with[1]
 
     @property
     def corrected(self) -> Scenario:

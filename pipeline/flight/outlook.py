@@ -11,6 +11,7 @@ from pipeline.config import BadInput
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
+from pipeline.lm.schedule import NEVER
 from pipeline.plan import Forecast, Payload, Stop, forecast, stops
 from pipeline.power import from_json
 
@@ -18,6 +19,8 @@ NO_SURPRISE = 0.002  # of a harvest: the rounding of whole steps
 BAND_CHARGE = 0.04  # of capacity, around the charge that was predicted
 BAND_K = 3.0  # around the predicted plate; twice that with what training for one slot less or more makes of it
 SOONEST_S = 900.0  # a satellite that strays again is not looked at sooner
+OFF_PACE = 0.1  # of the time of a step: so much more or less than planned with changes how many fit into the budget
+PACE_S = 60.0  # nor is one whose steps take another time again
 LEAST_LIGHT = 0.25  # of the harvest that was forecast: with less there is too little to tell
 MOST_SURPRISE = 0.3  # of one look
 
@@ -63,7 +66,11 @@ class Outlook:
         now_s, progress = self._craft.clock.now(), self._progress
         if now_s >= progress.replan_s:
             return "a revolution has passed" if self._ahead else "launch"
-        if self._ahead is None or now_s < progress.replan_s - self._period_s + SOONEST_S:
+        since_s = now_s - (progress.replan_s - self._period_s)
+        off_pace = self._governor.off_pace
+        if since_s >= PACE_S and progress.cooldown.start == NEVER and abs(off_pace - 1.0) > OFF_PACE:
+            return f"a step takes {off_pace:.3g} times as long as planned"
+        if self._ahead is None or since_s < SOONEST_S:
             return None
         if self._base is not self._ahead and self._base and self._base.tells(now_s):
             return "harvest can be measured"

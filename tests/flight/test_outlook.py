@@ -1,14 +1,16 @@
 """The revolution ahead is predicted, a satellite that strays from it is looked at again, and what it shows learnt."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from launching import ROOT
 from test_mission import mission, obey
 
-from pipeline.flight.governor import SAFE, Governor
-from pipeline.flight.outlook import SOONEST_S, Outlook
+from pipeline.flight.budget import Budget
+from pipeline.flight.governor import PIECES, SAFE, Governor
+from pipeline.flight.outlook import PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 
@@ -146,3 +148,50 @@ def test_a_measurement_under_way_is_taken_up_again_to_the_bit() -> None:
         fly(again, its, taken_up)
     assert second == progress
     assert progress.harvest < 0.8
+
+
+def on_a_real_clock(budget_s: float) -> tuple[Spacecraft, Governor, Outlook, Budget, Progress]:
+    """A run that may last `budget_s`, and has looked ahead once."""
+    until = (datetime.now(UTC) + timedelta(seconds=budget_s)).isoformat(timespec="seconds")
+    words = ["--mission.clock", "real", "--mission.restart_s", "0", "--mission.step_flops", "2e13"]
+    words += ["--budget.orbits", "null", "--budget.until", until]
+    config, craft, governor = mission(*words)
+    progress = Progress()
+    outlook, budget = Outlook(craft, governor, progress), Budget(config, craft, governor, validation_steps=0.0)
+    outlook.look()
+    budget.replan(progress)
+    return craft, governor, outlook, budget, progress
+
+
+def work(craft: Spacecraft, governor: Governor, pieces: int, slowness: float) -> None:
+    cap_w = craft.scenario.curve.full_w
+    for _ in range(pieces):
+        governor.report(1.0, slowness * craft.scenario.step_seconds(cap_w), cap_w)
+
+
+def test_steps_that_take_longer_than_planned_are_planned_with_within_a_revolution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A budget of half an hour would end before its cooldown began."""
+    craft, governor, outlook, budget, progress = on_a_real_clock(1800.0)
+    planned = progress.planned_steps
+    work(craft, governor, PIECES, slowness=3.0)
+    assert outlook.due() is None, "not at once again"
+    later_s = craft.clock.now() + PACE_S
+    monkeypatch.setattr(craft.clock, "now", lambda: later_s)
+    assert outlook.due() == "a step takes 3 times as long as planned"
+    outlook.look()
+    budget.replan(progress)
+    assert progress.planned_steps == pytest.approx(planned / 3.0, rel=0.1)
+    assert outlook.due() is None
+
+
+def test_a_piece_that_stalls_changes_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    craft, governor, outlook, _, _ = on_a_real_clock(1800.0)
+    later_s = craft.clock.now() + PACE_S
+    monkeypatch.setattr(craft.clock, "now", lambda: later_s)
+    work(craft, governor, PIECES, slowness=1.0)
+    work(craft, governor, 1, slowness=1000.0)
+    assert governor.slowness == pytest.approx(1.0)
+    assert governor._fitting(craft.scenario.curve.full_w) == 1, "but the charge is looked at sooner at once"
+    assert outlook.due() is None
