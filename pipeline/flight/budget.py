@@ -68,10 +68,10 @@ class Budget:
 
     def _for_spikes(self, progress: Progress, ahead: float) -> float:
         """Steps kept back for what will stand out in the `ahead` steps to come, and be computed again: as often as so
-        far, once more where little has been seen, and two standard deviations besides (Poisson)."""
+        far, once more where little has been seen, and two standard deviations besides (Poisson); at most half."""
         to_come = ahead / max(progress.step, 1)
         expected = progress.spikes * to_come + min(1.0, to_come)
-        return self._spike_steps * (expected + 2.0 * math.sqrt(expected))
+        return min(self._spike_steps * (expected + 2.0 * math.sqrt(expected)), 0.5 * ahead)
 
     def _last_step(self, progress: Progress, work: float) -> int:
         """The step at which `work`, in steps, is used up by training, validation and replays together."""

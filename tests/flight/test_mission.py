@@ -168,6 +168,13 @@ def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
     assert quiet.planned_steps - spiky.planned_steps == pytest.approx(more, rel=0.05)
 
 
+def test_a_budget_of_few_steps_is_not_all_kept_back() -> None:
+    config, craft, governor = mission("--budget.orbits", "null", "--budget.wh", "15")
+    steps = int(15.0 * 3600.0 / (craft.scenario.curve.full_w * craft.scenario.step_seconds()))
+    assert 0 < steps < 3 * outlier_steps(governor.capacity)
+    assert planned(Budget(config, craft, governor, validation_steps=0.0)) >= steps // 3
+
+
 def test_the_cooldown_ends_on_the_last_step_and_is_written_down_once(
     tiny: Path, tmp_path: Path, nothing_stands_out: None
 ) -> None:
