@@ -31,11 +31,15 @@ def disk_full(run: Run) -> bool:
             if not launch.wait(lambda: RESUMES in launch.said()):
                 run.require_done()
         ended = time.time()
-    if _gave_up(launch):
+    before = run.newest or 0
+    # At its last save it may give up a moment after there was room again.
+    sealed = not _gave_up(launch) and run.wait(lambda: (run.newest or 0) > before)
+    if not sealed and _gave_up(launch):
         launch.wait(lambda: False)
         run.stopped("disk-full")
-        return True
-    return killed or _recovered(run, began, ended)
+    elif not killed:
+        _recovered(run, began, ended)
+    return True
 
 
 def _gave_up(launch: Launch) -> bool:
@@ -43,10 +47,8 @@ def _gave_up(launch: Launch) -> bool:
     return CANNOT_END in launch.said()
 
 
-def _recovered(run: Run, began: float, ended: float) -> bool:
-    """Waits for a sealed step newer than the full disk; the ledger then tells what happened on it."""
-    before = run.newest or 0
-    run.wait(lambda: (run.newest or 0) > before)
+def _recovered(run: Run, began: float, ended: float) -> None:
+    """The ledger tells what happened on the full disk, now that a newer step is sealed."""
     meanwhile = [event["event"] for event in run.events if began < event["wall"] < ended]
     if not set(meanwhile) - {"save_failed"}:
         run.tally.failures.append(f"{run.directory}: nothing was done while the disk was full")
@@ -54,4 +56,3 @@ def _recovered(run: Run, began: float, ended: float) -> bool:
     run.tally.resumed += 1
     run.tally.lost_steps.append(0)
     run.tally.lost_seconds.append(0.0)
-    return True
