@@ -67,9 +67,8 @@ class Governor:
         self._planned_with = 1.0, 1.0, 1.0  # harvest, slowness and draw of that rule
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
-        self.slowness = 1.0  # measured over modelled time of a step, as is planned with
+        self._pieces = deque([1.0] * PIECES, PIECES)  # measured over modelled time of a step
         self._slowness_now = 1.0  # the same, at once
-        self._pieces = deque([1.0] * PIECES, PIECES)
         self.draw = 1.0  # measured over commanded power of the GPU
         self._harvest = 1.0  # measured over modelled harvest
         self._joules = self._commanded_j = 0.0  # in the window under way
@@ -133,7 +132,6 @@ class Governor:
         measured = seconds / (steps * self._scenario.step_seconds(cap_w))
         self._slowness_now += PACE * (measured - self._slowness_now)
         self._pieces.append(measured)
-        self.slowness = median(self._pieces)
         if joules is None:
             return
         self._joules += joules + pause_s * self._scenario.curve.idle_w
@@ -151,10 +149,15 @@ class Governor:
         """
         if slowness != self.slowness:  # of an earlier launch
             self._slowness_now, self._pieces = slowness, deque([slowness] * PIECES, PIECES)
-        self._harvest, self.slowness, self.draw = harvest, slowness, draw
+        self._harvest, self.draw = harvest, draw
         if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
             self.rule = self._make_rule(self.corrected)
             self._planned_with = harvest, slowness, draw
+
+    @property
+    def slowness(self) -> float:
+        """Measured over modelled time of a step, as is planned with."""
+        return median(self._pieces)
 
     @property
     def off_pace(self) -> float:

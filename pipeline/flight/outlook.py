@@ -20,7 +20,7 @@ BAND_CHARGE = 0.04  # of capacity, around the charge that was predicted
 BAND_K = 3.0  # around the predicted plate; twice that with what training for one slot less or more makes of it
 SOONEST_S = 900.0  # a satellite that strays again is not looked at sooner
 OFF_PACE = 0.1  # of the time of a step: so much more or less than planned with changes how many fit into the budget
-PACE_S = 60.0  # nor is one whose steps take another time again
+OFF_PACE_S = 60.0  # nor one whose steps have again another pace sooner than this
 LEAST_LIGHT = 0.25  # of the harvest that was forecast: with less there is too little to tell
 MOST_SURPRISE = 0.3  # of one look
 
@@ -68,7 +68,7 @@ class Outlook:
             return "a revolution has passed" if self._ahead else "launch"
         since_s = now_s - (progress.replan_s - self._period_s)
         off_pace = self._governor.off_pace
-        if since_s >= PACE_S and progress.cooldown.start == NEVER and abs(off_pace - 1.0) > OFF_PACE:
+        if since_s >= OFF_PACE_S and progress.cooldown.start == NEVER and abs(off_pace - 1.0) > OFF_PACE:
             return f"a step takes {off_pace:.3g} times as long as planned"
         if self._ahead is None or since_s < SOONEST_S:
             return None

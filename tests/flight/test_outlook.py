@@ -10,7 +10,7 @@ from test_mission import mission, obey
 
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import PIECES, SAFE, Governor
-from pipeline.flight.outlook import PACE_S, SOONEST_S, Outlook
+from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 
@@ -177,7 +177,7 @@ def test_steps_that_take_longer_than_planned_are_planned_with_within_a_revolutio
     planned = progress.planned_steps
     work(craft, governor, PIECES, slowness=3.0)
     assert outlook.due() is None, "not at once again"
-    later_s = craft.clock.now() + PACE_S
+    later_s = craft.clock.now() + OFF_PACE_S
     monkeypatch.setattr(craft.clock, "now", lambda: later_s)
     assert outlook.due() == "a step takes 3 times as long as planned"
     outlook.look()
@@ -188,7 +188,7 @@ def test_steps_that_take_longer_than_planned_are_planned_with_within_a_revolutio
 
 def test_a_piece_that_stalls_changes_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     craft, governor, outlook, _, _ = on_a_real_clock(1800.0)
-    later_s = craft.clock.now() + PACE_S
+    later_s = craft.clock.now() + OFF_PACE_S
     monkeypatch.setattr(craft.clock, "now", lambda: later_s)
     work(craft, governor, PIECES, slowness=1.0)
     work(craft, governor, 1, slowness=1000.0)

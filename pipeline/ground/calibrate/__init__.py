@@ -6,17 +6,13 @@ By duty cycle nothing of the card is touched. By power cap or SM clock it is set
 import json
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.arguments import set_up_jax
 from pipeline.ground.bench.changed import changed
-
-if TYPE_CHECKING:
-    from pipeline.ground.calibrate.work import Load, Setting
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
@@ -74,7 +70,7 @@ def _measure(
 
     from pipeline.flight.meter import NoMeter, make_meter
     from pipeline.ground.calibrate.curve import curve, software
-    from pipeline.ground.calibrate.work import Load, Setting, idle_w, measured
+    from pipeline.ground.calibrate.work import Load, Setting, idle_w, measured, settings
 
     meter = make_meter(jax.default_backend())
     try:
@@ -85,9 +81,9 @@ def _measure(
             )
         idle = idle_w(meter, own.seconds, own.windows)
         load = Load(config, meter)
-        settings = _settings(config, load, own.by, levels)
-        settings += [Setting(Load(other, meter), 1.0) for other in swept.values()]
-        points = measured(settings, own.seconds, own.windows)
+        compared = settings(config, load, own.by, levels)
+        compared += [Setting(Load(other, meter), 1.0) for other in swept.values()]
+        points = measured(compared, own.seconds, own.windows)
         answer: dict[str, Any] = {"device": device, "provenance": "measured", "by": own.by, "cores": os.cpu_count()}
         answer |= {"idle_w": idle, "points": points[: len(levels)], "step": load.about()}
         answer["swept"] = dict(zip(swept, points[len(levels) :], strict=True))
@@ -96,26 +92,6 @@ def _measure(
         return answer
     finally:
         meter.close()
-
-
-def _settings(config: Config, load: "Load", by: str, levels: Sequence[float]) -> list["Setting"]:
-    """Each level with what sets the card to it and gives the actuator that puts it back; for a duty cycle, nothing."""
-    from pipeline.ground.calibrate.work import Setting
-
-    if by == KINDS[0]:
-        return [Setting(load, level, duty=level) for level in levels]
-    from pipeline.flight.actuator import make_actuator
-
-    def capped(watts: float) -> Any:
-        actuator = make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": None}))
-        actuator.apply(watts)
-        return actuator
-
-    def locked(mhz: float) -> Any:
-        return make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": round(mhz)}))
-
-    make = capped if by == "power-cap" else locked
-    return [Setting(load, level, set_up=partial(make, level)) for level in levels]
 
 
 def _numbers(name: str, text: str) -> list[float]:

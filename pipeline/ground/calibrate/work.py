@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,24 @@ class Setting(NamedTuple):
     level: float
     duty: float = 1.0
     set_up: Callable[[], Any] = lambda: None
+
+
+def settings(config: Config, load: Load, by: str, levels: Sequence[float]) -> list[Setting]:
+    """Each level with what sets the card to it and gives the actuator that puts it back; for a duty cycle, nothing."""
+    if by == "duty-cycle":
+        return [Setting(load, level, duty=level) for level in levels]
+    from pipeline.flight.actuator import make_actuator
+
+    def capped(watts: float) -> Any:
+        actuator = make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": None}))
+        actuator.apply(watts)
+        return actuator
+
+    def locked(mhz: float) -> Any:
+        return make_actuator(config.gpu.model_copy(update={"actuator": "nvml", "sm_mhz": round(mhz)}))
+
+    make = capped if by == "power-cap" else locked
+    return [Setting(load, level, set_up=partial(make, level)) for level in levels]
 
 
 def measured(settings: Sequence[Setting], seconds: float, windows: int) -> list[dict[str, Any]]:
