@@ -58,9 +58,12 @@ def init_state(config: Config, vocab_size: int, params: Params | None = None) ->
     return TrainState(params, opt_state, step, skipped, in_a_row, first_scale(config.train.precision))
 
 
-def make_train_chunk(config: Config) -> TrainChunk:
-    """`train_chunk(state, tokens[K, batch, context + 1], steps, cooldown) -> state, metrics`, jitted; eats `state`."""
-    return jax.jit(partial(train_chunk, config), donate_argnums=0)
+def make_train_chunk(config: Config, xla: dict[str, Any] | None = None) -> TrainChunk:
+    """`train_chunk(state, tokens[K, batch, context + 1], steps, cooldown) -> state, metrics`, jitted; eats `state`.
+
+    `xla` are flags of XLA's for this program alone, over those of XLA_FLAGS.
+    """
+    return jax.jit(partial(train_chunk, config), donate_argnums=0, compiler_options=xla)
 
 
 def make_evaluate(config: Config) -> Callable[[Params, Tokens], Float[Array, " windows"]]:

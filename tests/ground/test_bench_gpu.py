@@ -44,6 +44,15 @@ def test_called_again_it_asks_for_what_has_no_answer(proof: Proof) -> None:
     assert again.parts["answered"] == proof.parts["answered"]
 
 
+def test_one_process_for_each_seed_at_once_and_one_that_fails_is_the_answer(proof: Proof) -> None:
+    forecast = ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"]
+    proof.run(Part("both", forecast, 60.0, seeds=(1, 2)))
+    one, two = proof.parts["both"]["answer"]
+    assert one.keys() == two.keys()
+    proof.run(Part("one", [*forecast, "--budget.steps", "-1"], 60.0, seeds=(1, 2)))
+    assert "budget.steps" in proof.parts["one"]["failed"]
+
+
 def test_an_answer_of_other_code_is_asked_for_again(proof: Proof) -> None:
     part = Part("plan", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0)
     proof.run(part)

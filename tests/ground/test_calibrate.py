@@ -54,7 +54,8 @@ def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "mine.yaml"
-    found = answer_of(capsys, "--at", "1,0.1", "--out", str(out), "--sweep", "batch=8")
+    compared = "batch=8;xla=xla_cpu_enable_fast_math:true"
+    found = answer_of(capsys, "--at", "1,0.1", "--out", str(out), "--sweep", compared)
     full, part = found["points"]
     # A tenth on a machine of its own; others here may take from either window.
     assert 0.02 < part["tokens_per_s"]["median"] / full["tokens_per_s"]["median"] < 0.5
@@ -63,6 +64,7 @@ def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes
     assert full["counter_error"] == pytest.approx(0.4)
     swept = found["swept"]["batch 8"]
     assert swept["share"]["median"] == swept["tokens_per_s"]["median"] / full["tokens_per_s"]["median"]
+    assert found["swept"]["xla_cpu_enable_fast_math true"]["share"]["median"] > 0.1
     gpu = load(["--gpu", str(out)]).gpu
     assert gpu.provenance == "measured"
     assert gpu.curve[-1] == (1.0, round(full["watts"]["median"], 2))
@@ -142,6 +144,10 @@ def test_less_work_for_more_power_is_no_curve() -> None:
         (["--by", "power-cap"], "--at: '': not numbers"),
         (["--sweep", "colour=3"], "--sweep: colour=3: not known"),
         (["--sweep", "batch=0"], "--sweep: batch=0:"),
+        (["--sweep", "attention=flash"], "--sweep: attention=flash:"),
+        (["--sweep", "xla=fast"], "--sweep: xla=fast: not NAME:VALUE"),
+        (["--throughput_only", "--sweep", "xla=xla_of_no_kind:1"], "No such compile option: 'xla_of_no_kind'"),
+        (["--throughput_only", "--sweep", "xla=xla_cpu_enable_fast_math:3"], "not a valid bool value"),
         (["--out", "/nowhere/x.yaml"], "there is no folder /nowhere"),
         (["--out", "x.yaml", "--throughput_only"], "without energy there is no curve"),
     ],

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-VARIANTS = ("as it flies", "flags: ", "steps a dispatch", "attention by")
+CHOICES = "choices, 10.7 M"
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -12,7 +12,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
     figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
@@ -27,16 +26,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
     curve.set(xlabel="share of full throughput", ylabel="GPU power [W]", xlim=(0, 1.05))
     if not curve.lines:
         curve.text(0.5, 0.5, "energy was not counted", ha="center", transform=curve.transAxes, color="grey")
-    shown = {name: answer for name, answer in answers.items() if any(variant in name for variant in VARIANTS)}
-    for row, answer in enumerate(shown.values()):
-        rate = answer["points"][0]["tokens_per_s"]
-        median = rate["median"]
-        errors = [[median - rate["least"]], [rate["most"] - median]]
-        variants.barh(row, median, xerr=errors, color="#3b82d6" if row == 0 else "#868e99", capsize=3)
-    variants.set_yticks(range(len(shown)), list(shown))
+    shown = answers.get(CHOICES, {}).get("swept", {})
+    for row, point in enumerate(shown.values()):
+        median, least, most = (point["share"][which] for which in ("median", "least", "most"))
+        variants.barh(row, median, xerr=[[median - least], [most - median]], color="#868e99", capsize=3)
+    variants.set_yticks(range(len(shown)), [name.removeprefix("xla_gpu_").replace("_", " ") for name in shown])
     variants.invert_yaxis()
-    variants.xaxis.set_major_locator(MaxNLocator(5))
-    variants.xaxis.set_major_formatter(EngFormatter())
-    variants.set_xlabel("tokens/s, 10.7 M parameters; bars: least and most")
+    variants.axvline(1.0, color="#3b82d6")
+    variants.set_xlabel("tokens/s over those as it flies, by turns; 10.7 M parameters; bars: least and most")
     figure.savefig(path, dpi=110)
     plt.close(figure)

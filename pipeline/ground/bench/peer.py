@@ -31,10 +31,9 @@ from pipeline.ground.bench.energy import make_meters
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.peer_table import show
 from pipeline.ground.bench.race import OURS, PEERS, pair, race, row, say
-from pipeline.ground.bench.worker import Worker, ours
+from pipeline.ground.bench.worker import SHARED, Worker, ours
 
 SHORT = 7  # muon-short has a budget of so much fewer steps: what the same loss takes where it is all that is wanted
-SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # several of them hold one GPU
 FILES = ("train.py", "model.py", "configurator.py", "config")
 RECOMMENDED = "config/train_shakespeare_char.py"
 

@@ -19,6 +19,7 @@ from pipeline.config import Config, RunFailed, dump_yaml
 from pipeline.ground.bench.energy import Meters
 
 ROOT = Path(__file__).parents[3]
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # environment of processes that hold one GPU together
 SETTLE_S = 0.3  # threads of the one that stops spin for a while
 
 

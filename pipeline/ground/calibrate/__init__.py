@@ -12,12 +12,11 @@ from typing import Any
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.arguments import set_up_jax
-from pipeline.ground.bench.changed import changed
+from pipeline.ground.calibrate.sweep import EXAMPLE, Variant, swept
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
 DUTIES = "1,0.75,0.5,0.25"
-SWEPT = ("batch", "context", "precision")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--at", help=f"shares of the time ({DUTIES}), watts, or MHz, the fullest first; separated by ,")
     parser.add_argument("--seconds", type=within(float, 0, above=True), default=20.0, help="of each window (20)")
     parser.add_argument("--windows", type=within(int, 1), default=3, help="of each load (3)")
-    parser.add_argument("--sweep", help="also, at full load: batch, context, precision, as batch=8,64;context=256")
+    parser.add_argument("--sweep", help=f"also, at full load, other values: {EXAMPLE}")
     parser.add_argument("--throughput_only", action="store_true", help="where nothing counts energy: no curve")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the curve, as a run's `gpu:` names it")
     parser.add_json()
@@ -45,10 +44,10 @@ def main(arguments: Sequence[str]) -> int:
         raise BadInput(f"--out: {own.out}: without energy there is no curve; leave --throughput_only or --out away")
     if own.out and not own.out.parent.is_dir():
         raise BadInput(f"--out: {own.out}: there is no folder {own.out.parent}; create it")
-    swept = _swept(config, own.sweep)
-    for each in (*swept.values(), config):  # what cannot be had is refused before anything is measured
-        device = set_up_jax(each)
-    answer = _measure(config, own, levels, swept, device)
+    variants = swept(config, own.sweep)
+    for each in (*(variant.config for variant in variants.values()), config):
+        device = set_up_jax(each)  # what cannot be had is refused before anything is measured
+    answer = _measure(config, own, levels, variants, device)
     if own.out:
         from pipeline.ground.calibrate.curve import write
 
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(
-    config: Config, own: Any, levels: Sequence[float], swept: dict[str, Config], device: str
+    config: Config, own: Any, levels: Sequence[float], variants: dict[str, Variant], device: str
 ) -> dict[str, Any]:
     """The loads of the curve and those swept, by turns, `windows` times each."""
     import jax
@@ -82,16 +81,33 @@ def _measure(
         idle = idle_w(meter, own.seconds, own.windows)
         load = Load(config, meter)
         compared = settings(config, load, own.by, levels)
-        compared += [Setting(Load(other, meter), 1.0) for other in swept.values()]
+        compared += [Setting(_load(name, variant, meter), 1.0) for name, variant in variants.items()]
         points = measured(compared, own.seconds, own.windows)
         answer: dict[str, Any] = {"device": device, "provenance": "measured", "by": own.by, "cores": os.cpu_count()}
         answer |= {"idle_w": idle, "points": points[: len(levels)], "step": load.about()}
-        answer["swept"] = dict(zip(swept, points[len(levels) :], strict=True))
+        answer["swept"] = dict(zip(variants, points[len(levels) :], strict=True))
         if not own.throughput_only:
             answer["gpu"] = curve(config, answer, software(device))
         return answer
     finally:
         meter.close()
+
+
+def _load(name: str, variant: Variant, meter: Any) -> Any:
+    """
+    Raises:
+        BadInput: XLA has no such flag, or it takes no such value.
+    """
+    import jax
+
+    from pipeline.ground.calibrate.work import Load
+
+    try:
+        return Load(variant.config, meter, variant.xla)
+    except jax.errors.JaxRuntimeError as error:
+        if variant.xla and "INVALID_ARGUMENT" in str(error):
+            raise BadInput(f"--sweep: {name}: {str(error).splitlines()[0]}; another flag or value") from error
+        raise
 
 
 def _numbers(name: str, text: str) -> list[float]:
@@ -101,24 +117,4 @@ def _numbers(name: str, text: str) -> list[float]:
         found = []
     if not found or not all(0.0 < number < 1e6 for number in found):
         raise BadInput(f"{name}: {text!r}: not numbers above 0 separated by commas; give {name} 1,0.5")
-    return found
-
-
-def _swept(config: Config, text: str | None) -> dict[str, Config]:
-    """`batch=8,64;context=256` -> {"batch 8": config, ...}."""
-    from pydantic import ValidationError
-
-    found = {}
-    for part in (text or "").split(";") if text else []:
-        name, _, values = part.partition("=")
-        if name not in SWEPT or not values:
-            raise BadInput(f"--sweep: {part}: not known; give {'; '.join(SWEPT)}, as --sweep 'batch=8,64;context=256'")
-        for value in values.split(","):
-            key = f"model.{name}" if name == "context" else f"train.{name}"
-            try:
-                found[f"{name} {value}"] = changed(config, {key: value if name == "precision" else int(value)})
-            except (ValidationError, ValueError) as error:
-                raise BadInput(
-                    f"--sweep: {name}={value}: {str(error).splitlines()[-1].strip()}; another value"
-                ) from error
     return found

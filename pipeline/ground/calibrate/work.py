@@ -23,7 +23,8 @@ COUNTER_S = 0.1
 class Load:
     """The compiled step with a state of its own. Random tokens and fresh parameters: time does not depend on them."""
 
-    def __init__(self, config: Config, meter: Meter):
+    def __init__(self, config: Config, meter: Meter, xla: dict[str, Any] | None = None):
+        """`xla` are flags of XLA's for this step alone."""
         import jax
 
         from pipeline.lm.step import init_state, make_train_chunk
@@ -33,7 +34,7 @@ class Load:
         shape = (config.train.chunk_steps, config.train.batch, config.model.context + 1)
         self._tokens = np.random.default_rng(0).integers(0, self.vocab_size, shape).astype(np.int32)
         self._state = jax.jit(lambda: init_state(config, self.vocab_size))()
-        self._chunk = make_train_chunk(config)
+        self._chunk = make_train_chunk(config, xla)
         self._steps(1)  # compiles
         self.step_s = min(self._steps(1) for _ in range(3))
         self._at_once = max(1, min(config.train.chunk_steps, round(CHUNK_S / self.step_s)))
