@@ -7,6 +7,7 @@ whole step away instead.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -43,6 +44,15 @@ def write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     rename(temporary, path)
+
+
+def update(path: Path, data: bytes) -> None:
+    """As `write`, but what is there already needs no disk space."""
+    before = None
+    with suppress(OSError):  # not there, or no longer readable
+        before = path.read_bytes()
+    if before != data:
+        write(path, data)
 
 
 def rename(source: Path, target: Path) -> None:

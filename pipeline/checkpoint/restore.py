@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
         if wrong := check(restored):
             raise Strange(wrong)
     return replace(restored, load_s=time.perf_counter() - verified)
+
+
+def metas(directory: Path) -> Iterator[dict[str, Any]]:
+    """What was sealed beside the arrays of each step, newest first, where that file is whole; no array is read."""
+    for step in reversed(layout.steps(directory)):
+        here = layout.path(directory, step)
+        with suppress(OSError, seal.Damaged):
+            if seal.holds(here, seal.read(here, step), META):
+                yield json.loads((here / META).read_bytes())
 
 
 def load_newest(directory: Path, like: Any) -> Restored:

@@ -127,6 +127,15 @@ def problems(directory: Path, seal: Seal, *, cold: bool = False) -> list[str]:
     return found + [f"{name}: missing" for name in seal.files if name not in present]
 
 
+def holds(directory: Path, seal: Seal, name: str) -> bool:
+    """Whether this one file is as it was sealed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return name in seal.files and _digest(directory / name) == seal.files[name]
+
+
 def inspect(directory: Path, step: int, *, cold: bool = False) -> tuple[Seal | None, list[str]]:
     """The SEAL and everything wrong under it; None when the SEAL itself is."""
     try:

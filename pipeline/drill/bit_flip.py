@@ -12,6 +12,7 @@ from pipeline.drill.run import Run
 from pipeline.drill.tally import Control, Tally
 from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
+from pipeline.flight.recorded import CONFIG, is_whole
 
 FEWEST_LIVE = 12  # flips in a live run: two of each target
 LIVE_S = 1.0  # how long a run may go on after it was struck
@@ -19,7 +20,7 @@ ALL_LOST = 0.15  # share of the outages in which every checkpoint is struck
 
 
 def bit_flip(run: Run) -> bool:
-    """Damage to checkpoints, SEALs or the ledger, and a kill. False if the run was done before it came.
+    """Damage to checkpoints, SEALs, the ledger or config.yaml, and a kill. False if the run was done before it came.
 
     Where every checkpoint is struck the run must stop with an error, or go on from a second device, and never start
     from step 0; then a good copy is put back, as the ground would.
@@ -36,16 +37,19 @@ def bit_flip(run: Run) -> bool:
 
 
 def strike(run: Run) -> None:
-    """One to three wounds, each in a file of the newest checkpoint, in its SEAL, or in the ledger; or one in each
+    """One to three wounds, each in a file of the newest checkpoint, its SEAL, the ledger or config.yaml; or one in each
     checkpoint."""
     steps = layout.steps(run.directory / "checkpoints")
     if run.dice.random() < ALL_LOST:
         for step in steps:
             strike_step(run, step)
         return
-    for target in run.dice.choices(("checkpoint", "seal", "ledger"), (6, 2, 2), k=run.dice.randint(1, 3)):
+    targets = ("checkpoint", "seal", "ledger", "config")
+    for target in run.dice.choices(targets, (6, 2, 2, 2), k=run.dice.randint(1, 3)):
         if target == "ledger":
             strike_ledger(run)
+        elif target == "config":
+            strike_config(run)
         else:
             strike_step(run, steps[-1], seal_only=target == "seal")
 
@@ -75,6 +79,13 @@ def strike_ledger(run: Run) -> None:
         judge(run, made, None, [f"{len(changed)} lines that no reader takes"])
     else:
         judge(run, made, None, [])
+
+
+def strike_config(run: Run) -> None:
+    """None where an earlier wound waits for the next launch still."""
+    path = run.directory / CONFIG
+    if is_whole(run.directory):
+        judge(run, wound(path, run.dice), None, [] if is_whole(run.directory) else ["its hash"])
 
 
 def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from pipeline.checkpoint import durable, layout
 from pipeline.drill.damage import Wound
 from pipeline.flight.directory import LEDGER
+from pipeline.flight.recorded import CONFIG
 
 # What a launch says when it stops for damage that it must not pass over.
-NONE_LEFT, DECISION = "none can be restored", "(cooldown) is damaged"
+NONE_LEFT, DECISION, NO_CONFIG = "none can be restored", "(cooldown) is damaged", f"no {CONFIG} that is whole"
 
 
 @dataclass
@@ -74,6 +75,8 @@ class Wounds:
         """
         if NONE_LEFT in said and nothing_left:
             return self._put_copies_back() or None
+        if NO_CONFIG in said:
+            return [] if self._put_config_back() else None
         return [] if DECISION in said and self._put_ledger_back() else None
 
     def _put_copies_back(self) -> list[int]:
@@ -94,6 +97,15 @@ class Wounds:
             with ledger.open("r+b") as file:  # what was appended since stays
                 file.write(damaged.wound.sealed)
             durable.fsync(ledger)
+        self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
+        return bool(struck)
+
+    def _put_config_back(self) -> bool:
+        path = self._run / CONFIG
+        struck = [damaged for damaged in self._damaged if damaged.wound.path == path]
+        for damaged in struck[:1]:  # a damaged one is not struck again
+            path.write_bytes(damaged.wound.sealed)
+            durable.fsync(path)
         self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
         return bool(struck)
 

@@ -7,8 +7,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
-from pipeline.config import BadInput, Config, dump_yaml, load_file
+from pipeline.config import BadInput, Config
 from pipeline.flight.ledger import recall
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, recorded
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
@@ -27,7 +28,7 @@ FREE = (
     *("train.eval_every", "train.eval_batches"),
 )
 EPOCH_S = 1e-3  # elements give theirs to about so much
-CONFIG, LEDGER, CHECKPOINTS = "config.yaml", "ledger.jsonl", "checkpoints"
+LEDGER = "ledger.jsonl"
 
 
 def open_directory(config: Config) -> Config:
@@ -39,14 +40,14 @@ def open_directory(config: Config) -> Config:
     directory, mirror, saved = config.directory, config.mirror, None
     if mirror and mirror.resolve() == directory.resolve():
         raise BadInput(f"checkpoint.mirror_dir: {mirror.parent}: the run itself is there; name another device")
-    if (directory / CONFIG).exists():
-        saved = load_file(directory / CONFIG)
+    if saved := recorded(directory):
         _require_same(directory, config, saved)
     else:  # the first launch; or the first device was lost, and a launch that brought copies home was cut short
         copied = layout.steps(mirror / CHECKPOINTS) if mirror and (mirror / CONFIG).exists() else []
         if set(layout.steps(directory / CHECKPOINTS)) - set(copied):
             raise BadInput(
-                f"run_dir: {directory}: checkpoints, but no {CONFIG}; copy it back, or give another --run_dir"
+                f"run_dir: {directory}: checkpoints, but no {CONFIG} that is whole; copy it back, or give "
+                "another --run_dir"
             )
         if mirror and not mirror.parent.is_dir():
             raise BadInput(
@@ -66,11 +67,6 @@ def open_directory(config: Config) -> Config:
     return config
 
 
-def record_config(config: Config) -> None:
-    """Makes the directory this run's. Done once everything has been checked, so that a mistake can be mended."""
-    write_atomically(config.directory / CONFIG, dump_yaml(config).encode())
-
-
 def share(config: Config) -> None:
     """Puts what a resume needs beside the copies on the second device, if that is there: should the first be lost.
 
@@ -87,24 +83,23 @@ def share(config: Config) -> None:
             durable.make(mirror)
             for name in (CONFIG, "tokenizer.json", "plan.json"):
                 if (config.directory / name).exists():
-                    write_atomically(mirror / name, (config.directory / name).read_bytes())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """The whole new file or the whole old one, whenever the power goes. What is there already needs no disk space."""
-    if not path.exists() or path.read_bytes() != data:
-        durable.write(path, data)
+                    durable.update(mirror / name, (config.directory / name).read_bytes())
 
 
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
-    ours, theirs = _flat(config.model_dump(mode="json")), _flat(saved.model_dump(mode="json"))
     # The budget may be changed until the cooldown that ends it is decided.
     known = recall(directory / LEDGER, "cooldown")
     free = FREE if known.found or known.damaged else (*FREE, "budget")
-    changed = [key for key in ours if ours[key] != theirs.get(key) and not _under(key, free)]
+    changed = {key: values for key, values in differing(config, saved).items() if not _under(key, free)}
     if changed:
-        now = ", ".join(f"{key} {json.dumps(ours[key])} (was {json.dumps(theirs.get(key))})" for key in changed)
+        now = ", ".join(f"{key} {json.dumps(is_)} (was {json.dumps(was)})" for key, (is_, was) in changed.items())
         raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
+
+
+def differing(config: Config, saved: Config) -> dict[str, tuple[Any, Any]]:
+    """What differs, by dotted key: its value in `config` and in `saved`."""
+    ours, theirs = (_flat(each.model_dump(mode="json")) for each in (config, saved))
+    return {key: (ours[key], theirs.get(key)) for key in ours if ours[key] != theirs.get(key)}
 
 
 def _keep_time(config: Config, saved: Config) -> Config:
@@ -124,8 +119,7 @@ def _keep_time(config: Config, saved: Config) -> Config:
 
 def _require_copies_of(mirror: Path, config: Config) -> Config | None:
     """That what the second device holds is of this run, as far as it says; the configuration that lies there."""
-    if (mirror / CONFIG).exists():
-        saved = load_file(mirror / CONFIG)
+    if saved := recorded(mirror):
         _require_same(mirror, config, saved)
         return saved
     if layout.steps(mirror / CHECKPOINTS):

@@ -295,7 +295,7 @@ class Job:
         meta = {
             "fingerprint": self.guard.check(self.state, self.progress.step),
             "corpus": self.corpus.content_hash,
-            "budget": self.config.budget.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json"),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }

@@ -6,17 +6,20 @@ import math
 from contextlib import ExitStack, suppress
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import BadInput, Config, RunFailed
+from pipeline.checkpoint import durable
+from pipeline.config import BadInput, Config, Refused, RunFailed
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import CHECKPOINTS, LEDGER, open_directory, record_config, share, write_atomically
+from pipeline.flight.directory import LEDGER, differing, open_directory, share
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, is_whole, record, recorded
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -42,14 +45,40 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
 
     Raises:
         BadInput: something given is wrong; nothing of an earlier run is lost.
-        RunFailed: the work cannot go on; what was sealed stays.
+        RunFailed: the work cannot go on; what was sealed stays. Also what is wrong with a configuration that an earlier
+            launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
+            port as they were.
     """
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
+    before = _content(config.directory / CONFIG)
     try:
         return _launch(config, notices, display)
+    except Refused:
+        raise
+    except BadInput as error:
+        if before and before == _content(config.directory / CONFIG) and _worked(config):
+            raise RunFailed(str(error)) from error
+        raise
     finally:
         display.close()
         notices.release()
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def _worked(config: Config) -> bool:
+    """Whether a launch has worked with this very configuration."""
+    with suppress(BadInput):
+        known = recorded(config.directory)
+        kept = ("orbit.start", None)  # not given: the run's own, where newer elements were
+        return known is not None and all(
+            (key, now) == kept for key, (now, _) in differing(settle(config), known).items()
+        )
+    return False
 
 
 def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
@@ -139,6 +168,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     parts.done("restore", **read)
 
     spacecraft = Spacecraft(config, scenario, restored.meta["spacecraft"] if restored else {})
+    spacecraft.listen()  # before the directory is this run's, as all that may be refused
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
@@ -156,10 +186,11 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     validation = Validation(config, corpus)
     budget = Budget(config, spacecraft, governor, validation.steps)
     if not (directory / "plan.json").exists():
-        write_atomically(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
-    record_config(config)
+        durable.update(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
+    damaged = (directory / CONFIG).exists() and not is_whole(directory)
+    record(config)
     if corpus.tokenizer:  # at every launch: damage to it ends here
-        write_atomically(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
+        durable.update(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
     with suppress(BadInput):  # the store has said so
         share(config)
     parts.done("mission")
@@ -171,7 +202,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
-    about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged}
+    about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_damaged": damaged}
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
     display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 
@@ -222,7 +253,7 @@ def _progress(
 
     progress = Progress.from_json(restored.meta["progress"]) if restored else Progress()
     if restored and restored.meta["corpus"] != corpus.content_hash:
-        raise BadInput(
+        raise Refused(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
@@ -235,7 +266,7 @@ def _progress(
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif restored and restored.meta["budget"] != config.budget.model_dump(mode="json"):
+    elif restored and restored.meta.get("config", restored.meta)["budget"] != config.budget.model_dump(mode="json"):
         progress.planned_steps = 0  # to be forecast anew
     # A launch that died before its first save had lost steps too, which only the ledger knows.
     found = known.found

@@ -146,6 +146,14 @@ class Spacecraft:
             return UdpSource(config, start, self.clock.now, CLOCK_SLACK_S)
         return SimulatedSource(config, self._modelled)
 
+    def listen(self) -> None:
+        """Opens the source of telemetry.
+
+        Raises:
+            BadInput: it cannot be opened.
+        """
+        _ = self.source
+
     def measure(self) -> Reading | None:
         """The newest reading. One from outside puts the plant right, unless it cannot be.
 

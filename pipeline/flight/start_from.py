@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipeline.config import BadInput, Config, load_file
+from pipeline.config import BadInput, Config
 from pipeline.config.learning import Corpus, Model
-from pipeline.flight.directory import CONFIG
+from pipeline.flight.recorded import recorded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -100,8 +100,7 @@ def begin(config: Config, make: "Callable[..., TrainState]") -> "tuple[TrainStat
 
 def _begun(config: Config) -> Config | None:
     """The configuration saved by an earlier launch from the same folder."""
-    path = config.directory / CONFIG
-    saved = load_file(path) if path.exists() else None
+    saved = recorded(config.directory)
     return saved if saved and saved.init_from == config.init_from else None
 
 

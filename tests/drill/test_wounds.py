@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.drill.damage import ANY, DELETED, IN_PLACE, Wound, wound
-from pipeline.drill.wounds import Wounds
+from pipeline.drill.wounds import NO_CONFIG, Wounds
 
 
 @pytest.mark.parametrize("way", [*ANY, DELETED])
@@ -81,3 +81,14 @@ def test_damage_is_judged_by_the_launch_after_it(struck: Wounds) -> None:
     assert not struck.open(6)
     assert struck.judge(launch=2) == 1
     assert not struck.has_copy(3)
+
+
+def test_a_configuration_that_is_whole_nowhere_is_put_back(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"seed: 0\n" * 100)
+    wounds, said = Wounds(tmp_path, tmp_path / "copies"), f"run_dir: {tmp_path}: checkpoints, but {NO_CONFIG}; copy it"
+    assert wounds.mend(said, nothing_left=False) is None, "nothing had damaged it"
+    wounds.add(wound(path, random.Random(7), (DELETED,)), None, launch=1)
+    assert wounds.mend(said, nothing_left=False) == []
+    assert path.read_bytes() == b"seed: 0\n" * 100
+    assert wounds.mend(said, nothing_left=False) is None

@@ -1,5 +1,6 @@
 """Each mistake gets one line that names the key and the fix, exit code 2, and loses nothing."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 from launching import ROOT, finish
 
 import train
+from pipeline.config import load
+from pipeline.flight.recorded import record
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -163,3 +166,24 @@ def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path)
         first.communicate()
     assert code == 2
     assert "another process" in err
+
+
+def test_what_an_earlier_launch_has_worked_with_is_no_bad_input(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A supervisor does not start again what ended with 2: a port that is taken for a while must not end a mission."""
+    run = tmp_path / "run"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = other.getsockname()[1]
+        words = ["--config", tiny, "--run_dir", run, "--budget.orbits", "null", "--budget.steps", 3]
+        words += ["--mission.clock", "real", "--telemetry.source", "udp", "--telemetry.port"]
+        assert "telemetry.port" in refused(capsys, *words, taken)
+    assert not (run / "config.yaml").exists(), "nothing has begun"
+    config = load([str(word) for word in (*words, taken)])
+    record(config)  # it has begun
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", taken))
+        assert train.main([str(word) for word in (*words, taken)]) == 1
+        assert "telemetry.port" in capsys.readouterr().err
+        assert "telemetry.port" in refused(capsys, *words[:-1], "--train.log_every", 7, words[-1], taken)

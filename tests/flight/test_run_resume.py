@@ -13,8 +13,9 @@ from launching import final_bits, finish, ledger, start
 
 from pipeline.checkpoint import layout
 from pipeline.config import BadInput, load, load_file
-from pipeline.flight.directory import open_directory, record_config
+from pipeline.flight.directory import open_directory
 from pipeline.flight.notices import Notices
+from pipeline.flight.recorded import record
 from pipeline.orbit import track
 from pipeline.orbit.elements import checksum
 
@@ -141,7 +142,7 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
 def test_a_ground_station_may_be_added_to_a_run(tiny: Path, tmp_path: Path) -> None:
     words = ["--config", str(tiny), "--run_dir", str(tmp_path / "run")]
     open_directory(load(words))
-    record_config(load(words))
+    record(load(words))
     station = '[{"name": "Svalbard", "latitude_deg": 78.2, "longitude_deg": 15.4}]'
     assert open_directory(load([*words, "--mission.stations", station])).mission.stations
     with pytest.raises(BadInput, match="seed 1"):

@@ -86,9 +86,8 @@ def test_copies_that_came_home_in_a_launch_that_was_cut_short_are_gone_on_from(
     shutil.copytree(second / "checkpoints/60", run / "checkpoints/60")  # and no more: then the power went
     (run / "checkpoints/60.mending").mkdir()
     (second / "config.yaml").rename(tmp_path / "config.yaml")
-    assert train.main(command) == 2, "nobody knows whose checkpoints these are"
-    assert "checkpoints, but no config.yaml" in capsys.readouterr().err
-    (tmp_path / "config.yaml").rename(second / "config.yaml")
+    assert train.main([*command, "--seed", "1"]) == 2, "the checkpoint says whose it is"
+    assert "holds another run: seed 1 (was 0)" in capsys.readouterr().err
     assert train.main(command) == 0
     assert final_bits(run) == whole
 
