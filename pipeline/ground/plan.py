@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.flight.mission import mission
 from pipeline.flight.start_from import settle
+from pipeline.ground.arguments import usable_path
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.orbit import Environment, eclipses
 from pipeline.orbit.timeline import DAY_S
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = Parser("train.py plan", "train.py plan --config FILE --days 7 --out plan.png", add_help=False)
     parser.add_json()
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=usable_path)
     parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
     config = settle(load(rest, prog="train.py plan [--json] [--out FILE.png] [--days N]"))

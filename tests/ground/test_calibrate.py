@@ -149,6 +149,7 @@ def test_less_work_for_more_power_is_no_curve() -> None:
         (["--throughput_only", "--sweep", "xla=xla_of_no_kind:1"], "No such compile option: 'xla_of_no_kind'"),
         (["--throughput_only", "--sweep", "xla=xla_cpu_enable_fast_math:3"], "not a valid bool value"),
         (["--out", "/nowhere/x.yaml"], "there is no folder /nowhere"),
+        (["--out", "x" * 300], "File name too long; name another"),
         (["--out", "x.yaml", "--throughput_only"], "without energy there is no curve"),
     ],
 )

@@ -22,6 +22,7 @@ from typing import Any
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
 from pipeline.flight.nvml import card
+from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench.worker import ROOT, SHARED
 
 SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
@@ -117,9 +118,9 @@ def main(arguments: Sequence[str]) -> int:
         BadInput: an argument is wrong.
     """
     parser = Parser("train.py bench gpu", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where figures, curve and picture go")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="Tiny Shakespeare, where it cannot be downloaded")
-    parser.add_argument("--peer-path", dest="peer", type=Path, metavar="DIR", help="a checkout of nanoGPT")
+    parser.add_argument("--out", type=usable_path, required=True, metavar="DIR", help="for figures, curve and picture")
+    parser.add_argument("--text", type=usable_path, metavar="FILE", help="Tiny Shakespeare, if it cannot be downloaded")
+    parser.add_argument("--peer-path", dest="peer", type=usable_path, metavar="DIR", help="a checkout of nanoGPT")
     parser.add_argument("--minutes", type=within(float, 0, above=True), default=25.0, help="for all of it (25)")
     parser.add_argument("--dry_run", action="store_true", help="small models on a processor")
     parser.add_json()

@@ -19,6 +19,7 @@ from pipeline.config import BadInput, Config, dump_yaml, load, shipped
 from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
 from pipeline.config.tree import Budget
+from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench.changed import changed
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.printing import console, tabulate
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=within(int, 1), default=STEPS, help=f"of each training ({STEPS})")
     parser.add_argument("--seeds", type=within(int, 1), default=3, help="trainings of each row (3)")
     parser.add_argument("--only", help="rows, by name, with commas between (all)")
-    parser.add_argument("--out", type=Path, help="JSONL file to which each result is added as it comes")
+    parser.add_argument("--out", type=usable_path, help="JSONL file to which each result is added as it comes")
     own, rest = parser.parse_known_args(list(arguments))
     given = any(word.partition("=")[0] == "--config" for word in rest)
     default = [] if given else ["--config", str(shipped.CONFIGS / "shakespeare-cpu.yaml")]

@@ -9,13 +9,13 @@ out.
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
+from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench import memory, program, scaling_picture
 from pipeline.ground.bench.changed import changed
 from pipeline.ground.bench.machine import Others, describe
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_json()
     parser.add_argument("--repeats", type=within(int, 1), default=3, help="steps of each size that count (3)")
     parser.add_argument("--sizes", help="LAYERSxWIDTH, with commas between (4x128 to 14x768)")
-    parser.add_argument("--out", type=Path, help="a PNG to draw")
+    parser.add_argument("--out", type=usable_path, help="a PNG to draw")
     own, rest = parser.parse_known_args(list(arguments))
     if own.out:
         scaling_picture.check(own.out)

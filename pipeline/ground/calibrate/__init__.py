@@ -6,12 +6,11 @@ By duty cycle nothing of the card is touched. By power cap or SM clock it is set
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
-from pipeline.ground.arguments import set_up_jax
+from pipeline.ground.arguments import set_up_jax, usable_path
 from pipeline.ground.calibrate.sweep import EXAMPLE, Variant, swept
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--windows", type=within(int, 1), default=3, help="of each load (3)")
     parser.add_argument("--sweep", help=f"also, at full load, other values: {EXAMPLE}")
     parser.add_argument("--throughput_only", action="store_true", help="where nothing counts energy: no curve")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the curve, as a run's `gpu:` names it")
+    parser.add_argument("--out", type=usable_path, metavar="FILE", help="the curve, as a run's `gpu:` names it")
     parser.add_json()
     own, rest = parser.parse_known_args(list(arguments))
     config = load(rest, prog=USAGE)
