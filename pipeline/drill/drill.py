@@ -2,7 +2,6 @@
 
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -155,7 +154,6 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         RunFailed: a run that should go on does not.
     """
     tally, idle = setting.tally, 0
-    drawn: Counter[str] = Counter()
     at = disk.at if disk else setting.work
     while tally.outages < wanted:
         # Every second run has a second device beside it, and may mend itself.
@@ -164,9 +162,8 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
             while not run.at_end and tally.outages < wanted:
-                fewest = min(drawn[name] for name in outages)
-                kind = setting.dice.choice([name for name in outages if drawn[name] == fewest])
-                drawn[kind] += 1
+                fewest = min(tally.kinds[name] for name in outages)  # one that came too late has not come
+                kind = setting.dice.choice([name for name in outages if tally.kinds[name] == fewest])
                 if not outages[kind](run):
                     break
                 watcher.show(

@@ -6,6 +6,8 @@ So a flipped bit in the one file that every launch reads neither stops the run f
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.checkpoint import durable, metas, seal
 from pipeline.config import BadInput, Config, dump_yaml, load_file
 
@@ -34,7 +36,7 @@ def recorded(directory: Path) -> Config | None:
     if is_whole(directory):
         return load_file(directory / CONFIG)
     for meta in metas(directory / CHECKPOINTS):
-        if "config" in meta:
+        with suppress(KeyError, ValidationError):  # sealed by a version that left it out, or had other keys
             return Config(**meta["config"])
     with suppress(BadInput):
         return load_file(directory / CONFIG)  # of a run that began before there were hashes
