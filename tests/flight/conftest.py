@@ -36,7 +36,7 @@ mission: {{step_flops: 1.3e15}}
 def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of `tiny` that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == 0, err
     return run
 

@@ -227,7 +227,7 @@ def test_a_last_step_that_cannot_be_sealed_is_not_called_done(
 def test_on_a_real_clock_time_is_this_machines(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--config", str(tiny), "--run_dir", str(run), "--mission.clock", "real", "--mission.restart_s", "0"]
-    code, _, err = finish(*arguments, "--budget.orbits", "null", "--budget.steps", "40")
+    code, _, err = finish(*arguments, "--json", "--budget.orbits", "null", "--budget.steps", "40")
     assert code == 0, err
     events = ledger(run)
     assert events[-1]["step"] == 40

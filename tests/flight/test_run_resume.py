@@ -55,7 +55,7 @@ def test_killed_in_each_phase_it_ends_with_the_same_bits(
 ) -> None:
     run = tmp_path / "run"
     assert kill_once(tiny, run, phase)
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == DONE, err
     assert final_bits(run) == final_bits(uninterrupted)
     assert [event["end"] for event in ledger(run, "cooldown")][:1] == [ledger(uninterrupted, "cooldown")[0]["end"]]
@@ -76,7 +76,7 @@ def test_twenty_kills_at_random_instants_end_with_the_same_bits(
         if (run / "ledger.jsonl").exists() and ledger(run, "done") and kills < 20:
             assert final_bits(run) == final_bits(uninterrupted)
             shutil.rmtree(run)
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == DONE, err
     assert final_bits(run) == final_bits(uninterrupted)
 
@@ -84,7 +84,7 @@ def test_twenty_kills_at_random_instants_end_with_the_same_bits(
 def test_another_seed_ends_with_other_bits(tiny: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """The control: the comparison above can fail."""
     run = tmp_path / "run"
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--seed", 1)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--seed", 1, "--json")
     assert code == DONE, err
     assert final_bits(run) != final_bits(uninterrupted)
 
@@ -104,7 +104,7 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     assert process.returncode == RESUMABLE, err
     stopped = ledger(run, "stopped")[-1]
     assert ledger(run, "sealed")[-1]["checkpoint"] == stopped["step"] > 0
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == DONE, err
     assert ledger(run, "resume")[-1]["step"] == stopped["step"]
     assert ledger(run, "resume")[-1]["lost_steps"] == 0
@@ -115,8 +115,8 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
 def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: Path, tmp_path: Path) -> None:
     run, orbit = tmp_path / "run", shipped.orbit("starcloud-1")
     arguments = ["run", "--config", tiny, "--run_dir", run, "--mission.clock", clock, "--mission.restart_s", 0]
-    arguments += ["--budget.orbits", "null"]
-    process = start(*arguments, "--budget.steps", 1_000_000)
+    arguments += ["--budget.orbits", "null", "--json"]
+    process = start(*arguments, "--budget.steps", 20_000)
     while process.poll() is None and not in_phase(run, "training"):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -135,7 +135,7 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
         assert after["mission_s"] == before["mission_s"]
     assert recorded.tle == (newer, orbit.tle[1])
     assert abs(track(recorded).utc(0.0) - track(orbit).utc(0.0)) < timedelta(milliseconds=1)
-    again = open_directory(load([str(argument) for argument in arguments[1:]]))
+    again = open_directory(load([str(argument) for argument in arguments[1:] if argument != "--json"]))
     assert again.orbit == recorded, "a third launch tells time as the second"
 
 
@@ -191,7 +191,7 @@ def test_a_damaged_newest_checkpoint_is_quarantined_and_the_run_ends_with_the_sa
     flipped = bytearray(victim.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     victim.write_bytes(flipped)
-    code, _, err = finish("run", "--config", tiny, "--run_dir", run)
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == DONE, err
     assert ledger(run, "quarantined")
     assert (run / "quarantine" / newest.name).exists()
@@ -205,7 +205,7 @@ def test_a_killed_run_in_fp16_ends_with_the_same_bits_and_the_same_loss_scale(ti
     fp16.write_text(tiny.read_text().replace("precision: fp32", "precision: fp16"))
     assert kill_once(fp16, runs[1], "evaluation")
     for run in runs:
-        code, _, err = finish("run", "--config", fp16, "--run_dir", run)
+        code, _, err = finish("run", "--config", fp16, "--run_dir", run, "--json")
         assert code == DONE, err
     assert final_bits(runs[0]) == final_bits(runs[1])
     assert any("loss_scale" in name for name in final_bits(runs[0]))

@@ -101,7 +101,7 @@ def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
     fine_tune: Path, folder: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    code, _, err = finish("run", "--config", fine_tune, "--run_dir", whole)
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", whole, "--json")
     assert code == DONE, err
     process = start("run", "--config", fine_tune, "--run_dir", killed)
     while process.poll() is None and not (killed / "checkpoints" / "0").exists():
@@ -116,7 +116,7 @@ def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
     assert saved["init_sha256"] == first_params(settled("--config", str(fine_tune)))[1]
 
     shutil.rmtree(folder)
-    code, _, err = finish("run", "--config", fine_tune, "--run_dir", killed)
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", killed, "--json")
     assert code == DONE, err
     assert final_bits(killed) == final_bits(whole)
     assert evaluate(killed)["loss"] < untuned

@@ -115,7 +115,7 @@ def records(path: Path) -> list[Any]:
 
 def test_a_run_tells_its_tracker_what_it_told_its_ledger(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert finish("--config", tiny, "--run_dir", run, "--budget.steps", "40")[0] == 0
+    assert finish("--config", tiny, "--run_dir", run, "--budget.steps", "40", "--json")[0] == 0
     found = points(run / "tensorboard")
     lines = ledger(run, "step")
     assert [step for step, _ in found["train/loss"]] == [line["at"] for line in lines]

@@ -32,14 +32,15 @@ def test_a_part_that_fails_or_hangs_says_so_and_the_next_one_runs(proof: Proof) 
     assert found["late"]["not_run"].endswith("s were left")
 
 
-def test_called_again_it_asks_for_what_has_no_answer(proof: Proof) -> None:
-    proof.run(Part("answered", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0))
+def test_called_again_it_asks_for_what_has_no_answer(proof: Proof, run_dir: Path) -> None:
+    answer = ["verify", str(run_dir), "--json"]
+    proof.run(Part("answered", answer, 60.0))
     proof.run(Part("failed", ["verify", "/nowhere"], 60.0))
     again = Proof(proof.out, None, None, True, time.monotonic() + 600.0)
     again.go_on()
     assert again.parts == proof.parts
     again.run(Part("answered", ["verify", "/nowhere"], 60.0))  # is not asked for
-    again.run(Part("failed", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0))
+    again.run(Part("failed", answer, 60.0))
     assert all("answer" in part for part in again.parts.values())
     assert again.parts["answered"] == proof.parts["answered"]
 
@@ -53,16 +54,16 @@ def test_one_process_for_each_seed_at_once_and_one_that_fails_is_the_answer(proo
     assert "budget.steps" in proof.parts["one"]["failed"]
 
 
-def test_an_answer_of_other_code_is_asked_for_again(proof: Proof) -> None:
-    part = Part("plan", ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"], 60.0)
+def test_an_answer_of_other_code_is_asked_for_again(proof: Proof, run_dir: Path) -> None:
+    part = Part("whole", ["verify", str(run_dir), "--json"], 60.0)
     proof.run(part)
-    answered = proof.parts["plan"]
-    proof.parts["plan"] = old = answered | {"answer": "of before", "code": "of before"}
-    proof.run(Part("plan", ["verify", "/nowhere"], 60.0))
-    assert proof.parts["plan"] == old  # better than none
+    answered = proof.parts["whole"]
+    proof.parts["whole"] = old = answered | {"answer": "of before", "code": "of before"}
+    proof.run(Part("whole", ["verify", "/nowhere"], 60.0))
+    assert proof.parts["whole"] == old  # better than none
     proof.run(part)
-    assert proof.parts["plan"]["answer"].keys() == answered["answer"].keys()
-    assert proof.parts["plan"]["code"] == answered["code"]
+    assert proof.parts["whole"]["answer"].keys() == answered["answer"].keys()
+    assert proof.parts["whole"]["code"] == answered["code"]
 
 
 @pytest.mark.parametrize(
