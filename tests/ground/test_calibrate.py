@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import yaml
 from recorded_nvml import RecordedNvml
 
-from pipeline.config import BadInput, RunFailed, load
+from pipeline.config import BadInput, Config, RunFailed, load
 from pipeline.flight import meter as meters
-from pipeline.ground.calibrate import main
+from pipeline.ground.calibrate import main, work
 from pipeline.ground.calibrate.curve import curve
 from pipeline.ground.calibrate.work import Setting, measured
 
@@ -158,3 +159,21 @@ def test_bad_input_is_one_line(arguments: list[str], said: str) -> None:
         main([*arguments, *SHORT, *TINY])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_does_not_fit_into_memory_says_so_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Card(work.Load):
+        def __init__(self, config: Config, *rest: Any) -> None:
+            if config.train.batch == 64:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\n  at some place")
+            super().__init__(config, *rest)
+
+    monkeypatch.setattr(work, "Load", Card)
+    sweep = ["--throughput_only", "--at", "1", "--sweep", "batch=64,8"]
+    found = answer_of(capsys, *sweep)["swept"]
+    assert found["batch 64"] == {"failed": "RESOURCE_EXHAUSTED: Out of memory"}
+    assert found["batch 8"]["share"]["median"] > 0.0
+    assert main([*sweep, *SHORT, *TINY]) == 0
+    assert "batch 64: RESOURCE_EXHAUSTED: Out of memory" in capsys.readouterr().out

@@ -26,7 +26,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     curve.set(xlabel="share of full throughput", ylabel="GPU power [W]", xlim=(0, 1.05))
     if not curve.lines:
         curve.text(0.5, 0.5, "energy was not counted", ha="center", transform=curve.transAxes, color="grey")
-    shown = answers.get(CHOICES, {}).get("swept", {})
+    swept = answers.get(CHOICES, {}).get("swept", {})
+    shown = {name: point for name, point in swept.items() if "share" in point}
     for row, point in enumerate(shown.values()):
         median, least, most = (point["share"][which] for which in ("median", "least", "most"))
         variants.barh(row, median, xerr=[[median - least], [most - median]], color="#868e99", capsize=3)

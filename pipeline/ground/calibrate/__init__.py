@@ -6,12 +6,15 @@ By duty cycle nothing of the card is touched. By power cap or SM clock it is set
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.ground.arguments import set_up_jax, usable_path
 from pipeline.ground.calibrate.sweep import EXAMPLE, Variant, swept
+
+if TYPE_CHECKING:
+    from pipeline.ground.calibrate.work import Load
 
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
@@ -80,11 +83,14 @@ def _measure(
         idle = idle_w(meter, own.seconds, own.windows)
         load = Load(config, meter)
         compared = settings(config, load, own.by, levels)
-        compared += [Setting(_load(name, variant, meter), 1.0) for name, variant in variants.items()]
-        points = measured(compared, own.seconds, own.windows)
+        others = {name: _load(name, variant, meter) for name, variant in variants.items()}
+        compared += [Setting(other, 1.0) for other in others.values() if isinstance(other, Load)]
+        points = iter(measured(compared, own.seconds, own.windows))
         answer: dict[str, Any] = {"device": device, "provenance": "measured", "by": own.by, "cores": os.cpu_count()}
-        answer |= {"idle_w": idle, "points": points[: len(levels)], "step": load.about()}
-        answer["swept"] = dict(zip(variants, points[len(levels) :], strict=True))
+        answer |= {"idle_w": idle, "points": [next(points) for _ in levels], "step": load.about()}
+        answer["swept"] = {
+            name: next(points) if isinstance(other, Load) else {"failed": other} for name, other in others.items()
+        }
         if not own.throughput_only:
             answer["gpu"] = curve(config, answer, software(device))
         return answer
@@ -92,8 +98,9 @@ def _measure(
         meter.close()
 
 
-def _load(name: str, variant: Variant, meter: Any) -> Any:
-    """
+def _load(name: str, variant: Variant, meter: Any) -> "Load | str":
+    """Ready to be measured; or why it does not run, for want of memory perhaps: the others do all the same.
+
     Raises:
         BadInput: XLA has no such flag, or it takes no such value.
     """
@@ -106,7 +113,7 @@ def _load(name: str, variant: Variant, meter: Any) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if variant.xla and "INVALID_ARGUMENT" in str(error):
             raise BadInput(f"--sweep: {name}: {str(error).splitlines()[0]}; another flag or value") from error
-        raise
+        return str(error).splitlines()[0][:200]
 
 
 def _numbers(name: str, text: str) -> list[float]:

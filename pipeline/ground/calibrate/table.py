@@ -16,6 +16,8 @@ def show(answer: dict[str, Any], out: Path | None) -> None:
     rows = []
     loads = [(f"{answer['by']} {point['level']:g}", point) for point in answer["points"]]
     for name, point in [*loads, *answer["swept"].items()]:
+        if "failed" in point:
+            continue
         rate = point["tokens_per_s"]
         cells = [name, f"{rate['median']:,.0f}", f"{point['share']['median']:.3f}", "not counted", "", ""]
         if "watts" in point:
@@ -28,5 +30,8 @@ def show(answer: dict[str, Any], out: Path | None) -> None:
             ]
         rows.append(cells)
     terminal.print(tabulate("", ("", "tokens/s", "share", "W", "mJ/token", "spread"), rows))
+    for name, point in answer["swept"].items():
+        if "failed" in point:
+            terminal.print(f"{name}: {point['failed']}")
     if out:
         terminal.print(f"curve: {out}; use it with --gpu {out}")
