@@ -34,6 +34,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     variants.set_yticks(range(len(shown)), [name.removeprefix("xla_gpu_").replace("_", " ") for name in shown])
     variants.invert_yaxis()
     variants.axvline(1.0, color="#3b82d6")
-    variants.set_xlabel("tokens/s over those as it flies, by turns; 10.7 M parameters; bars: least and most")
+    variants.set_xlabel("tokens/s over those as it flies, by turns\n10.7 M parameters; bars: least and most")
     figure.savefig(path, dpi=110)
     plt.close(figure)
