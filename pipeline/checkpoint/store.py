@@ -24,7 +24,7 @@ from pipeline.checkpoint.place import TAG, Event, Place
 from pipeline.checkpoint.recovery import recover
 from pipeline.checkpoint.restore import Check, Restored
 from pipeline.checkpoint.retention import UNTAGGED, Tag
-from pipeline.config import BadInput, Refused
+from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
 
 _EWMA = 0.3  # weight of the newest measurement
@@ -313,7 +313,7 @@ class Store:
         try:
             self._home.open()
         except BlockingIOError as error:
-            raise Refused(
+            raise BadInput(
                 f"{self._home.directory}: another process is training here; wait for it, or give another --run_dir"
             ) from error
         except OSError as error:

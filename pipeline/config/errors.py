@@ -6,8 +6,8 @@ class BadInput(Exception):
 
 
 class Refused(BadInput):
-    """The same, and no other try of the same command can go better: a file that it names holds something else than
-    before, or another process is at work there."""
+    """The same, and another try of the same command is no better: a text or weights hold something else than before, or
+    saves are measured to take too long."""
 
 
 class RunFailed(Exception):

@@ -12,7 +12,7 @@ from pipeline.drill.run import Run
 from pipeline.drill.tally import Control, Tally
 from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
-from pipeline.flight.recorded import CONFIG, is_whole
+from pipeline.flight.recorded import CONFIG, Found, look
 
 FEWEST_LIVE = 12  # flips in a live run: two of each target
 LIVE_S = 1.0  # how long a run may go on after it was struck
@@ -84,8 +84,9 @@ def strike_ledger(run: Run) -> None:
 def strike_config(run: Run) -> None:
     """None where an earlier wound waits for the next launch still."""
     path = run.directory / CONFIG
-    if is_whole(run.directory):
-        judge(run, wound(path, run.dice), None, [] if is_whole(run.directory) else ["its hash"])
+    if look(run.directory) is Found.WHOLE:
+        made, found = wound(path, run.dice), look(run.directory)
+        judge(run, made, None, [] if found is Found.WHOLE else [found.value])
 
 
 def judge(run: Run, made: Wound, step: int | None, named: list[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from pipeline.flight.spacecraft import Spacecraft
 
 NEED_DISK = ("power-cut", "disk-full")
 ROOM_MB = 512  # of a disk, beside what must stay free and four times what the undisturbed run takes
+LATE = 3  # runs that were done before a kind came: it is drawn no more
 IDLE_RUNS = 5  # so many runs on end without an outage, and there will never be one
 BAD_INPUT = 2  # exit code
 
@@ -154,6 +156,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         RunFailed: a run that should go on does not.
     """
     tally, idle = setting.tally, 0
+    late: Counter[str] = Counter()  # how often on end a kind came too late
     at = disk.at if disk else setting.work
     while tally.outages < wanted:
         # Every second run has a second device beside it, and may mend itself.
@@ -162,10 +165,13 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
             while not run.at_end and tally.outages < wanted:
-                fewest = min(tally.kinds[name] for name in outages)  # one that came too late has not come
-                kind = setting.dice.choice([name for name in outages if tally.kinds[name] == fewest])
+                left = [name for name in outages if late[name] < LATE] or [*outages]
+                fewest = min(tally.kinds[name] for name in left)
+                kind = setting.dice.choice([name for name in left if tally.kinds[name] == fewest])
+                late[kind] += 1
                 if not outages[kind](run):
                     break
+                late[kind] = 0
                 watcher.show(
                     f"outage {tally.outages:,}/{wanted:,}  {kind} at step {run.step:,} of run {tally.runs + 1}  "
                     f"{tally.resumed:,} resumed  {tally.sealed_lost} sealed lost"

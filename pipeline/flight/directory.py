@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, Config
+from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
 from pipeline.flight.recorded import CHECKPOINTS, CONFIG, recorded
 
@@ -37,13 +38,16 @@ def open_directory(config: Config) -> Config:
     Raises:
         BadInput: it belongs to another run, or cannot be written.
     """
-    directory, mirror, saved = config.directory, config.mirror, None
+    directory, mirror = config.directory, config.mirror
     if mirror and mirror.resolve() == directory.resolve():
         raise BadInput(f"checkpoint.mirror_dir: {mirror.parent}: the run itself is there; name another device")
-    if saved := recorded(directory):
+    saved = recorded(directory)
+    if saved is None and mirror and _holds_ours(mirror, directory):
+        saved = recorded(mirror)
+    if saved:
         _require_same(directory, config, saved)
     else:  # the first launch; or the first device was lost, and a launch that brought copies home was cut short
-        copied = layout.steps(mirror / CHECKPOINTS) if mirror and (mirror / CONFIG).exists() else []
+        copied = layout.steps(mirror / CHECKPOINTS) if mirror and recorded(mirror) else []
         if set(layout.steps(directory / CHECKPOINTS)) - set(copied):
             raise BadInput(
                 f"run_dir: {directory}: checkpoints, but no {CONFIG} that is whole; copy it back, or give "
@@ -87,9 +91,12 @@ def share(config: Config) -> None:
 
 
 def _require_same(directory: Path, config: Config, saved: Config) -> None:
-    # The budget may be changed until the cooldown that ends it is decided.
+    # The budget may be changed until the cooldown that ends it is decided, which says under which.
     known = recall(directory / LEDGER, "cooldown")
     free = FREE if known.found or known.damaged else (*FREE, "budget")
+    decided = known.found.get("cooldown", {})
+    if under := {key: decided[f"budget.{key}"] for key in Budget.model_fields if f"budget.{key}" in decided}:
+        saved = saved.model_copy(update={"budget": Budget(**under)})
     changed = {key: values for key, values in differing(config, saved).items() if not _under(key, free)}
     if changed:
         now = ", ".join(f"{key} {json.dumps(is_)} (was {json.dumps(was)})" for key, (is_, was) in changed.items())

@@ -245,7 +245,9 @@ class Job:
         if progress.step < budget.cooldown_start(progress.planned_steps):
             return  # the forecast has moved away
         progress.cooldown = budget.decide(progress)
-        self.ledger.append("cooldown", start=progress.cooldown.start, end=progress.cooldown.end)
+        # Flat: what a power cut leaves of a line must not end in a brace.
+        under = {f"budget.{key}": value for key, value in self.config.budget.model_dump(mode="json").items()}
+        self.ledger.append("cooldown", **progress.cooldown._asdict(), **under)
 
     def next_boundary(self) -> int:
         """The next step at which something other than training happens."""

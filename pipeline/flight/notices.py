@@ -5,7 +5,7 @@ import time
 from types import FrameType
 from typing import NamedTuple
 
-from pipeline.config import BadInput, Config
+from pipeline.config import Config, Refused
 
 # SIGPWR is how Linux daemons of power supplies say that the mains failed; SIGHUP is a terminal that was closed.
 KINDS = {
@@ -79,7 +79,7 @@ def require_notice(config: Config, *seal_s: float | None) -> None:
     shortest_s = min(config.checkpoint.notice_s, NOTICE_S)
     known = [seconds for seconds in seal_s if seconds is not None]
     if len(known) == len(seal_s) and min(known) > shortest_s:
-        raise BadInput(
+        raise Refused(
             f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
             f"sealing a checkpoint takes {min(known):.1f} s here (measured); use a faster disk, or a smaller model"
         )

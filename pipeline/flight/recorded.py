@@ -1,43 +1,67 @@
-"""The configuration that a run was begun with: in config.yaml under its hash, and in every checkpoint under its seal.
+"""The configuration that a run was begun with: in config.yaml under a hash, and in every checkpoint under its seal.
 
-So a flipped bit in the one file that every launch reads neither stops the run for good nor makes it another.
+So a flipped bit in config.yaml neither ends the run nor makes it another.
 """
 
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 
+import xxhash
 from pydantic import ValidationError
 
-from pipeline.checkpoint import durable, metas, seal
 from pipeline.config import BadInput, Config, dump_yaml, load_file
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
-_HASH = "# xxh3_128 of the lines above: "
+_HEAD, _HASH = "# Of a run. The last line is the hash of all others.\n", "# xxh3_128: "
+
+
+class Found(Enum):
+    """How config.yaml lies there."""
+
+    WHOLE = "whole"
+    DAMAGED = "damaged"
+    LOST = "lost"
+    UNHASHED = "unhashed"  # written by a version that knew no hash, or by hand
 
 
 def record(config: Config) -> None:
     """Makes the directory of `config` this run's. Done once everything has been checked, so that a mistake can be
     mended."""
-    text = dump_yaml(config)
-    durable.update(config.directory / CONFIG, f"{text}{_HASH}{seal.digest(text.encode())}\n".encode())
+    from pipeline.checkpoint import durable
+
+    text = _HEAD + dump_yaml(config)
+    durable.update(config.directory / CONFIG, f"{text}{_HASH}{_digest(text.encode())}\n".encode())
 
 
-def is_whole(directory: Path) -> bool:
-    """Whether config.yaml is there, as it was written."""
+def look(directory: Path) -> Found:
+    """At the config.yaml of the run in `directory`."""
     try:
-        text, _, digest = (directory / CONFIG).read_bytes().rpartition(_HASH.encode())
+        data = (directory / CONFIG).read_bytes()
+    except FileNotFoundError:
+        return Found.LOST
     except OSError:
-        return False
-    return digest == f"{seal.digest(text)}\n".encode()
+        return Found.DAMAGED
+    text, mark, digest = data.rpartition(_HASH.encode())
+    if digest == f"{_digest(text)}\n".encode():
+        return Found.WHOLE
+    return Found.DAMAGED if mark or _HEAD.encode() in data else Found.UNHASHED
 
 
 def recorded(directory: Path) -> Config | None:
     """That of the run in `directory`, from where it is whole; None if it is so nowhere, or no run has begun there."""
-    if is_whole(directory):
+    found = look(directory)
+    if found is Found.WHOLE:
         return load_file(directory / CONFIG)
+    from pipeline.checkpoint import metas
+
     for meta in metas(directory / CHECKPOINTS):
         with suppress(KeyError, ValidationError):  # sealed by a version that left it out, or had other keys
             return Config(**meta["config"])
     with suppress(BadInput):
-        return load_file(directory / CONFIG)  # of a run that began before there were hashes
+        return load_file(directory / CONFIG) if found is Found.UNHASHED else None
     return None
+
+
+def _digest(data: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(data)

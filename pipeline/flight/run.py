@@ -6,7 +6,6 @@ import math
 from contextlib import ExitStack, suppress
 from enum import Enum
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
@@ -19,7 +18,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, is_whole, record, recorded
+from pipeline.flight.recorded import CHECKPOINTS, look, record, recorded
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -50,13 +49,13 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             port as they were.
     """
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
-    before = _content(config.directory / CONFIG)
+    known = recorded(config.directory)
     try:
         return _launch(config, notices, display)
     except Refused:
         raise
     except BadInput as error:
-        if before and before == _content(config.directory / CONFIG) and _worked(config):
+        if known and _same(config, known):
             raise RunFailed(str(error)) from error
         raise
     finally:
@@ -64,20 +63,11 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         notices.release()
 
 
-def _content(path: Path) -> bytes | None:
-    with suppress(OSError):
-        return path.read_bytes()
-    return None
-
-
-def _worked(config: Config) -> bool:
-    """Whether a launch has worked with this very configuration."""
+def _same(config: Config, known: Config) -> bool:
+    """Whether an earlier launch has worked with this very configuration."""
+    kept = ("orbit.start", None)  # not given: the run's own, where newer elements were
     with suppress(BadInput):
-        known = recorded(config.directory)
-        kept = ("orbit.start", None)  # not given: the run's own, where newer elements were
-        return known is not None and all(
-            (key, now) == kept for key, (now, _) in differing(settle(config), known).items()
-        )
+        return all((key, now) == kept for key, (now, _) in differing(settle(config), known).items())
     return False
 
 
@@ -187,7 +177,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     budget = Budget(config, spacecraft, governor, validation.steps)
     if not (directory / "plan.json").exists():
         durable.update(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
-    damaged = (directory / CONFIG).exists() and not is_whole(directory)
+    found = look(directory)
     record(config)
     if corpus.tokenizer:  # at every launch: damage to it ends here
         durable.update(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
@@ -202,7 +192,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
-    about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_damaged": damaged}
+    about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
     display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 

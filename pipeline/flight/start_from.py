@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipeline.config import BadInput, Config
+from pipeline.config import BadInput, Config, Refused
 from pipeline.config.learning import Corpus, Model
 from pipeline.flight.recorded import recorded
 
@@ -79,7 +79,7 @@ def first_params(config: Config) -> "tuple[Params, str]":
     weights = _folder(config)
     sha256 = weights.sha256()
     if config.init_sha256 not in (None, sha256):
-        raise BadInput(
+        raise Refused(
             f"init_sha256: {config.init_sha256}, but {config.init_from} is {sha256}; give the folder that was meant, "
             "or another --run_dir"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.config import BadInput, Config, RunFailed, load_file
+from pipeline.flight.recorded import CONFIG, recorded
 
 # JAX and all that needs it are imported where they are used: who reads a ledger need not wait for them.
 if TYPE_CHECKING:
@@ -208,12 +209,15 @@ def open_run(path: Path | str) -> RunDirectory:
     """The run directory at `path`.
 
     Raises:
-        BadInput: not a run directory.
+        BadInput: not a run directory, or its configuration is whole nowhere in it.
     """
     path = Path(path)
     if not path.is_dir():
         raise BadInput(f"{path}: no such directory; name the directory of a run")
-    return RunDirectory(path, load_file(path / "config.yaml"))
+    if config := recorded(path):
+        return RunDirectory(path, config)
+    load_file(path / CONFIG)  # says what is wrong with it
+    raise BadInput(f"{path / CONFIG}: damaged, and no checkpoint says what it held; copy it again")
 
 
 class _Damage(Exception):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.checkpoint import verify
-from pipeline.config import BadInput, load_file
+from pipeline.config import BadInput
+from pipeline.flight.recorded import CONFIG, Found, look, recorded
 from pipeline.ground.arguments import RunParser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`train.py verify RUN`: exit 1, and each bad file named, if anything differs from its SEAL."""
+    """`train.py verify RUN`: exit 1, and each bad file named, if anything differs from its SEAL or its hash."""
     parser = RunParser(
         "verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory."
     )
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(f"{mirror}: the copies on the second device are not here, and were not checked", file=sys.stderr)
     bad = [f"{place}/checkpoints/{step}/{one}" for place in places for step, found in places[place] for one in found]
+    bad += [f"{place / CONFIG}: is not what its hash says" for place in places if look(place) is Found.DAMAGED]
     if given.json:
         listed = [
             {"run": str(place), "checkpoints": [{"step": step, "problems": problems} for step, problems in found]}
@@ -45,4 +47,5 @@ def main(arguments: Sequence[str]) -> int:
 
 def _mirror(run: Path) -> Path | None:
     """The run's copies on a second device, if its configuration names one."""
-    return load_file(run / "config.yaml").mirror if (run / "config.yaml").exists() else None
+    config = recorded(run)
+    return config.mirror if config else None

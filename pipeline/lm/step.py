@@ -58,7 +58,7 @@ def init_state(config: Config, vocab_size: int, params: Params | None = None) ->
     return TrainState(params, opt_state, step, skipped, in_a_row, first_scale(config.train.precision))
 
 
-def make_train_chunk(config: Config, xla: dict[str, Any] | None = None) -> TrainChunk:
+def make_train_chunk(config: Config, xla: dict[str, str] | None = None) -> TrainChunk:
     """`train_chunk(state, tokens[K, batch, context + 1], steps, cooldown) -> state, metrics`, jitted; eats `state`.
 
     `xla` are flags of XLA's for this program alone, over those of XLA_FLAGS.

@@ -164,7 +164,7 @@ def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path)
     finally:
         first.kill()
         first.communicate()
-    assert code == 2
+    assert code == 1, "it may have ended by the next try"
     assert "another process" in err
 
 

@@ -1,10 +1,11 @@
 """The configuration of a run: a damaged config.yaml is made anew from what a checkpoint says, and is never believed."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
-from launching import final_bits, ledger
+from launching import final_bits, ledger, start
 
 import train
 from pipeline.checkpoint import layout, restore
@@ -12,6 +13,7 @@ from pipeline.config import BadInput, dump_yaml, load
 from pipeline.drill.damage import ANY, DELETED, wound
 from pipeline.flight.directory import open_directory
 from pipeline.flight.recorded import record, recorded
+from pipeline.ground.run_directory import open_run
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_damaged_in_any_way_it_is_made_anew_and_the_run_goes_on(command: list[st
     assert train.main(command) == 0
     assert (run / "config.yaml").read_bytes() == written
     assert final_bits(run) == bits
-    assert [event["config_damaged"] for event in ledger(run, "resume")] == [True]
+    assert [event["config_found"] for event in ledger(run, "resume")] == ["damaged"]
     assert train.main([*command, "--seed", "4"]) == 2, "nor is it another run now"
 
 
@@ -54,9 +56,73 @@ def test_where_nothing_was_sealed_a_damaged_one_stands_in_nobodys_way(command: l
     record(config)
     path = config.directory / "config.yaml"
     assert recorded(config.directory) == config
-    path.write_bytes(path.read_bytes()[:100])
-    assert recorded(config.directory) is None
+    written = path.read_bytes()
+    lines = written.splitlines(keepends=True)
+    for damage in (
+        *(b"".join(lines[:count]) for count in range(1, len(lines))),  # some are YAML still, all else at its default
+        *(written.replace(b"seed: 0", b"seed: 4"), b"", written[:-2], bytes(len(written))),
+    ):
+        path.write_bytes(damage)
+        if damage:
+            assert recorded(config.directory) is None
+    path.write_bytes(written.replace(b"seed: 0", b"seed: 4"))
     assert train.main(command) == 0
+
+
+def test_where_no_checkpoint_at_home_says_it_the_second_device_does(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    command = [*command, "--checkpoint.mirror_dir", str(tmp_path / "second")]
+    run = tmp_path / "run"
+    assert train.main(command) == 0
+    for step in layout.steps(run / "checkpoints"):
+        (layout.path(run / "checkpoints", step) / restore.META).write_bytes(b"{}")
+    config = run / "config.yaml"
+    config.write_bytes(config.read_bytes().replace(b"seed: 0", b"seed: 4"))
+    shutil.rmtree(tmp_path / "second/run/checkpoints" / str(layout.steps(run / "checkpoints")[0]))  # not yet copied
+    assert recorded(run) is None
+    assert train.main([*command, "--seed", "4"]) == 2
+    assert train.main(command) == 0
+
+
+def test_the_budget_of_the_cooldown_outlives_the_file(command: list[str], tmp_path: Path) -> None:
+    """It was changed, as it may be, and decided upon; the power went before the next seal, and the file with it."""
+    run, other = tmp_path / "run", [*command[:-2], "600", "--json"]
+    shutil.copytree(_stopped(command, run), tmp_path / "older")
+    assert train.main(other) == 0  # decides
+    shutil.rmtree(run / "checkpoints")
+    shutil.copytree(tmp_path / "older/checkpoints", run / "checkpoints")
+    (run / "config.yaml").unlink()
+    assert train.main(command) == 2, "that budget was left"
+    assert train.main(other) == 0
+    assert layout.steps(run / "checkpoints")[-1] == 600
+
+
+def _stopped(command: list[str], run: Path) -> Path:
+    """The run, sealed before its cooldown was decided."""
+    process = start(*command[:-2], "20000", "--json")
+    while not (run / "ledger.jsonl").exists() or not ledger(run, "first_step"):
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(60) == 75
+    assert not ledger(run, "cooldown")
+    return run
+
+
+def test_the_ground_reads_what_a_checkpoint_says_and_verify_names_the_file(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train.main(command) == 0
+    whole = open_run(run).config
+    path = run / "config.yaml"
+    assert train.main(["verify", str(run)]) == 0
+    path.write_bytes(path.read_bytes().replace(b"rope_theta: 10000", b"rope_theta: 90000"))
+    assert open_run(run).config == whole
+    capsys.readouterr()
+    assert train.main(["verify", str(run)]) == 1
+    assert capsys.readouterr().err.strip() == f"{path}: is not what its hash says"
+    path.unlink()
+    assert open_run(run).config == whole
 
 
 def test_a_run_begun_before_there_were_hashes_is_read_as_it_is(command: list[str], tmp_path: Path) -> None:

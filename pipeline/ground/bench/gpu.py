@@ -71,7 +71,7 @@ class Proof:
         """Runs a part that has no answer of this code and keeps what it says. One that fails, hangs or comes too late
         says so in its place, where there is no answer of other code either."""
         before = self.parts.get(part.name, {})
-        if "answer" in before and before.get("code") == self.code:
+        if _is_well(before) and before["code"] == self.code:
             return
         left_s = self.until_s - time.monotonic()
         print(f"{part.name} ...", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     from pipeline.ground.bench.gpu_picture import draw
 
     draw(proof.as_json(), own.out / "gpu.png")
-    well = all(found.get("exit") == 0 and "answer" in found and found.get("code") == proof.code for found in asked)
+    well = all(_is_well(found) and found["code"] == proof.code for found in asked)
     if own.json:
         print(json.dumps(proof.as_json()))
     else:
@@ -192,6 +192,10 @@ def parts(proof: Proof) -> Iterator[Part]:
         yield Part("plan with this curve", planned, 60)
 
 
+def _is_well(found: Mapping[str, Any]) -> bool:
+    return "answer" in found and found.get("exit") == 0
+
+
 def _state(proof: Proof, found: dict[str, Any]) -> str:
     said = found.get("not_run") or found.get("failed") or ("answered, exit 1" if found["exit"] else "answered")
     return said if found.get("code") == proof.code else f"{said}, by other code"
@@ -217,7 +221,7 @@ def _answers(part: Part, limit_s: float) -> dict[str, Any]:
     with ThreadPoolExecutor(len(part.seeds)) as pool:
         asked = ([*part.arguments, "--seed", str(seed)] for seed in part.seeds)
         every = list(pool.map(lambda words: _answer(words, limit_s, os.environ | SHARED), asked))
-    failed = next((found for found in every if "answer" not in found or found["exit"]), None)
+    failed = next((found for found in every if not _is_well(found)), None)
     return failed or {"exit": 0, "answer": [found["answer"] for found in every]}
 
 

@@ -1,7 +1,7 @@
 """What `--sweep` names: the same training with another value of one key, or with another flag of XLA's."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,12 +16,13 @@ KEYS = {
     "attention": "model.attention",
 }
 FLAG = "xla"
+_BOOLEANS = {"true": "True", "false": "False"}  # as JAX hands them over
 EXAMPLE = f"--sweep 'batch=8,64;{FLAG}=xla_gpu_enable_triton_gemm:true'"
 
 
 class Variant(NamedTuple):
     config: Config
-    xla: dict[str, Any] | None = None  # flags of XLA's, for its step alone
+    xla: dict[str, str] | None = None  # flags of XLA's, for its step alone
 
 
 def swept(config: Config, text: str | None) -> dict[str, Variant]:
@@ -36,7 +37,7 @@ def swept(config: Config, text: str | None) -> dict[str, Variant]:
             flag, _, setting = value.partition(":")
             if not flag.startswith("xla_") or not setting:
                 raise BadInput(f"--sweep: {FLAG}={value}: not NAME:VALUE of a flag of XLA's; give {EXAMPLE}")
-            found[f"{flag} {setting}"] = Variant(config, {flag: _as_xla(setting)})
+            found[f"{flag} {setting}"] = Variant(config, {flag: _BOOLEANS.get(setting, setting)})
             continue
         try:
             found[f"{name} {value}"] = Variant(changed(config, {KEYS[name]: int(value) if value.isdigit() else value}))
@@ -52,10 +53,3 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             raise BadInput(f"--sweep: {part}: not known; give {', '.join([*KEYS, FLAG])}, as {EXAMPLE}")
         for value in values.split(","):
             yield name, value
-
-
-def _as_xla(setting: str) -> Any:
-    """XLA takes a truth value or a number as such, and nothing else for a flag that is one."""
-    if setting in ("true", "false"):
-        return setting == "true"
-    return int(setting) if setting.lstrip("-").isdigit() else setting

@@ -23,7 +23,7 @@ COUNTER_S = 0.1
 class Load:
     """The compiled step with a state of its own. Random tokens and fresh parameters: time does not depend on them."""
 
-    def __init__(self, config: Config, meter: Meter, xla: dict[str, Any] | None = None):
+    def __init__(self, config: Config, meter: Meter, xla: dict[str, str] | None = None):
         """`xla` are flags of XLA's for this step alone."""
         import jax
 

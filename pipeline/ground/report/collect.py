@@ -4,7 +4,8 @@ import json
 import time
 from pathlib import Path
 
-from pipeline.config import BadInput, Config, load_file
+from pipeline.config import BadInput
+from pipeline.flight.recorded import recorded
 from pipeline.ground.history import History
 from pipeline.ground.report.material import Material
 from pipeline.ground.report.samples import samples
@@ -38,7 +39,7 @@ class Collector:
         if self._tail.replaced:
             self._begin()
         self._history.read(self._tail.read())
-        config = _config(self._directory)
+        config = recorded(self._directory)  # or none: a ledger alone is worth a report
         made = Material(
             directory=self._directory,
             history=self._history,
@@ -54,13 +55,6 @@ class Collector:
         if run and tokens:
             made.samples, made.samples_words = samples(run, tokens)
         return made
-
-
-def _config(directory: Path) -> Config | None:
-    try:
-        return load_file(directory / "config.yaml")
-    except BadInput:  # a ledger alone is worth a report
-        return None
 
 
 def _expected(path: Path) -> dict[str, float]:
