@@ -18,7 +18,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, look, record, recorded
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, look, record, recorded
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -179,6 +179,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         durable.update(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
     found = look(directory)
     record(config)
+    if restored and found in (Found.DAMAGED, Found.LOST):
+        display.say(f"{directory / CONFIG} was {found.value}: made anew")
     if corpus.tokenizer:  # at every launch: damage to it ends here
         durable.update(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
     with suppress(BadInput):  # the store has said so

@@ -130,7 +130,13 @@ def _launch(event: dict[str, Any], gap: Gap | None) -> _Told:
 
 
 def _resume(event: dict[str, Any], gap: Gap | None) -> _Told:
-    step = event["step"]
+    weight, text = _went_on(event["step"], gap)
+    if (found := event.get("config_found")) in ("damaged", "lost"):
+        return "warning", f"{text}; config.yaml was {found}, and made anew"
+    return weight, text
+
+
+def _went_on(step: int, gap: Gap | None) -> tuple[str, str]:
     if gap is None:
         return "info", f"Went on from step {step:,}; what came before is not in this ledger"
     again = f"{count(gap.lost_steps, 'step')} computed again" if gap.lost_steps else "nothing lost"

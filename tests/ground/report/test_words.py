@@ -28,6 +28,10 @@ def told(*events: dict[str, Any]) -> list[str]:
             "info: Resumed at step 30 after a stop of 0 s; nothing lost",
         ),
         (
+            [event("stopped", 31.0, 30, notice="SIGTERM"), event("resume", 31.0, 30, config_found="damaged")],
+            "warning: Resumed at step 30 after a stop of 0 s; nothing lost; config.yaml was damaged, and made anew",
+        ),
+        (
             [event("mode", 31.0, 30, mode="OFF", reason="SAFE: telemetry is 200 s old")],
             "bad: Watchdog switched the GPU off: telemetry is 200 s old",
         ),
