@@ -48,8 +48,8 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
             port as they were.
     """
-    notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     known = recorded(config.directory)
+    notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
         return _launch(config, notices, display)
     except Refused:
