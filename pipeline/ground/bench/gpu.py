@@ -28,6 +28,7 @@ from pipeline.ground.bench.worker import ROOT, SHARED
 SMALL, LARGE = ROOT / "configs" / "shakespeare.yaml", ROOT / "configs" / "gpt2-124m.yaml"
 # What may win or lose by card and version; what is chosen is chosen by these figures.
 JOINED = "xla_gpu_dot_merger_threshold_mb:32"  # products of one factor
+BY_TRITON = "xla_gpu_experimental_enable_fusion_block_level_rewriter:true"  # what passes through memory
 FLAGS = [
     "xla_gpu_deterministic_ops:false",
     "xla_gpu_enable_triton_gemm:true",
@@ -185,7 +186,9 @@ def parts(proof: Proof) -> Iterator[Part]:
     quick = ["--at", "1", "--throughput_only", "--sweep"]
     choices = f"xla={','.join(FLAGS)};chunk_steps=1,10" + ("" if dry else ";attention=xla")
     yield Part("choices, 10.7 M", ["calibrate", *small, *windows(4, 1), *quick, choices], 240)
-    yield Part("products joined, 124 M", ["calibrate", *large, *windows(3, 2), *quick, f"xla={JOINED}"], 120)
+    fp8 = [*large, "--train.precision", "mixed" if dry else "fp8"]
+    choices = f"xla={JOINED},{BY_TRITON}"
+    yield Part("choices, 124 M in fp8", ["calibrate", *fp8, *windows(3, 2), *quick, choices], 150)
     yield Part("plan with the modelled curve", ["plan", *_of(proof, SMALL), "--days", "1", "--json"], 60)
     if curve.exists():
         planned = ["plan", *_of(proof, SMALL), "--gpu", str(curve), "--days", "1", "--json"]
