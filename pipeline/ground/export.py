@@ -3,24 +3,17 @@
 Or with int8 weights, which they do not open: `export_int8.py`.
 """
 
-import errno
-import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import durable
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import BadInput
+from pipeline.ground import export_int8
 from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax, usable_path
-from pipeline.ground.run_directory import RunDirectory, Weights, open_run
+from pipeline.ground.export_folder import FP32, INT8, MANIFEST, about, beside, put, require_replaceable, to_json
+from pipeline.ground.run_directory import open_run
 from pipeline.lm import qwen3
-
-MANIFEST = "export.json"  # what the folder is of, and the hash of each file: it also tells an export from other folders
-FP32, INT8 = "model.safetensors", "model.int8.safetensors"
-BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")  # the weights, whatever their numbers
-_FILES = {FP32, INT8, *BESIDE, MANIFEST}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,8 +35,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_json()
     given = parser.parse_args(arguments)
-    from pipeline.ground import export_int8
-
     if given.corpus_path and not given.int8:
         raise BadInput("--corpus.path: is what --int8 measures on; leave it out, or give --int8")
     if (given.run / INT8).is_file():
@@ -88,92 +79,6 @@ def export(run_dir: Path | str, out: Path | str, step: int | None = None) -> dic
     manifest = about(run, weights, files)
     put(Path(out), files | {MANIFEST: to_json(manifest)})
     return manifest | {"damaged": weights.damaged}
-
-
-def beside(run: RunDirectory, weights: Weights) -> dict[str, bytes]:
-    """The files of an export that are not weights."""
-    files = {"config.json": to_json(qwen3.config(run.config.model, weights.vocab_size))}
-    if tokenizer := run.tokenizer(weights.vocab_size):
-        files["tokenizer.json"] = tokenizer.to_str(pretty=True).encode()
-        files["tokenizer_config.json"] = to_json(
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "model_max_length": run.config.model.context,
-                "clean_up_tokenization_spaces": False,
-            }
-        )
-    return files
-
-
-def about(run: RunDirectory, weights: Weights, files: dict[str, bytes]) -> dict[str, Any]:
-    """What the manifest says."""
-    import jax
-
-    return {
-        "run": run.config.name,
-        "step": weights.step,
-        "tokens": weights.step * run.config.tokens_per_step,
-        "parameters": sum(array.size for array in jax.tree.leaves(weights.params)),
-        "sha256": digests(files),
-    }
-
-
-def digests(files: dict[str, bytes]) -> dict[str, str]:
-    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-
-
-def to_json(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, indent=2).encode() + b"\n"
-
-
-def require_replaceable(out: Path) -> None:
-    """Nothing but an earlier export, whole, with nothing of anybody's beside it, is ever replaced."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise BadInput(f"--out: {out}: is a file; give a folder")
-    found = {path.name for path in out.iterdir()}
-    if found and (MANIFEST not in found or found - _FILES):
-        strange = min(found - _FILES, default=min(found))
-        raise BadInput(
-            f"--out: {out}: holds {strange} and is no export of ours; give another folder, or empty this one"
-        )
-
-
-def put(out: Path, files: dict[str, bytes]) -> None:
-    """All of `files` in the folder `out`, or what was there before.
-
-    Raises:
-        BadInput: it cannot be written.
-        RunFailed: the disk is full.
-    """
-    try:
-        _replace(out.resolve(), files)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunFailed(f"{out}: no space for {sum(map(len, files.values())) / 1e6:.0f} MB; free some") from error
-        raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
-
-
-def _replace(out: Path, files: dict[str, bytes]) -> None:
-    """The new folder beside the old one, flushed, then in its place."""
-    draft, old = out.with_name(f".{out.name}.draft"), out.with_name(f".{out.name}.old")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists() and not out.exists():  # the power went between the two renames
-        durable.rename(old, out)
-    for leftover in (draft, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        draft.mkdir()
-        for name, data in files.items():
-            (draft / name).write_bytes(data)
-        durable.fsync_tree(draft)
-        if out.exists():
-            durable.rename(out, old)
-        durable.rename(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _line(out: Path, result: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
 from pipeline.ground.arguments import finite
-from pipeline.ground.export import (
+from pipeline.ground.export_folder import (
     BESIDE,
     FP32,
     INT8,

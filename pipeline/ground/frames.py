@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.ground.history import History
-from pipeline.ground.summary import AT_WORK
 from pipeline.ground.tail import Tail
+from pipeline.ground.totals import AT_WORK
 
 if TYPE_CHECKING:
     import pandas as pd

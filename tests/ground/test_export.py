@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground import export as module
+from pipeline.ground import export_folder as module
 from pipeline.ground.export import export, main
 from pipeline.ground.run_directory import open_run
 

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground import export as module
-from pipeline.ground.export import main
+from pipeline.ground import export_folder as module
+from pipeline.ground.export import export, main
 from pipeline.ground.export_int8 import export_int8, write_back
 from pipeline.ground.int8 import dequantise, quantise
 from pipeline.ground.run_directory import open_run
@@ -80,7 +80,7 @@ def test_the_measured_loss_is_that_of_the_stored_weights(run_dir: Path, exported
 def test_it_takes_about_a_quarter_of_the_bytes_and_equal_weights_give_equal_ones(
     run_dir: Path, exported: Path, tmp_path: Path
 ) -> None:
-    module.export(run_dir, tmp_path / "fp32")
+    export(run_dir, tmp_path / "fp32")
     sizes = [(tmp_path / "fp32" / module.FP32).stat().st_size, (exported / module.INT8).stat().st_size]
     assert sizes[1] < 0.4 * sizes[0], "of a model 40 wide, whose scales and names weigh more than a real one's"
     export_int8(run_dir, tmp_path / "again")

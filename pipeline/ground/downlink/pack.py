@@ -163,7 +163,7 @@ def _base(run: RunDirectory, source: Source, ground: Received) -> _Base | None:
 
 def _earlier_weights(run: RunDirectory, source: Source, ground: Received) -> _Base | None:
     """int8 weights of the newest step that the ground has whole and that is sealed here still, made once more."""
-    from pipeline.ground.export import INT8
+    from pipeline.ground.export_folder import INT8
 
     if not source.file.path.endswith(f"/{INT8}"):
         return None

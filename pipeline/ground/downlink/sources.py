@@ -71,7 +71,7 @@ def sources(run: RunDirectory, last: str = GROUPS[-1]) -> Iterator[Source]:
 
 def int8_files(run: RunDirectory, weights: "Weights") -> dict[str, bytes]:
     """The files of an int8 export, their loss not measured. Equal weights give equal bytes."""
-    from pipeline.ground.export import MANIFEST, to_json
+    from pipeline.ground.export_folder import MANIFEST, to_json
     from pipeline.ground.export_int8 import contents
 
     files, manifest = contents(run, weights)
