@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import arrays, layout, place, seal
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import Refused, RunFailed
 
 META = "meta.json"
 
@@ -51,7 +51,7 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
     Raises:
         Damage: the files are not those that were sealed, or the arrays not those that were saved.
         Strange: what is on the device then is not to `check`, twice.
-        BadInput: whole, but of another model.
+        Refused: whole, but of another model.
         RunFailed: whole, and still Orbax cannot read it: the software differs, so nothing is wrong with the checkpoint.
     """
     here, start = layout.path(directory, step), time.perf_counter()
@@ -64,7 +64,7 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
     if sealed is None or reasons:
         raise Damage(reasons)
     if other := arrays.difference(like, sealed.leaves):
-        raise BadInput(
+        raise Refused(
             f"{here}: the checkpoint is of another model: {other}; use the run's configuration, or another --run_dir"
         )
     verified = time.perf_counter()
@@ -101,7 +101,7 @@ def load_newest(directory: Path, like: Any) -> Restored:
 
     Raises:
         RunFailed: there is none.
-        BadInput: it is of another model.
+        Refused: it is of another model.
     """
     steps = layout.steps(directory)
     for step in reversed(steps):

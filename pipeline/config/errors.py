@@ -6,8 +6,8 @@ class BadInput(Exception):
 
 
 class Refused(BadInput):
-    """The same, and another try of the same command is no better: a text or weights hold something else than before, or
-    saves are measured to take too long."""
+    """The same, and another try of the same command is no better: the directory is another run's, text or weights are
+    not what they were, or saves are measured to take too long."""
 
 
 class RunFailed(Exception):

@@ -28,7 +28,7 @@ from pipeline.flight.spacecraft import Spacecraft
 
 NEED_DISK = ("power-cut", "disk-full")
 ROOM_MB = 512  # of a disk, beside what must stay free and four times what the undisturbed run takes
-LATE = 3  # runs that were done before a kind came: it is drawn no more
+LATE = 3  # runs done before a kind came that never has: it is drawn no more
 IDLE_RUNS = 5  # so many runs on end without an outage, and there will never be one
 BAD_INPUT = 2  # exit code
 
@@ -156,7 +156,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         RunFailed: a run that should go on does not.
     """
     tally, idle = setting.tally, 0
-    late: Counter[str] = Counter()  # how often on end a kind came too late
+    drawn: Counter[str] = Counter()
     at = disk.at if disk else setting.work
     while tally.outages < wanted:
         # Every second run has a second device beside it, and may mend itself.
@@ -165,13 +165,12 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
         with run.closing():
             while not run.at_end and tally.outages < wanted:
-                left = [name for name in outages if late[name] < LATE] or [*outages]
+                left = [name for name in outages if tally.kinds[name] or drawn[name] < LATE] or [*outages]
                 fewest = min(tally.kinds[name] for name in left)
                 kind = setting.dice.choice([name for name in left if tally.kinds[name] == fewest])
-                late[kind] += 1
+                drawn[kind] += 1
                 if not outages[kind](run):
                     break
-                late[kind] = 0
                 watcher.show(
                     f"outage {tally.outages:,}/{wanted:,}  {kind} at step {run.step:,} of run {tally.runs + 1}  "
                     f"{tally.resumed:,} resumed  {tally.sealed_lost} sealed lost"
@@ -185,8 +184,10 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
             shutil.rmtree(run.directory)
             shutil.rmtree(setting.work / "mirror")
         idle = idle + 1 if tally.outages == before else 0
-        if idle == IDLE_RUNS:
-            raise RunFailed(f"{IDLE_RUNS} runs on end were done before an outage came; give them more steps")
+        if idle == max(IDLE_RUNS, LATE * len(outages)):
+            raise RunFailed(f"{idle} runs on end were done before an outage came; give them more steps")
+    for kind in (name for name in outages if not tally.kinds[name] and drawn[name] >= LATE):
+        watcher.say(f"no {kind}: {LATE} times the run was done before it came; give it more steps")
 
 
 def _disk_mb(setting: Setting) -> int:

@@ -7,10 +7,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
-from pipeline.config import BadInput, Config
+from pipeline.config import BadInput, Config, Refused
 from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, recorded
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, look, recorded
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
@@ -85,8 +85,9 @@ def share(config: Config) -> None:
     with suppress(OSError):  # of no use, or full: the store says so
         if (config.directory / CONFIG).exists():
             durable.make(mirror)
+            damaged = look(config.directory) is Found.DAMAGED
             for name in (CONFIG, "tokenizer.json", "plan.json"):
-                if (config.directory / name).exists():
+                if (config.directory / name).exists() and not (name == CONFIG and damaged):
                     durable.update(mirror / name, (config.directory / name).read_bytes())
 
 
@@ -100,7 +101,7 @@ def _require_same(directory: Path, config: Config, saved: Config) -> None:
     changed = {key: values for key, values in differing(config, saved).items() if not _under(key, free)}
     if changed:
         now = ", ".join(f"{key} {json.dumps(is_)} (was {json.dumps(was)})" for key, (is_, was) in changed.items())
-        raise BadInput(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
+        raise Refused(f"run_dir: {directory} holds another run: {now}; give the old values, or another --run_dir")
 
 
 def differing(config: Config, saved: Config) -> dict[str, tuple[Any, Any]]:

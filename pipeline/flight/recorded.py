@@ -36,8 +36,9 @@ def record(config: Config) -> None:
 
 def look(directory: Path) -> Found:
     """At the config.yaml of the run in `directory`."""
+    path = directory / CONFIG
     try:
-        data = (directory / CONFIG).read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         return Found.LOST
     except OSError:
@@ -45,22 +46,32 @@ def look(directory: Path) -> Found:
     text, mark, digest = data.rpartition(_HASH.encode())
     if digest == f"{_digest(text)}\n".encode():
         return Found.WHOLE
-    return Found.DAMAGED if mark or _HEAD.encode() in data else Found.UNHASHED
+    if not mark and _HEAD.encode() not in data:
+        with suppress(BadInput):
+            load_file(path)
+            return Found.UNHASHED
+    return Found.DAMAGED
 
 
 def recorded(directory: Path) -> Config | None:
-    """That of the run in `directory`, from where it is whole; None if it is so nowhere, or no run has begun there."""
-    found = look(directory)
-    if found is Found.WHOLE:
+    """That of the run in `directory`, from where it is whole; None if it is so nowhere, or no run has begun there.
+
+    Raises:
+        BadInput: it is whole, and of a version with other keys.
+    """
+    if look(directory) in (Found.WHOLE, Found.UNHASHED):
         return load_file(directory / CONFIG)
     from pipeline.checkpoint import metas
 
     for meta in metas(directory / CHECKPOINTS):
         with suppress(KeyError, ValidationError):  # sealed by a version that left it out, or had other keys
             return Config(**meta["config"])
-    with suppress(BadInput):
-        return load_file(directory / CONFIG) if found is Found.UNHASHED else None
     return None
+
+
+def known(config: Config) -> Config | None:
+    """That of the run that `config` names: as its own directory has it, or else as the second device does."""
+    return recorded(config.directory) or (recorded(config.mirror) if config.mirror else None)
 
 
 def _digest(data: bytes) -> str:

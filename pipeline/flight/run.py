@@ -18,7 +18,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, look, record, recorded
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, known, look, record
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -48,14 +48,14 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
             port as they were.
     """
-    known = recorded(config.directory)
+    before = known(config)
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
         return _launch(config, notices, display)
     except Refused:
         raise
     except BadInput as error:
-        if known and _same(config, known):
+        if before and _same(config, before):
             raise RunFailed(str(error)) from error
         raise
     finally:
@@ -63,11 +63,11 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         notices.release()
 
 
-def _same(config: Config, known: Config) -> bool:
+def _same(config: Config, before: Config) -> bool:
     """Whether an earlier launch has worked with this very configuration."""
     kept = ("orbit.start", None)  # not given: the run's own, where newer elements were
     with suppress(BadInput):
-        return all((key, now) == kept for key, (now, _) in differing(settle(config), known).items())
+        return all((key, now) == kept for key, (now, _) in differing(settle(config), before).items())
     return False
 
 

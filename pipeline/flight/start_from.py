@@ -5,6 +5,7 @@ configuration. The first launch seals the weights as step 0. From then on the ru
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput, Config, Refused
 from pipeline.config.learning import Corpus, Model
-from pipeline.flight.recorded import recorded
+from pipeline.flight.recorded import known
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,13 +33,13 @@ def settle(config: Config) -> Config:
     """
     if config.init_from is None:
         return config
-    known = _begun(config)
-    if known:
+    begun = _begun(config)
+    if begun:
         from pipeline.lm import qwen3
 
-        fixed = {key: getattr(known.model, key) for key in (*qwen3.SHAPE.values(), "rope_theta")}
-        fixed["context"] = _given(config.model).get("context", known.model.context)
-        vocab_size, sha256 = known.corpus.vocab_size, known.init_sha256
+        fixed = {key: getattr(begun.model, key) for key in (*qwen3.SHAPE.values(), "rope_theta")}
+        fixed["context"] = _given(config.model).get("context", begun.model.context)
+        vocab_size, sha256 = begun.corpus.vocab_size, begun.init_sha256
     else:
         weights = _folder(config)
         fixed, vocab_size, sha256 = weights.shape, weights.vocab_size, config.init_sha256
@@ -58,16 +59,20 @@ def settle(config: Config) -> Config:
 
 
 def tokenizer(config: Config) -> "Tokenizer | None":
-    """The tokenizer that the run was given: of its own directory, or of the folder if it has none yet."""
+    """The tokenizer that the run was given: of its own directory, of its second device or of the folder, whichever can
+    be read first."""
     if config.init_from is None:
         return None
     from pipeline.flight.open_weights import TOKENIZER, read_tokenizer
 
-    saved, brought = config.directory / TOKENIZER, config.init_from / TOKENIZER
-    path = saved if _begun(config) and saved.exists() else brought
-    if config.corpus.source == "tokens" and not path.exists():
+    brought = config.init_from / TOKENIZER
+    if _begun(config):
+        for place in filter(None, (config.directory, config.mirror)):
+            with suppress(BadInput):  # not there, or damaged
+                return read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
+    if config.corpus.source == "tokens" and not brought.exists():
         return None
-    return read_tokenizer(path, config.corpus.vocab_size)
+    return read_tokenizer(brought, config.corpus.vocab_size)
 
 
 def first_params(config: Config) -> "tuple[Params, str]":
@@ -100,7 +105,7 @@ def begin(config: Config, make: "Callable[..., TrainState]") -> "tuple[TrainStat
 
 def _begun(config: Config) -> Config | None:
     """The configuration saved by an earlier launch from the same folder."""
-    saved = recorded(config.directory)
+    saved = known(config)
     return saved if saved and saved.init_from == config.init_from else None
 
 

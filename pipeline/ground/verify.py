@@ -28,10 +28,17 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(f"{mirror}: the copies on the second device are not here, and were not checked", file=sys.stderr)
     bad = [f"{place}/checkpoints/{step}/{one}" for place in places for step, found in places[place] for one in found]
-    bad += [f"{place / CONFIG}: is not what its hash says" for place in places if look(place) is Found.DAMAGED]
+    lying = {place: look(place) for place in places}
+    bad += [
+        f"{place / CONFIG}: {found.value}" for place, found in lying.items() if found in (Found.DAMAGED, Found.LOST)
+    ]
     if given.json:
         listed = [
-            {"run": str(place), "checkpoints": [{"step": step, "problems": problems} for step, problems in found]}
+            {
+                "run": str(place),
+                "config": lying[place].value,
+                "checkpoints": [{"step": step, "problems": problems} for step, problems in found],
+            }
             for place, found in places.items()
         ]
         print(json.dumps({"whole": not bad} | listed[0] | {"mirror": listed[1] if len(listed) > 1 else None}))

@@ -12,7 +12,7 @@ from pipeline.checkpoint import layout, restore
 from pipeline.config import BadInput, dump_yaml, load
 from pipeline.drill.damage import ANY, DELETED, wound
 from pipeline.flight.directory import open_directory
-from pipeline.flight.recorded import record, recorded
+from pipeline.flight.recorded import Found, look, record, recorded
 from pipeline.ground.run_directory import open_run
 
 
@@ -60,11 +60,11 @@ def test_where_nothing_was_sealed_a_damaged_one_stands_in_nobodys_way(command: l
     lines = written.splitlines(keepends=True)
     for damage in (
         *(b"".join(lines[:count]) for count in range(1, len(lines))),  # some are YAML still, all else at its default
-        *(written.replace(b"seed: 0", b"seed: 4"), b"", written[:-2], bytes(len(written))),
+        *(written.replace(b"seed: 0", b"seed: 4"), b"", written[:-2], written[:20], bytes(len(written))),
     ):
         path.write_bytes(damage)
-        if damage:
-            assert recorded(config.directory) is None
+        assert look(config.directory) is Found.DAMAGED
+        assert recorded(config.directory) is None
     path.write_bytes(written.replace(b"seed: 0", b"seed: 4"))
     assert train.main(command) == 0
 
@@ -93,6 +93,7 @@ def test_the_budget_of_the_cooldown_outlives_the_file(command: list[str], tmp_pa
     shutil.copytree(tmp_path / "older/checkpoints", run / "checkpoints")
     (run / "config.yaml").unlink()
     assert train.main(command) == 2, "that budget was left"
+    assert train.main([*command[:-2], "20000", "--json"]) == 2, "and that, though it is what was sealed under"
     assert train.main(other) == 0
     assert layout.steps(run / "checkpoints")[-1] == 600
 
@@ -120,9 +121,11 @@ def test_the_ground_reads_what_a_checkpoint_says_and_verify_names_the_file(
     assert open_run(run).config == whole
     capsys.readouterr()
     assert train.main(["verify", str(run)]) == 1
-    assert capsys.readouterr().err.strip() == f"{path}: is not what its hash says"
+    assert capsys.readouterr().err.strip() == f"{path}: damaged"
     path.unlink()
     assert open_run(run).config == whole
+    assert train.main(["verify", str(run)]) == 1
+    assert capsys.readouterr().err.strip() == f"{path}: lost"
 
 
 def test_a_run_begun_before_there_were_hashes_is_read_as_it_is(command: list[str], tmp_path: Path) -> None:

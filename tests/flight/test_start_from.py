@@ -11,6 +11,7 @@ import yaml
 from folders import ROWS, SHAPE, noisy_params, write_folder
 from launching import ROOT, final_bits, finish, ledger, start
 
+import train
 from pipeline.config import BadInput, Config, load, recipe
 from pipeline.flight.start_from import first_params, settle
 from pipeline.ground.evaluate import evaluate
@@ -128,3 +129,24 @@ def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, fold
     assert code == BAD_INPUT
     assert err == f"train.py run: init_from: {folder}: no such folder; name one with config.json and safetensors\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_fine_tune_began_with_is_on_the_second_device_too(fine_tune: Path, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (tmp_path / "second").mkdir()
+    command = ["--config", str(fine_tune), "--run_dir", str(run), "--json"]
+    command += ["--checkpoint.mirror_dir", str(tmp_path / "second")]
+    assert train.main(command) == DONE
+    bits = final_bits(run)
+
+    for meta in run.glob("checkpoints/*/meta.json"):
+        meta.write_bytes(b"{}")
+    (run / "config.yaml").write_bytes(b"")
+    assert train.main(command) == DONE, "the configuration"
+    (run / "tokenizer.json").write_bytes((run / "tokenizer.json").read_bytes()[:-9])
+    assert train.main(command) == DONE, "the tokenizer"
+    shutil.rmtree(folder)
+    shutil.rmtree(run)
+    assert train.main([*command, "--seed", "1"]) == BAD_INPUT
+    assert train.main(command) == DONE, "all of it, the folder gone"
+    assert final_bits(run) == bits

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.config import BadInput
@@ -39,7 +40,9 @@ class Collector:
         if self._tail.replaced:
             self._begin()
         self._history.read(self._tail.read())
-        config = recorded(self._directory)  # or none: a ledger alone is worth a report
+        config = None
+        with suppress(BadInput):  # of another version; a ledger alone is worth a report
+            config = recorded(self._directory)
         made = Material(
             directory=self._directory,
             history=self._history,
