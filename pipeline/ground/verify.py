@@ -29,9 +29,9 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{mirror}: the copies on the second device are not here, and were not checked", file=sys.stderr)
     bad = [f"{place}/checkpoints/{step}/{one}" for place in places for step, found in places[place] for one in found]
     lying = {place: look(place) for place in places}
-    bad += [
-        f"{place / CONFIG}: {found.value}" for place, found in lying.items() if found in (Found.DAMAGED, Found.LOST)
-    ]
+    for place, how in lying.items():
+        if how is Found.DAMAGED or (how is Found.LOST and recorded(place)):  # which a checkpoint knows
+            bad.append(f"{place / CONFIG}: {how.value}")
     if given.json:
         listed = [
             {
