@@ -132,6 +132,10 @@ def test_a_run_begun_before_there_were_hashes_is_read_as_it_is(command: list[str
     config = load(command[:-1])
     config.directory.mkdir()
     path = config.directory / "config.yaml"
+    path.write_text(dump_yaml(config).replace("seed: 0", "seed: 4"))
+    control = recorded(config.directory)
+    assert control is not None
+    assert control.seed == 4, "without a hash nothing notices it"
     path.write_text(dump_yaml(config))
     assert recorded(config.directory) == config
     (config.directory / "checkpoints/10").mkdir(parents=True)  # whose meta.json knows no configuration
