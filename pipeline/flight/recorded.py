@@ -69,7 +69,7 @@ def recorded(directory: Path) -> Config | None:
     return None
 
 
-def known(config: Config) -> Config | None:
+def begun_with(config: Config) -> Config | None:
     """That of the run that `config` names: as its own directory has it, or else as the second device does."""
     return recorded(config.directory) or (recorded(config.mirror) if config.mirror else None)
 

@@ -18,7 +18,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, known, look, record
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, begun_with, look, record
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -48,7 +48,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
             port as they were.
     """
-    before = known(config)
+    before = begun_with(config)
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
         return _launch(config, notices, display)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput, Config, Refused
 from pipeline.config.learning import Corpus, Model
-from pipeline.flight.recorded import known
+from pipeline.flight.recorded import begun_with
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -105,7 +105,7 @@ def begin(config: Config, make: "Callable[..., TrainState]") -> "tuple[TrainStat
 
 def _begun(config: Config) -> Config | None:
     """The configuration saved by an earlier launch from the same folder."""
-    saved = known(config)
+    saved = begun_with(config)
     return saved if saved and saved.init_from == config.init_from else None
 
 
