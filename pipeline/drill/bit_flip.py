@@ -1,6 +1,7 @@
 """Radiation: bits flipped, pages zeroed, files truncated or gone, while a run is at rest and while it runs; and bits
 flipped in what it computes with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.checkpoint import layout, verify
@@ -12,7 +13,7 @@ from pipeline.drill.run import Run
 from pipeline.drill.tally import Control, Tally
 from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
-from pipeline.flight.recorded import CONFIG, Found, look
+from pipeline.flight.recorded import CONFIG, TOKENIZER, Found, look, look_at_tokenizer
 
 FEWEST_LIVE = 12  # flips in a live run: two of each target
 LIVE_S = 1.0  # how long a run may go on after it was struck
@@ -20,7 +21,8 @@ ALL_LOST = 0.15  # share of the outages in which every checkpoint is struck
 
 
 def bit_flip(run: Run) -> bool:
-    """Damage to checkpoints, SEALs, the ledger or config.yaml, and a kill. False if the run was done before it came.
+    """Damage to checkpoints, SEALs, the ledger, config.yaml or tokenizer.json, and a kill. False if the run was done
+    before it came.
 
     Where every checkpoint is struck the run must stop with an error, or go on from a second device, and never start
     from step 0; then a good copy is put back, as the ground would.
@@ -37,19 +39,21 @@ def bit_flip(run: Run) -> bool:
 
 
 def strike(run: Run) -> None:
-    """One to three wounds, each in a file of the newest checkpoint, its SEAL, the ledger or config.yaml; or one in each
-    checkpoint."""
+    """One to three wounds, each in a file of the newest checkpoint, its SEAL, the ledger, config.yaml or
+    tokenizer.json; or one in each checkpoint."""
     steps = layout.steps(run.directory / "checkpoints")
     if run.dice.random() < ALL_LOST:
         for step in steps:
             strike_step(run, step)
         return
-    targets = ("checkpoint", "seal", "ledger", "config")
-    for target in run.dice.choices(targets, (6, 2, 2, 2), k=run.dice.randint(1, 3)):
+    targets = ("checkpoint", "seal", "ledger", CONFIG, TOKENIZER)
+    for target in run.dice.choices(targets, (6, 2, 2, 1, 1), k=run.dice.randint(1, 3)):
         if target == "ledger":
             strike_ledger(run)
-        elif target == "config":
-            strike_config(run)
+        elif target == CONFIG:
+            strike_begun_with(run, CONFIG, look)
+        elif target == TOKENIZER:
+            strike_begun_with(run, TOKENIZER, look_at_tokenizer)
         else:
             strike_step(run, steps[-1], seal_only=target == "seal")
 
@@ -81,11 +85,10 @@ def strike_ledger(run: Run) -> None:
         judge(run, made, None, [])
 
 
-def strike_config(run: Run) -> None:
+def strike_begun_with(run: Run, name: str, look: Callable[[Path], Found]) -> None:
     """None where an earlier wound waits for the next launch still."""
-    path = run.directory / CONFIG
     if look(run.directory) is Found.WHOLE:
-        made, found = wound(path, run.dice), look(run.directory)
+        made, found = wound(run.directory / name, run.dice), look(run.directory)
         judge(run, made, None, [] if found is Found.WHOLE else [found.value])
 
 

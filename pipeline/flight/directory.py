@@ -10,7 +10,7 @@ from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, Config, Refused
 from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, look, recorded
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, TOKENIZER, Found, look, look_at_tokenizer, recorded
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
@@ -85,9 +85,9 @@ def share(config: Config) -> None:
     with suppress(OSError):  # of no use, or full: the store says so
         if (config.directory / CONFIG).exists():
             durable.make(mirror)
-            damaged = look(config.directory) is Found.DAMAGED
-            for name in (CONFIG, "tokenizer.json", "plan.json"):
-                if (config.directory / name).exists() and not (name == CONFIG and damaged):
+            lie = {CONFIG: look(config.directory), TOKENIZER: look_at_tokenizer(config.directory)}
+            for name in (CONFIG, TOKENIZER, "plan.json"):
+                if (config.directory / name).exists() and lie.get(name) is not Found.DAMAGED:
                     durable.update(mirror / name, (config.directory / name).read_bytes())
 
 

@@ -43,6 +43,7 @@ class Job:
 
     config: Config
     corpus: Corpus
+    tokenizer_hash: str | None
     state: TrainState
     first_state: Callable[[], TrainState]  # before step 0
     progress: Progress
@@ -297,6 +298,7 @@ class Job:
         meta = {
             "fingerprint": self.guard.check(self.state, self.progress.step),
             "corpus": self.corpus.content_hash,
+            "tokenizer": self.tokenizer_hash,
             "config": self.config.model_dump(mode="json"),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),

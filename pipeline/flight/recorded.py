@@ -1,28 +1,34 @@
-"""The configuration that a run was begun with: in config.yaml under a hash, and in every checkpoint under its seal.
+"""What a run was begun with: config.yaml and tokenizer.json, each under a hash that is known besides.
 
-So a flipped bit in config.yaml neither ends the run nor makes it another.
+config.yaml ends in its own, and every checkpoint holds the configuration and the hash of the tokenizer under its seal.
+So a flipped bit in either neither ends the run nor makes it another.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xxhash
 from pydantic import ValidationError
 
 from pipeline.config import BadInput, Config, dump_yaml, load_file
 
-CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
 _HEAD, _HASH = "# Of a run. The last line is the hash of all others.\n", "# xxh3_128: "
 
 
 class Found(Enum):
-    """How config.yaml lies there."""
+    """How a file lies there."""
 
     WHOLE = "whole"
     DAMAGED = "damaged"
     LOST = "lost"
-    UNHASHED = "unhashed"  # written by a version that knew no hash, or by hand
+    UNHASHED = "unhashed"  # by a version that knew no hash, or by hand
 
 
 def record(config: Config) -> None:
@@ -72,6 +78,44 @@ def recorded(directory: Path) -> Config | None:
 def begun_with(config: Config) -> Config | None:
     """That of the run that `config` names: as its own directory has it, or else as the second device does."""
     return recorded(config.directory) or (recorded(config.mirror) if config.mirror else None)
+
+
+def record_tokenizer(directory: Path, tokenizer: "Tokenizer") -> str:
+    """Puts tokenizer.json there, unless it lies there as it was sealed; its hash, for the checkpoints to come."""
+    from pipeline.checkpoint import durable
+
+    path = directory / TOKENIZER
+    if look_at_tokenizer(directory) is not Found.WHOLE:
+        durable.update(path, tokenizer.to_str(pretty=True).encode())
+    return _digest(path.read_bytes())
+
+
+def look_at_tokenizer(directory: Path) -> Found:
+    """At the tokenizer.json of the run in `directory`."""
+    sealed = sealed_tokenizer(directory)
+    return Found.UNHASHED if sealed is None else _under(sealed, directory / TOKENIZER)
+
+
+def sealed_tokenizer(directory: Path) -> str | None:
+    """The hash of tokenizer.json that the newest checkpoint holds; None if none holds one."""
+    from pipeline.checkpoint import metas
+
+    return next((meta["tokenizer"] for meta in metas(directory / CHECKPOINTS) if meta.get("tokenizer")), None)
+
+
+def whole_tokenizers(places: Sequence[Path]) -> list[Path]:
+    """Those of `places`, run and second device, where it lies as one of them sealed it."""
+    sealed = next(filter(None, map(sealed_tokenizer, places)), "")
+    return [place for place in places if _under(sealed, place / TOKENIZER) is Found.WHOLE]
+
+
+def _under(digest: str, path: Path) -> Found:
+    try:
+        return Found.WHOLE if _digest(path.read_bytes()) == digest else Found.DAMAGED
+    except FileNotFoundError:
+        return Found.LOST
+    except OSError:
+        return Found.DAMAGED
 
 
 def _digest(data: bytes) -> str:

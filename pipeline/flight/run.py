@@ -18,7 +18,7 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, begun_with, look, record
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, begun_with, look, record, record_tokenizer
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -181,8 +181,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     record(config)
     if restored and found in (Found.DAMAGED, Found.LOST):
         display.say(f"{directory / CONFIG} was {found.value}: made anew")
-    if corpus.tokenizer:  # at every launch: damage to it ends here
-        durable.update(directory / "tokenizer.json", corpus.tokenizer.to_str(pretty=True).encode())
+    tokenizer_hash = record_tokenizer(directory, corpus.tokenizer) if corpus.tokenizer else None
     with suppress(BadInput):  # the store has said so
         share(config)
     parts.done("mission")
@@ -201,6 +200,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     return Job(
         config=config,
         corpus=corpus,
+        tokenizer_hash=tokenizer_hash,
         state=state,
         first_state=lambda: begin(config, make)[0],
         progress=progress,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput, Config, Refused
 from pipeline.config.learning import Corpus, Model
-from pipeline.flight.recorded import begun_with
+from pipeline.flight.recorded import TOKENIZER, begun_with, whole_tokenizers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,15 +59,16 @@ def settle(config: Config) -> Config:
 
 
 def tokenizer(config: Config) -> "Tokenizer | None":
-    """The tokenizer that the run was given: of its own directory, of its second device or of the folder, whichever can
-    be read first."""
+    """The tokenizer that the run was given: from where it lies as it was sealed, or else from the first of the run's
+    directory, its second device and the folder where it can be read."""
     if config.init_from is None:
         return None
-    from pipeline.flight.open_weights import TOKENIZER, read_tokenizer
+    from pipeline.flight.open_weights import read_tokenizer
 
     brought = config.init_from / TOKENIZER
     if _begun(config):
-        for place in filter(None, (config.directory, config.mirror)):
+        places = [place for place in (config.directory, config.mirror) if place]
+        for place in (*whole_tokenizers(places), *places):
             with suppress(BadInput):  # not there, or damaged
                 return read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
     if config.corpus.source == "tokens" and not brought.exists():

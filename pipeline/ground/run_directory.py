@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pipeline.config import BadInput, Config, RunFailed, load_file
-from pipeline.flight.recorded import CONFIG, recorded
+from pipeline.flight.recorded import CONFIG, Found, look_at_tokenizer, recorded
 
 # JAX and all that needs it are imported where they are used: who reads a ledger need not wait for them.
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ class RunDirectory:
             raise BadInput(f"{path}: {error.strerror}; copy it from where the run was made") from error
         except Exception as error:  # tokenizers raises bare Exception
             raise BadInput(f"{path}: not a tokenizer ({error}); copy it from where the run was made") from error
+        if look_at_tokenizer(self.path) is Found.DAMAGED:
+            raise BadInput(
+                f"{path}: not what was sealed; copy it from where the run was made, or let that make it anew"
+            )
         known = tokenizer.get_vocab_size()
         # Whoever makes token files may round the vocabulary up, as nanoGPT does, and so do open weights.
         rounded_up = corpus.source == "tokens" or corpus.tokenizer == "given"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.checkpoint import verify
 from pipeline.config import BadInput
-from pipeline.flight.recorded import CONFIG, Found, look, recorded
+from pipeline.flight.recorded import CONFIG, TOKENIZER, Found, look, look_at_tokenizer, recorded
 from pipeline.ground.arguments import RunParser
 
 
@@ -28,15 +28,16 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(f"{mirror}: the copies on the second device are not here, and were not checked", file=sys.stderr)
     bad = [f"{place}/checkpoints/{step}/{one}" for place in places for step, found in places[place] for one in found]
-    lying = {place: look(place) for place in places}
-    for place, how in lying.items():
-        if how is Found.DAMAGED or (how is Found.LOST and recorded(place)):  # which a checkpoint knows
-            bad.append(f"{place / CONFIG}: {how.value}")
+    lie = {place: {CONFIG: look(place), TOKENIZER: look_at_tokenizer(place)} for place in places}
+    for place, files in lie.items():
+        for name, how in files.items():
+            if how is Found.DAMAGED or (how is Found.LOST and recorded(place)):  # which a checkpoint knows
+                bad.append(f"{place / name}: {how.value}")
     if given.json:
         listed = [
             {
                 "run": str(place),
-                "config": lying[place].value,
+                "files": {name: how.value for name, how in lie[place].items()},
                 "checkpoints": [{"step": step, "problems": problems} for step, problems in found],
             }
             for place, found in places.items()

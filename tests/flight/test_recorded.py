@@ -128,6 +128,29 @@ def test_the_ground_reads_what_a_checkpoint_says_and_verify_names_the_file(
     assert capsys.readouterr().err.strip() == f"{path}: lost"
 
 
+def test_a_damaged_tokeniser_is_named_not_used_and_made_anew(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command += ["--corpus.tokenizer", "char"]
+    assert train.main(command) == 0
+    path = run / "tokenizer.json"
+    written = path.read_bytes()
+    assert open_run(run).tokenizer() is not None
+    path.write_bytes(written.replace(b'"s": ', b'"t": '))
+    assert path.read_bytes() != written
+    with pytest.raises(BadInput, match=r"tokenizer\.json: not what was sealed"):
+        open_run(run).tokenizer()
+    capsys.readouterr()
+    assert train.main(["verify", str(run)]) == 1
+    assert capsys.readouterr().err.strip() == f"{path}: damaged"
+    assert train.main(command) == 0
+    assert path.read_bytes() == written
+    path.write_bytes(written.replace(b'"s": ', b'"t": '))
+    shutil.rmtree(run / "checkpoints")
+    assert open_run(run).tokenizer() is not None, "without a hash nothing notices it"
+
+
 def test_a_run_begun_before_there_were_hashes_is_read_as_it_is(command: list[str], tmp_path: Path) -> None:
     config = load(command[:-1])
     config.directory.mkdir()
