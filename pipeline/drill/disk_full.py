@@ -3,7 +3,7 @@
 import time
 
 from pipeline.drill.launch import Launch
-from pipeline.drill.outages import linger, reach_training
+from pipeline.drill.outages import reach_training
 from pipeline.drill.run import Run
 
 SAYS, RESUMES, CANNOT_END = "save failed", "resumes at step", "could not be sealed"
@@ -24,7 +24,10 @@ def disk_full(run: Run) -> bool:
         if not launch.wait(lambda: SAYS in launch.said()) and not _gave_up(launch):
             run.require_done()
             return False
-        linger(run, LONGER_S)
+        until = time.monotonic() + run.dice.uniform(0.0, LONGER_S)
+        if not launch.wait(lambda: time.monotonic() >= until) and not _gave_up(launch):
+            run.require_done()
+            return False
         killed = not _gave_up(launch) and run.dice.random() < KILLED and run.kill("disk-full")
         if killed:
             launch = run.start()

@@ -11,16 +11,14 @@ from pipeline.drill import disk_full as module
 from pipeline.drill.disk_full import CANNOT_END, SAYS, disk_full
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_run_that_gives_up_when_there_is_room_again_is_started_again(
-    late: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("when", ["while the disk is full", "as it gets room", "when it has room"])
+def test_a_run_that_gives_up_is_started_again_whenever_that_is(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines, stops = [SAYS], list[str]()
 
     @contextmanager
     def full() -> Any:
         yield
-        if not late:
+        if when == "as it gets room":
             lines.append(CANNOT_END)
 
     def wait(until: Callable[[], bool]) -> bool:
@@ -30,9 +28,9 @@ def test_a_run_that_gives_up_when_there_is_room_again_is_started_again(
         return until()
 
     launch = SimpleNamespace(said=lambda: " ".join(lines), wait=wait)
-    disk, dice = SimpleNamespace(full=full), SimpleNamespace(random=lambda: 1.0)
+    longest_s = 1e9 if when == "while the disk is full" else 0.0
+    disk, dice = SimpleNamespace(full=full), SimpleNamespace(random=lambda: 1.0, uniform=lambda *_: longest_s)
     run: Any = SimpleNamespace(disk=disk, newest=100, start=lambda: launch, wait=wait, stopped=stops.append, dice=dice)
     monkeypatch.setattr(module, "reach_training", lambda run: True)
-    monkeypatch.setattr(module, "linger", lambda run, longest_s: True)
     assert disk_full(run)
     assert stops == ["disk-full"]
