@@ -75,9 +75,8 @@ class Wounds:
         """
         if NONE_LEFT in said and nothing_left:
             return self._put_copies_back() or None
-        if NO_CONFIG in said:
-            return [] if self._put_config_back() else None
-        return [] if DECISION in said and self._put_ledger_back() else None
+        lost = LEDGER if DECISION in said else CONFIG if NO_CONFIG in said else None
+        return [] if lost and self._put_back(lost) else None
 
     def _put_copies_back(self) -> list[int]:
         steps = layout.steps(self._copies)
@@ -90,21 +89,14 @@ class Wounds:
         shutil.rmtree(self._copies, ignore_errors=True)
         return steps
 
-    def _put_ledger_back(self) -> bool:
-        ledger = self._run / LEDGER
-        struck = [damaged for damaged in self._damaged if damaged.wound.path == ledger]
-        for damaged in reversed(struck):
-            with ledger.open("r+b") as file:  # what was appended since stays
-                file.write(damaged.wound.sealed)
-            durable.fsync(ledger)
-        self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
-        return bool(struck)
-
-    def _put_config_back(self) -> bool:
-        path = self._run / CONFIG
+    def _put_back(self, name: str) -> bool:
+        """The bytes that a file of no step held before it was struck; whether it was."""
+        path = self._run / name
         struck = [damaged for damaged in self._damaged if damaged.wound.path == path]
-        for damaged in struck[:1]:  # a damaged one is not struck again
-            path.write_bytes(damaged.wound.sealed)
+        for damaged in reversed(struck):
+            path.touch()
+            with path.open("r+b") as file:  # what was appended since stays
+                file.write(damaged.wound.sealed)
             durable.fsync(path)
         self._damaged = [damaged for damaged in self._damaged if damaged not in struck]
         return bool(struck)

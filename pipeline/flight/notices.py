@@ -72,7 +72,7 @@ def require_notice(config: Config, *seal_s: float | None) -> None:
             once is not a slow disk, and a run that was grounded would never measure it again.
 
     Raises:
-        BadInput: sealing takes longer than power lasts after a notice.
+        Refused: sealing takes longer than power lasts after a notice.
     """
     from pipeline.plan.stops import NOTICE_S  # at launch, notices are received long before planning is imported
 

@@ -10,8 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import xxhash
 from pydantic import ValidationError
+from xxhash import xxh3_128_hexdigest
 
 from pipeline.config import BadInput, Config, dump_yaml, load_file
 
@@ -37,7 +37,7 @@ def record(config: Config) -> None:
     from pipeline.checkpoint import durable
 
     text = _HEAD + dump_yaml(config)
-    durable.update(config.directory / CONFIG, f"{text}{_HASH}{_digest(text.encode())}\n".encode())
+    durable.update(config.directory / CONFIG, f"{text}{_HASH}{xxh3_128_hexdigest(text.encode())}\n".encode())
 
 
 def look(directory: Path) -> Found:
@@ -50,7 +50,7 @@ def look(directory: Path) -> Found:
     except OSError:
         return Found.DAMAGED
     text, mark, digest = data.rpartition(_HASH.encode())
-    if digest == f"{_digest(text)}\n".encode():
+    if digest == f"{xxh3_128_hexdigest(text)}\n".encode():
         return Found.WHOLE
     if not mark and _HEAD.encode() not in data:
         with suppress(BadInput):
@@ -84,10 +84,12 @@ def record_tokenizer(directory: Path, tokenizer: "Tokenizer") -> str:
     """Puts tokenizer.json there, unless it lies there as it was sealed; its hash, for the checkpoints to come."""
     from pipeline.checkpoint import durable
 
-    path = directory / TOKENIZER
-    if look_at_tokenizer(directory) is not Found.WHOLE:
-        durable.update(path, tokenizer.to_str(pretty=True).encode())
-    return _digest(path.read_bytes())
+    path, sealed = directory / TOKENIZER, sealed_tokenizer(directory)
+    if sealed and _under(sealed, path) is Found.WHOLE:
+        return sealed
+    written = tokenizer.to_str(pretty=True).encode()
+    durable.update(path, written)
+    return xxh3_128_hexdigest(written)
 
 
 def look_at_tokenizer(directory: Path) -> Found:
@@ -111,12 +113,8 @@ def whole_tokenizers(places: Sequence[Path]) -> list[Path]:
 
 def _under(digest: str, path: Path) -> Found:
     try:
-        return Found.WHOLE if _digest(path.read_bytes()) == digest else Found.DAMAGED
+        return Found.WHOLE if xxh3_128_hexdigest(path.read_bytes()) == digest else Found.DAMAGED
     except FileNotFoundError:
         return Found.LOST
     except OSError:
         return Found.DAMAGED
-
-
-def _digest(data: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(data)

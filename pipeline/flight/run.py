@@ -176,7 +176,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     validation = Validation(config, corpus)
     budget = Budget(config, spacecraft, governor, validation.steps)
     if not (directory / "plan.json").exists():
-        durable.update(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
+        durable.write(directory / "plan.json", json.dumps(budget.expectation(progress), indent=1).encode())
     found = look(directory)
     record(config)
     if restored and found in (Found.DAMAGED, Found.LOST):
