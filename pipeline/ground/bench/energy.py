@@ -1,5 +1,6 @@
 """What machine and GPU draw, where they count it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +9,8 @@ from pipeline.flight.meter import Meter, NoMeter, make_meter
 
 POWERCAP = Path("/sys/class/powercap")
 NOT_MEASURABLE = "not measurable here"
+# NVML refreshes its energy counter about ten times a second: so much is unknown at either end of a window.
+COUNTER_S = 0.1
 
 
 class RaplMeter:
@@ -52,7 +55,10 @@ class Meters:
         self._meters = meters
 
     def joules(self) -> dict[str, float]:
-        """What each has counted since the last call [J]; empty where nothing counts."""
+        """What each has counted since the last call [J]; empty where nothing counts. Waits until the GPU's counter
+        holds all that was drawn."""
+        if "gpu" in self._meters:
+            time.sleep(COUNTER_S)
         found = {name: meter.joules() for name, meter in self._meters.items()}
         return {name: value for name, value in found.items() if value is not None}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-CHOICES = "choices, 10.7 M"
+from pipeline.ground.bench.gpu_parts import CHOICES, CURVE, LARGE_BY_PRECISION
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -16,7 +16,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
     figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
     figure.suptitle(found["provenance"], fontsize=10)
-    for name in ("curve of 10.7 M", "124 M in bf16 and fp8"):
+    for name in (CURVE, LARGE_BY_PRECISION):
         points = answers.get(name, {}).get("points", [])
         full = points[0]["tokens_per_s"]["median"] if points else 1.0
         pairs = [(p["tokens_per_s"]["median"] / full, p["watts"]["median"]) for p in points if "watts" in p]

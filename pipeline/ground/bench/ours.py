@@ -47,10 +47,8 @@ def _obey(config: Config, answer: Any) -> None:
         assert job is not None
         import jax
 
-        from pipeline.ground.bench.energy import make_meters
         from pipeline.ground.bench.matmul import peak_flops
 
-        meters = make_meters(jax.default_backend())
         job.save(urgent=True)
 
         def train(until: int) -> None:
@@ -74,11 +72,10 @@ def _obey(config: Config, answer: Any) -> None:
             if "train" in asked:
                 if "save" in asked:  # or not, but beside no other save
                     job.store.wait(None)
-                meters.joules()
                 begun_s = time.perf_counter()
                 stall_s = save() if asked.get("save") else 0.0
                 train(asked["train"])
-                answer(seconds=time.perf_counter() - begun_s, joules=meters.joules(), stall_s=stall_s, **step())
+                answer(seconds=time.perf_counter() - begun_s, stall_s=stall_s, **step())
             elif "evaluate" in asked:
                 job.validation.forget()
                 pieces = range(job.validation.pieces)

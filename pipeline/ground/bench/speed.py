@@ -25,6 +25,7 @@ from pipeline.ground.bench.worker import Worker, ours
 from pipeline.lm.flops import token_flops
 
 PARTS = ("loop", "program", "start", "saves")
+ENDLESS = 10**6  # steps: more than are measured, and few enough to be forecast in a second
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,7 +81,7 @@ def in_the_loop(
     config: Config, vocab_size: int, folder: Path, repeats: int, pairs: int, turn_s: float
 ) -> dict[str, Any]:
     """Of one and the same training, for which there are `repeats` and `pairs`: how fast it is, what a save costs."""
-    endless = config.model_copy(update={"budget": Budget(steps=10**9)})
+    endless = config.model_copy(update={"budget": Budget(steps=ENDLESS)})
     with ours("loop", endless, folder) as worker:
         chunk = worker.first["step"]
         steps = max(1, round(turn_s * chunk / worker.ask(train=2 * chunk)["seconds"]))
@@ -91,14 +92,15 @@ def in_the_loop(
 def loop(worker: Worker, config: Config, vocab_size: int, steps: int, repeats: int) -> dict[str, Any]:
     """Tokens per second of the whole loop, and its arithmetic by formula over the fastest matrix product just after."""
     per_step, turns, rates, shares, peaks = config.tokens_per_step, [], [], [], []
-    now = worker.ask(train=0)
+    now, meters = worker.ask(train=0), energy.make_meters(worker.first["backend"])
     for _ in range(repeats):
         before = now["step"]
-        now = worker.ask(train=before + steps)
+        now = worker.ask(meters, train=before + steps)
         turns.append(now | {"tokens": (now["step"] - before) * per_step})
         rates.append(turns[-1]["tokens"] / now["seconds"])
         peaks.append(worker.ask(peak=True)["flops_per_s"])
         shares.append(rates[-1] * token_flops(config.model, vocab_size) / peaks[-1])
+    meters.close()
     return {
         "backend": worker.first["backend"],
         "parameters": worker.first["parameters"],

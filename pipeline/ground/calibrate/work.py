@@ -10,14 +10,13 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.flight.meter import Meter
 from pipeline.flight.mission import unread_vocabulary
+from pipeline.ground.bench.energy import COUNTER_S
 from pipeline.ground.bench.matmul import peak_flops
 from pipeline.ground.bench.spread import spread
 from pipeline.lm.flops import token_flops
 from pipeline.lm.schedule import Cooldown
 
 CHUNK_S = 0.2  # of work between two pauses: long against a dispatch, short against the heat of the chip
-# NVML refreshes its energy counter about ten times a second: so much is unknown at either end of a window.
-COUNTER_S = 0.1
 
 
 class Load:
