@@ -229,9 +229,10 @@ class Job:
         self.progress.validated_step, self.progress.validated_pieces = self.progress.step, 0
         self.progress.validated_loss = result["loss"]
         self.ledger.append("validation", **result)
+        error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.4f}"
         bits = f", {result['bits_per_byte']:.3f} bits/byte" if result["bits_per_byte"] else ""
         self.display.say(
-            f"step {self.progress.step:,}  validation loss {result['loss']:.4f} ± {result['standard_error']:.4f}{bits}"
+            f"step {self.progress.step:,}  validation loss {result['loss']:.4f}{error}{bits}"
             f"  (unigram {result['unigram_loss']:.3f})"
         )
 

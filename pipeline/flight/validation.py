@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from pipeline.config import Config
 from pipeline.corpus import Corpus
+from pipeline.corpus.uncertainty import standard_error
 from pipeline.lm.model import Params
 from pipeline.lm.step import make_evaluate
 
@@ -52,15 +53,16 @@ class Validation:
 
 
 def describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:
-    """Mean loss [nats per token], its standard error over windows, and bits per byte where the text is known."""
+    """Mean loss [nats per token], its standard error for other text of the kind (None for one window), and bits per
+    byte where the text is known."""
     loss = float(losses.mean(dtype=np.float64))
-    error = float(losses.std(ddof=1, dtype=np.float64) / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
+    error = standard_error(losses)
     bits = len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
     return {
         "loss": loss,
         "standard_error": error,
         "bits_per_byte": loss * bits if bits else None,
-        "bits_per_byte_error": error * bits if bits else None,
+        "bits_per_byte_error": error * bits if bits and error is not None else None,
         "unigram_loss": corpus.unigram_loss,
         "windows": len(losses),
     }

@@ -38,7 +38,7 @@ def compare(
             blocks of BLOCK_BYTES bytes, which any two models of one text have.
 
     Returns:
-        unit; difference with difference_low, difference_high (95 %, bootstrap over the pairs) and standard_error; a and
+        unit; difference with difference_low, difference_high (95 %) and standard_error; a and
         b (the losses of either); pairs; step_a, step_b; a_better (share of the pairs); damaged_a and damaged_b (newer
         steps that were passed over, and why). An interval is null where there is only one pair.
 
@@ -50,16 +50,17 @@ def compare(
 
 def pair(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None = None, unit: Unit = "nats") -> dict[str, Any]:
     """What `compare` returns, of models already opened."""
-    from pipeline.ground.bootstrap import mean_interval
+    from pipeline.corpus.uncertainty import mean_interval, standard_error
 
     losses_a, losses_b = (_by_window if unit == "nats" else _by_block)(a, b, corpus_path)
-    interval = mean_interval(losses_a - losses_b)
+    differences = losses_a - losses_b
+    interval = mean_interval(differences)
     return {
         "unit": "nats per token" if unit == "nats" else "bits per byte",
-        "difference": float((losses_a - losses_b).mean(dtype=np.float64)),
+        "difference": float(differences.mean(dtype=np.float64)),
         "difference_low": interval.low if interval else None,
         "difference_high": interval.high if interval else None,
-        "standard_error": interval.standard_error if interval else None,
+        "standard_error": standard_error(differences),
         "a": float(losses_a.mean(dtype=np.float64)),
         "b": float(losses_b.mean(dtype=np.float64)),
         "pairs": len(losses_a),
@@ -164,6 +165,6 @@ def _lines(result: dict[str, Any], a: "TrainedModel", b: "TrainedModel") -> str:
             f"{'B':<16}{result['b']:.4f}  {b.run.path}, step {b.step:,}",
             f"{'A - B':<16}{result['difference']:+.4f}{interval}  {result['unit']}: {verdict}",
             f"{'measured on':<16}{result['pairs']:,} pairs, A better in {100 * result['a_better']:.0f} %",
-            "in brackets: 95 % interval, bootstrap over the pairs",
+            "in brackets: 95 % interval for text of this kind, by means of stretches of it",
         ]
     )

@@ -90,8 +90,8 @@ def evaluate(run_dir: Path | str, step: Step = None, corpus_path: str | None = N
 
 def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
     """What `evaluate` returns, of a model and a text already opened."""
+    from pipeline.corpus.uncertainty import mean_interval
     from pipeline.flight.validation import describe
-    from pipeline.ground.bootstrap import mean_interval
     from pipeline.ground.token_losses import window_losses
 
     config = model.run.config
@@ -103,7 +103,6 @@ def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = Non
     spread = {
         "loss_low": low,
         "loss_high": high,
-        "standard_error": interval.standard_error if interval else math.nan,
         "bits_per_byte_low": low * bits,
         "bits_per_byte_high": high * bits,
         "perplexity": _exp(result["loss"]),
@@ -118,7 +117,7 @@ def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = Non
         "corpus": corpus_path or config.corpus.path or config.corpus.source,
         "damaged": model.weights.damaged,
     }
-    del result["bits_per_byte_error"]  # of windows taken as independent; the interval is wider and fairer
+    del result["bits_per_byte_error"]
     return finite(result | spread) | about
 
 
@@ -179,6 +178,6 @@ def _scale(result: dict[str, Any], scale: dict[str, float | None]) -> str:
             row("5-gram model", "fivegram"),
             row("unigram model", "unigram"),
             f"{'measured on':<16}{result['windows']:,} windows of {result['context']:,} tokens: {result['corpus']}",
-            "in brackets: 95 % interval, bootstrap over held-out windows",
+            "in brackets: 95 % interval for text of this kind, by means of stretches of it",
         ]
     )

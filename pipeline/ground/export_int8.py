@@ -68,13 +68,13 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
     """The loss of a model on all held-out windows, as it is and with the int8 `weights` in its place, paired.
 
     Returns:
-        fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %,
-        bootstrap over the windows; null where there is only one); windows; corpus; precision of the arithmetic. What is
+        fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %;
+        null where there is only one); windows; corpus; precision of the arithmetic. What is
         not finite is null.
     """
     from safetensors.numpy import load
 
-    from pipeline.ground.bootstrap import mean_interval
+    from pipeline.corpus.uncertainty import mean_interval
     from pipeline.ground.token_losses import window_losses
 
     config = model.run.config

@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.config import BadInput, dump_yaml, load_file
 from pipeline.corpus import open_corpus
-from pipeline.ground.bootstrap import mean_interval
 from pipeline.ground.evaluate import evaluate, main
 from pipeline.ground.run_directory import open_run
 from pipeline.lm.loss import token_losses
@@ -130,29 +129,3 @@ def test_a_wrong_argument_is_one_line(arguments: list[str], message: str, run_di
         main([str(run_dir), *arguments] if arguments else [])
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_bootstrap_interval_covers_the_true_mean_of_dependent_windows() -> None:
-    """An AR(1) series with correlation 0.6: drawing single windows would cover it in about 2 of 3 cases."""
-    covered, random = 0, np.random.default_rng(1)
-    for _ in range(60):
-        noise = random.normal(size=600)
-        values = np.zeros(600)
-        for i in range(1, 600):
-            values[i] = 0.6 * values[i - 1] + noise[i]
-        interval = mean_interval(values)
-        assert interval is not None
-        covered += interval.low < 0 < interval.high
-    assert covered >= 48
-
-
-def test_bootstrap_of_independent_windows_agrees_with_the_textbook() -> None:
-    values = np.random.default_rng(2).normal(2.0, 0.5, 1000).astype(np.float32)
-    interval = mean_interval(values)
-    assert interval is not None
-    assert interval.standard_error == pytest.approx(0.5 / 1000**0.5, rel=0.2)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * interval.standard_error, rel=0.1)
-
-
-def test_one_window_has_no_interval() -> None:
-    assert mean_interval(np.array([2.0])) is None
