@@ -29,10 +29,11 @@ class Allowance:
         return (1.0 - BURST) * self.budget_bytes / DAY_S
 
     def at(self, time_s: float, size: float = 0.0) -> "Allowance":
-        """The credit at `time_s`. The bucket always has room for one save of `size` [bytes]."""
+        """The credit at `time_s`; a clock that was set back earns nothing by that. The bucket always has room for one
+        save of `size` [bytes]."""
         most = max(BURST * self.budget_bytes, size)
         earned = self._bytes_per_s * max(0.0, time_s - self.at_s)
-        return Allowance(self.budget_bytes, min(most, self.credit_bytes + earned), max(time_s, self.at_s))
+        return Allowance(self.budget_bytes, min(most, self.credit_bytes + earned), time_s)
 
     def charge(self, size: float, time_s: float) -> "Allowance":
         """After a save of `size` [bytes] at `time_s`."""

@@ -115,8 +115,6 @@ def run_live_flips(config: Config, flips: int = 1000, seed: int = 0) -> LiveFlip
     try:
         with ExitStack() as stack:
             job = assemble(config, notices, display, stack)
-            if job is None:
-                raise KeyboardInterrupt
             return _Range(job).shoot(flips, random.Random(seed))
     finally:
         display.close()

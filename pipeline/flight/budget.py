@@ -31,22 +31,27 @@ class Budget:
         if self._limits.tokens:
             steps.append(math.ceil(self._limits.tokens / config.tokens_per_step))
         self._counted = min(steps)
-        self._end_s = self._last_second()
+        self._until_s = self._date()
         self._forecast = self._end_s < math.inf or self._limits.wh is not None
         if self._counted == NEVER and not self._forecast:
             raise BadInput("budget: empty; give one of budget.steps, tokens, orbits, wh or until")
 
-    def _last_second(self) -> float:
-        """Mission time at which orbits or date end the run; infinite where neither does."""
-        track, ends = self._spacecraft.scenario.timeline.track, [math.inf]
-        if self._limits.orbits:
-            ends.append(self._spacecraft.started_s + self._limits.orbits * track.period_s)
-        if until := self._limits.until:
-            ends.append(((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds())
-            if ends[-1] <= self._spacecraft.started_s:
-                begins = track.utc(self._spacecraft.started_s).isoformat(timespec="minutes")
-                raise BadInput(f"budget.until: {until.isoformat()}: the run begins at {begins}; give a later date")
-        return min(ends)
+    def _date(self) -> float:
+        """Mission time of the date that ends the run; infinite where none does."""
+        track, until = self._spacecraft.scenario.timeline.track, self._limits.until
+        if until is None:
+            return math.inf
+        end_s = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds()
+        if end_s <= self._spacecraft.started_s:
+            begins = track.utc(self._spacecraft.started_s).isoformat(timespec="minutes")
+            raise BadInput(f"budget.until: {until.isoformat()}: the run begins at {begins}; give a later date")
+        return end_s
+
+    @property
+    def _end_s(self) -> float:
+        """Mission time at which orbits or date end the run, by the clock as set now; infinite where neither does."""
+        orbits, period_s = self._limits.orbits or math.inf, self._spacecraft.scenario.timeline.track.period_s
+        return min(self._spacecraft.started_s + orbits * period_s, self._until_s)
 
     def replan(self, progress: Progress) -> None:
         """How many steps the budget holds, looked at anew: once an orbit, and when the cooldown is about to be decided.
@@ -54,10 +59,10 @@ class Budget:
         Raises:
             BadInput: not one step fits.
         """
-        # Once the cooldown has begun, nothing moves its end.
-        progress.planned_steps = min(self._counted, progress.cooldown.end)
         if self._forecast and progress.cooldown.end == NEVER:
             progress.planned_steps = self._steps(progress, self._ahead(progress))
+        else:  # once the cooldown has begun, nothing moves its end
+            progress.planned_steps = min(self._counted, progress.cooldown.end)
 
     def _steps(self, progress: Progress, ahead: Forecast) -> int:
         """Steps in all, of which some are kept back unless it is steps that end the run."""

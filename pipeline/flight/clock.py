@@ -4,7 +4,8 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-AHEAD_S = 2.0  # a clock that is disciplined gently never runs so far ahead; less than what telemetry is believed ahead
+STRAYED_S = 2.0  # a clock that is disciplined gently is never so far away; less than what telemetry is believed ahead
+SETTLED_S = 60.0  # a clock that was set is believed once it has stayed so for so long
 
 
 class Clock(Protocol):
@@ -16,8 +17,13 @@ class Clock(Protocol):
         """Let `seconds` of modelled work or waiting pass."""
         ...
 
-    def follow(self) -> float:
-        """Goes forward with this machine's clock where that has been set forward; returns by how much [s]."""
+    def strayed_s(self) -> float:
+        """How far this machine's clock has been ahead of mission time for a while [s], negative where behind; 0 where
+        it goes with it, or has not stayed so for long."""
+        ...
+
+    def shift(self, seconds: float) -> None:
+        """Goes with this machine's clock, which was set by so much."""
         ...
 
 
@@ -33,19 +39,22 @@ class SimulatedClock:
     def spend(self, seconds: float) -> None:
         self._now_s += seconds
 
-    def follow(self) -> float:
+    def strayed_s(self) -> float:
         return 0.0
+
+    def shift(self, seconds: float) -> None:
+        raise NotImplementedError("nobody sets a simulated clock")
 
 
 class RealClock:
-    """This machine's clock against the orbit's start. Work takes the time it takes; only waiting is slept.
-
-    Between two calls of `follow`, no piece of work is measured by a clock that was set meanwhile.
+    """This machine's clock against the orbit's start, as it was when last believed: it may be wrong for a moment. Work
+    takes the time it takes; only waiting is slept.
     """
 
     def __init__(self, start: datetime):
         self._start = start
         self._offset_s = self._utc_s() - time.monotonic()
+        self._strayed: tuple[float, float] | None = None  # since when [monotonic s], and by how much [s]
 
     def now(self) -> float:
         return time.monotonic() + self._offset_s
@@ -53,12 +62,23 @@ class RealClock:
     def spend(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def follow(self) -> float:
-        ahead_s = self._utc_s() - self.now()
-        if ahead_s < AHEAD_S:  # never back: what was done was done
+    def strayed_s(self) -> float:
+        ahead_s, now_s = self._utc_s() - self.now(), time.monotonic()
+        if abs(ahead_s) < STRAYED_S:
+            self._strayed = None
             return 0.0
-        self._offset_s += ahead_s
-        return ahead_s
+        if self._strayed is None or abs(ahead_s - self._strayed[1]) >= STRAYED_S:
+            self._strayed = now_s, ahead_s
+        return ahead_s if now_s - self._strayed[0] >= SETTLED_S else 0.0
+
+    def shift(self, seconds: float) -> None:
+        self._offset_s += seconds
+        self._strayed = None
+
+    def read(self) -> float:
+        """Believes this machine's clock at once, as long as nothing hangs on it; returns by how much it was set [s]."""
+        before_s, self._offset_s = self._offset_s, self._utc_s() - time.monotonic()
+        return self._offset_s - before_s
 
     def _utc_s(self) -> float:
         return (datetime.now(UTC) - self._start).total_seconds()

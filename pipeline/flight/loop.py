@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from pipeline.flight.governor import SAFE, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
-from pipeline.flight.notices import Notice, Notices, require_notice
+from pipeline.flight.notices import Interrupted, Notice, Notices, require_notice
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
@@ -94,7 +95,8 @@ class Job:
             if self.notices.pending:
                 self.stop()
                 return False
-            self.turn()
+            with suppress(Interrupted):
+                self.turn()
         if not self.save(urgent=True):
             raise RunFailed(
                 f"step {self.progress.step} is the last and could not be sealed (see save_failed in ledger.jsonl); "
@@ -106,6 +108,8 @@ class Job:
     def turn(self) -> None:
         """One decision, and the piece of work that follows from it."""
         self.store.poll()
+        if set_s := self.spacecraft.follow_clock():
+            self.clock_set(set_s)
         if why := self.outlook.due():
             self.plan(why)
         if self.spacecraft.granted + ROUNDING < self.next_work():
@@ -133,10 +137,29 @@ class Job:
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
         self.spacecraft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
 
+    def clock_set(self, seconds: float) -> None:
+        """This machine's clock was set: orbit and light are others, and what was measured by them says nothing."""
+        self.ledger.append("clock_set", seconds=round(seconds, 3))
+        self.display.say(f"the clock was set by {seconds:+,.0f} s")
+        self.timer.shift(seconds)
+        self.said_s = -np.inf
+        self.outlook.forget()
+        self.progress.replan_s = -np.inf
+        self.plan("the clock was set")
+
     def plan(self, why: str) -> None:
-        """Looks ahead anew, and writes down what is expected."""
-        self.outlook.look()
-        self.budget.replan(self.progress)
+        """Looks ahead anew, and writes down what is expected.
+
+        Raises:
+            Interrupted: a notice came first; nothing is changed.
+        """
+        before = replace(self.progress)
+        try:
+            self.outlook.look()
+            self.budget.replan(self.progress)
+        except Interrupted:
+            vars(self.progress).update(vars(before))
+            raise
         stop, steps = self.outlook.next_stop(), self.progress.planned_steps
         self.ledger.append(
             "plan",

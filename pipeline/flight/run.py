@@ -3,9 +3,14 @@
 import gc
 import json
 import math
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from enum import Enum
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
@@ -76,27 +81,32 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
         gc.disable()  # what is imported and traced is no garbage, and to look for some takes a sixth of that time
         try:
             job = assemble(config, notices, display, stack)
+        except Interrupted as interrupted:
+            display.say(f"{interrupted}: stopped before the first step; the same command starts again")
+            return Outcome.STOPPED, {}
         finally:
             gc.enable()
-        if job is None:
-            return Outcome.STOPPED, {}
         try:
             outcome = Outcome.DONE if job.fly() else Outcome.STOPPED
             return outcome, job.totals()
-        except Exception as failure:
-            with suppress(OSError):  # the disk itself may be what failed
-                job.ledger.append("failed", reason=str(failure))
+        except Refused:
             raise
+        except BadInput as error:  # nobody gives anything in flight
+            raise RunFailed(str(error)) from error
 
 
-def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack) -> "Job | None":
-    """Everything that a run works with, opened on `stack`; None if a notice came before there was a state to save."""
+def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack) -> "Job":
+    """Everything that a run works with, opened on `stack`.
+
+    Raises:
+        Interrupted: a notice came before there was a state to save.
+    """
     parts = Parts()
     config = open_directory(settle(config))
     directory = config.directory
     check(config)
-    cache = directory / "cache" / "xla"
-    device = choose_device(config.train.device, config.model.attention, cache, config.train.precision)
+    xla = directory / "cache" / "xla"
+    device = choose_device(config.train.device, config.model.attention, xla, config.train.precision)
     import jax
     import numpy as np
 
@@ -118,11 +128,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.lm.step import init_state, make_train_chunk
 
     parts.done("import")
-    try:
-        corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(config))
-    except Interrupted as interrupted:
-        display.say(f"{interrupted}: stopped before the first step; the same command starts again")
-        return None
+    corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(config))
     parts.done("corpus")
 
     ledger_path = directory / LEDGER
@@ -138,11 +144,12 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger = Ledger(ledger_path)
     ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
     stack.callback(ledger.close)
+    stack.push(partial(_why_it_failed, ledger, directory / CONFIG))
     stack.enter_context(store)
-    programs = Programs(cache)
+    programs = Programs(xla)
 
     make = jax.jit(partial(init_state, config, corpus.vocab_size))
-    shapes, scenario = jax.eval_shape(make), mission(config, corpus.vocab_size)
+    shapes, scenario = jax.eval_shape(make), replace(mission(config, corpus.vocab_size), check=notices.check)
     chunk = capacity(config, scenario), config.train.batch, config.model.context + 1
     tokens = jax.ShapeDtypeStruct(chunk, np.int32)
     train_chunk = Ahead(make_train_chunk(config), shapes, tokens, 1, Cooldown())
@@ -157,12 +164,15 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     guard.rest(state, progress.step)  # compiled here, while the train step is: later, nothing would be beside it
     parts.done("restore", **read)
 
-    spacecraft = Spacecraft(config, scenario, restored.meta["spacecraft"] if restored else {})
+    saved = restored.meta["spacecraft"] if restored else {}
+    spacecraft = Spacecraft(config, scenario, saved, partial(_wait, notices, cache(display.say)))
     spacecraft.listen()  # before the directory is this run's, as all that may be refused
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
     governor.correct(progress.harvest, progress.slowness, progress.draw)
+    if spacecraft.set_back_s:
+        ledger.append("clock_set", seconds=-round(spacecraft.set_back_s, 3))
     if spacecraft.was_dark_since_saved:  # an orbit spent dark says nothing of the array
         progress.planned_from, progress.replan_s = {}, -math.inf
     outlook = Outlook(spacecraft, governor, progress)
@@ -221,6 +231,21 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         parts=parts,
         programs=programs,
     )
+
+
+def _why_it_failed(
+    ledger: Ledger, begun: Path, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+) -> None:
+    """Writes down what ends a launch, once the run has begun."""
+    if isinstance(error, Exception) and not isinstance(error, Interrupted) and begun.exists():
+        with suppress(OSError):  # the disk itself may be what failed
+            ledger.append("failed", reason=str(error))
+
+
+def _wait(notices: Notices, say: Callable[[str], None], why: str) -> None:
+    notices.check()
+    say(why)
+    time.sleep(1.0)
 
 
 def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) -> None:

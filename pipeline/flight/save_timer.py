@@ -55,6 +55,11 @@ class SaveTimer:
         """A save holds all work so far; or it failed, and is tried again when the next is due, not at every chunk."""
         self._begun = None if started else (self._clock.now(), self._wall())
 
+    def shift(self, seconds: float) -> None:
+        """Mission time was set by so much."""
+        if self._begun:
+            self._begun = self._begun[0] + seconds, self._begun[1]
+
     def wait_s(self, stop_s: float | None) -> float:
         """How long until the next periodic save [mission s]; not above 0 when it is due.
 

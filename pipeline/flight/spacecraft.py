@@ -1,14 +1,16 @@
 """The satellite as the job meets it: what time it is, what charge there is, and what a piece of work costs."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, RunFailed
-from pipeline.flight.clock import Clock, RealClock, SimulatedClock
+from pipeline.config import BadInput, Config, RunFailed
+from pipeline.flight.clock import SETTLED_S, STRAYED_S, Clock, RealClock, SimulatedClock
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -19,10 +21,13 @@ from pipeline.flight.telemetry import (
     Source,
     UdpSource,
 )
+from pipeline.orbit.elements import FAR_DAYS
 from pipeline.plan import Mode, Payload, Scenario
 from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
 
 HOUR_S = 3600.0
+DAY_S = 86400.0
+BEHIND_S = 600.0  # so long a launch waits for a clock to be set that is behind the checkpoint
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
@@ -49,11 +54,20 @@ class Spacecraft:
     and the lengths of steps decide nothing about power.
     """
 
-    def __init__(self, config: Config, scenario: Scenario, saved: dict[str, Any]):
-        """`saved` is what `as_json` gave, or {} at the start of a mission.
+    def __init__(
+        self,
+        config: Config,
+        scenario: Scenario,
+        saved: dict[str, Any],
+        wait: Callable[[str], None] = lambda why: time.sleep(1.0),
+    ):
+        """
+        Args:
+            saved: what `as_json` gave, or {} at the start of a mission.
+            wait: lets a moment pass, for the reason given.
 
         Raises:
-            RunFailed: this machine's clock is behind the checkpoint.
+            RunFailed: this machine's clock has not been set.
         """
         self.scenario = scenario
         self._config = config
@@ -75,21 +89,46 @@ class Spacecraft:
             self.clock = SimulatedClock(max(saved.get("now_s", 0.0), config.mission.not_before_s))
         else:
             self.clock = RealClock(scenario.timeline.track.utc(0.0))
+            if (before_s := -self.clock.now()) > FAR_DAYS * DAY_S:  # it may be set soon: worth trying again
+                raise RunFailed(
+                    f"mission.clock: this machine's clock is {before_s / DAY_S:.0f} days before orbit.start; set it"
+                )
+        self._external = config.telemetry.source != "simulated"
+        behind_s = self._behind_s(saved["now_s"], wait) if saved and isinstance(self.clock, RealClock) else 0.0
         now_s = self.clock.now()
-        if saved and now_s < saved["now_s"]:  # a network or a GNSS receiver may set the clock soon: worth trying again
-            raise RunFailed(
-                f"mission.clock: this machine's clock says mission second {now_s:.0f}, the checkpoint "
-                f"{saved['now_s']:.0f}; set the clock"
-            )
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
-        self._external = config.telemetry.source != "simulated"
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
-        self.was_dark_since_saved = self._until_s < now_s
+        self.set_back_s = behind_s  # by this launch
+        if behind_s:
+            self._rename(-behind_s)
+        self.was_dark_since_saved = self._until_s < now_s or behind_s > 0.0
         if self.was_dark_since_saved:
             self._pass(OFF)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
+
+    def _behind_s(self, saved_s: float, wait: Callable[[str], None]) -> float:
+        """How far this machine's clock is behind the checkpoint, for good [s]; 0: it is not.
+
+        A network or a GNSS receiver may set it soon, and is waited for. If nobody sets it, or telemetry goes by it too,
+        then it was the clock of the checkpoint that was wrong.
+        """
+        assert isinstance(self.clock, RealClock)
+        since_s = time.monotonic()
+        why = (
+            f"mission.clock: this machine's clock is {saved_s - self.clock.now():.0f} s behind the checkpoint; waiting "
+            f"until it is set, {BEHIND_S / 60.0:.0f} minutes at most"
+        )
+        while (behind_s := saved_s - self.clock.now()) > 0.0:
+            reading = self.source.newest() if self._external else None
+            seen = reading is not None and self.clock.now() - reading.mission_s <= self._config.telemetry.max_age_s
+            if seen or time.monotonic() - since_s >= BEHIND_S:
+                return behind_s
+            wait(why)
+            if abs(self.clock.read()) >= STRAYED_S:
+                since_s = time.monotonic()
+        return 0.0
 
     def _possible(self, state: State) -> State:
         """The state, or the nearest that can be: a checkpoint may hold what a broken sensor once said."""
@@ -263,13 +302,37 @@ class Spacecraft:
         """On a real clock, time passes between pieces of work too: brings the plant to now under the present load."""
         if not self.simulated:
             self._pass(self.scenario.command(self.mode))
-            self._follow()
 
-    def _follow(self) -> None:
-        """A clock that is set gives this moment another name: nothing was drawn or harvested in between."""
-        if set_s := self.clock.follow():
-            self._until_s += set_s
-            self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
+    def follow_clock(self) -> float:
+        """Goes with this machine's clock where that was set, for good, and telemetry does not go by the time of before;
+        returns by how much [s]."""
+        set_s = self.clock.strayed_s()
+        if not set_s or self._contradicted(set_s):
+            return 0.0
+        self.catch_up()
+        self.clock.shift(set_s)
+        self._rename(set_s)
+        self.source.shift(set_s)
+        return set_s
+
+    def _contradicted(self, set_s: float) -> bool:
+        """Whether the orbit is not known at what the clock was set to, or readings since are of the time of before."""
+        now_s = self.clock.now()
+        try:
+            self.scenario.timeline.track.positions_km(np.array([now_s + set_s]))
+        except BadInput:
+            return True
+        reading = self.source.newest() if self._external else None
+        if reading is None or reading.mission_s <= now_s - SETTLED_S:
+            return False
+        return abs(now_s - reading.mission_s) < abs(now_s + set_s - reading.mission_s)
+
+    def _rename(self, set_s: float) -> None:
+        """A clock that is set gives this moment, and those before it, other names: nothing was drawn or harvested."""
+        self._until_s += set_s
+        self.started_s += set_s
+        self._believed_s += set_s
+        self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 
     def pause(self, seconds: float) -> None:
         """GPU on and idle for `seconds` of a real clock, to go on at once: a part of the work that needs it."""

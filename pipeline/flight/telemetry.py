@@ -51,6 +51,10 @@ class Source(Protocol):
         """The newest reading so far; None before the first. Returns at once."""
         ...
 
+    def shift(self, seconds: float) -> None:
+        """Mission time was set by so much: moments of before have other names."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -68,6 +72,10 @@ class _Newest:
 
     def newest(self) -> Reading | None:
         return self._newest
+
+    def shift(self, seconds: float) -> None:
+        if self._newest:
+            self._newest = self._newest._replace(mission_s=self._newest.mission_s + seconds)
 
     def close(self) -> None:
         pass
@@ -212,6 +220,9 @@ class SimulatedSource:
         seed = int(true.mission_s * 1000.0) % 2**64  # before mission second 0 too, a whole number that is not negative
         noise = np.random.default_rng(seed).standard_normal(2) * self._sigmas
         return Reading(true.mission_s, true.charge_wh + noise[0], true.plate_c + noise[1])
+
+    def shift(self, seconds: float) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -118,6 +118,7 @@ def _fly_compiled(
         machine = scenario.machine()
         carry = begin(state, payload)
         for first in range(0, slots, PIECE_SLOTS):
+            scenario.check()
             begin_s = start_s + SLOT_S * (first + np.arange(PIECE_SLOTS))
             sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
             parameters, rows = policy.piece(begin_s)

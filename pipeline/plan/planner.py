@@ -98,6 +98,7 @@ class Planner:
         simple = jax.tree.map(lambda value: np.full(len(self._simple), value), table)
         with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
             for day_s in np.arange(begin_s, end_s, DAY_S):
+                scenario.check()
                 time_s = day_s + SLOT_S * np.arange(PIECE_SLOTS)
                 sky = sampled(scenario, time_s + 0.5 * SLOT_S)
                 parameters, rows = self._piece(time_s, [])

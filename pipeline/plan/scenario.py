@@ -1,6 +1,7 @@
 """What a plan is made for: an orbit's timeline, a plant, a GPU and what one step of training costs."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from pipeline.config.mission import Gpu, Mission, Orbit, Satellite
@@ -30,6 +31,7 @@ class Scenario:
     restart_s: float
     step_flops: float
     draw: float = 1.0  # power that the GPU draws while training over its cap, as measured
+    check: Callable[[], None] = field(default=lambda: None, compare=False)  # called now and then while it is planned
 
     def command(self, mode: Mode, cap_w: float | None = None) -> Command:
         """What GPU and host draw in a mode; `cap_w` null: full power."""

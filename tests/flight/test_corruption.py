@@ -35,7 +35,6 @@ def job(tiny: Path, tmp_path: Path) -> Iterator[Fly]:
         def opened(*overrides: object, run: str = "run") -> Job:
             arguments = ["--config", tiny, "--run_dir", tmp_path / run, *QUICK, *overrides]
             made = assemble(load([*map(str, arguments)]), notices, display, stack)
-            assert made is not None
             return made
 
         yield opened
@@ -61,7 +60,6 @@ def undisturbed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         folder = tmp_path_factory.mktemp("undisturbed")
         arguments = ["--config", tiny, "--run_dir", folder, *QUICK, "--budget.steps", 130]
         job = assemble(load([*map(str, arguments)]), notices, display, stack)
-        assert job is not None
         assert job.fly()
         assert not ledger(folder, "corruption")
         return {"bits": bits(job.state), "mission_s": job.spacecraft.clock.now()}

@@ -3,7 +3,7 @@
 import json
 import math
 import socket
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -345,37 +345,6 @@ def test_a_junction_over_its_limit_is_safe(tmp_path: Path) -> None:
     obey(craft, governor.poll())
     report(feed, craft, 990.0, limit_c + 5.0)
     assert governor.poll().reason.startswith("SAFE: plate")
-
-
-def test_a_clock_set_forward_in_flight_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_s = [0.0]
-
-    class Machine(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "Machine":  # type: ignore[override]
-            return super().now(tz) + timedelta(seconds=set_s[0])
-
-    monkeypatch.setattr("pipeline.flight.clock.datetime", Machine)
-    feed = tmp_path / "eps.jsonl"
-    real = ["--mission.clock", "real", "--telemetry.source", "file", "--telemetry.path", str(feed)]
-    _, craft, governor = mission(*real, "--mission.restart_s", "0")
-    stamps = []
-
-    def tell() -> None:
-        stamps.append(Machine.now(UTC))
-        with feed.open("a") as file:
-            file.write(json.dumps({"time": stamps[-1].isoformat(), "charge_wh": 990, "temperature_c": 20}) + "\n")
-
-    tell()
-    assert not governor.poll().reason.startswith("SAFE")
-    before, train_s = craft.state, craft.train_s
-    for set_s[0] in (3600.0, 10.0):  # by a receiver of navigation satellites; then back, which must not turn time
-        tell()
-        assert not governor.poll().reason.startswith("SAFE")
-        assert craft.now_s == pytest.approx((stamps[1] - craft.scenario.timeline.track.utc(0.0)).total_seconds(), abs=2)
-        craft.worked(0)
-    assert craft.train_s - train_s < 2.0, "none of the hour was worked"
-    assert craft.state.harvest_wh - before.harvest_wh < 1.0, "nor harvested"
 
 
 @pytest.mark.parametrize(("charge_wh", "plate_c"), [(990.0, 9999.0), (990.0, -9999.0), (1e6, 20.0), (-9999.0, 20.0)])

@@ -44,7 +44,6 @@ def _unasked(config: Config) -> Config:
 def _obey(config: Config, answer: Any) -> None:
     with ExitStack() as stack:
         job = assemble(config, Notices(config.checkpoint.notice_s), Display(quiet=True), stack)
-        assert job is not None
         import jax
 
         from pipeline.ground.bench.matmul import peak_flops

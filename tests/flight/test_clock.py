@@ -1,0 +1,286 @@
+"""A machine's clock that is wrong for a moment, is set right, or was wrong when the run was last sealed."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from launching import ledger
+from test_mission import mission
+
+from pipeline.config import RunFailed, load
+from pipeline.flight.budget import Budget
+from pipeline.flight.clock import SETTLED_S, RealClock
+from pipeline.flight.display import Display
+from pipeline.flight.governor import Governor
+from pipeline.flight.loop import Job
+from pipeline.flight.notices import Notices
+from pipeline.flight.run import assemble
+from pipeline.flight.spacecraft import BEHIND_S, Spacecraft
+from pipeline.lm.schedule import NEVER
+
+DAY_S = 86400.0
+REAL = ("--mission.clock", "real", "--mission.restart_s", "0")
+
+
+class Machine:
+    """A computer: what passes, and by how much its clock is wrong [s]."""
+
+    def __init__(self) -> None:
+        self.passed_s, self.wrong_s, self.booted = 0.0, 0.0, datetime.now(UTC)
+        self.time = SimpleNamespace(monotonic=lambda: self.passed_s, sleep=self.wait)
+
+    def wait(self, seconds: float) -> None:
+        self.passed_s += seconds
+
+    @property
+    def utc(self) -> datetime:
+        return self.booted + timedelta(seconds=self.passed_s + self.wrong_s)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return made.utc
+
+    monkeypatch.setattr("pipeline.flight.clock.datetime", Clock)
+    monkeypatch.setattr("pipeline.flight.clock.time", made.time)
+    monkeypatch.setattr("pipeline.flight.spacecraft.time", made.time)
+    return made
+
+
+@pytest.fixture
+def aboard(machine: Machine, tmp_path: Path) -> Iterator[Any]:
+    """Spacecraft, governor, and what appends a reading: by a clock that is wrong by so much, or by the machine's."""
+    feed = tmp_path / "eps.jsonl"
+    _, craft, governor = mission(*REAL, "--telemetry.source", "file", "--telemetry.path", str(feed))
+
+    def tell(wrong_s: float | None = None) -> None:
+        when = machine.utc + timedelta(seconds=0.0 if wrong_s is None else wrong_s - machine.wrong_s)
+        with feed.open("a") as file:
+            file.write(json.dumps({"time": when.isoformat(), "charge_wh": 990, "temperature_c": 20}) + "\n")
+
+    yield craft, governor, tell
+    craft.close()
+
+
+def pass_time(machine: Machine, seconds: int, each: Callable[[], None]) -> None:
+    for _ in range(seconds):
+        machine.wait(1.0)
+        each()
+
+
+def off_s(machine: Machine, craft: Spacecraft) -> float:
+    """By how much mission time is ahead of what the machine's clock says."""
+    return craft.clock.now() - (machine.utc - craft.scenario.timeline.track.utc(0.0)).total_seconds()
+
+
+def test_a_clock_is_believed_once_it_has_stayed(machine: Machine) -> None:
+    clock = RealClock(machine.utc)
+    machine.wrong_s = 1.0  # as one that is disciplined gently
+    assert clock.strayed_s() == 0.0
+    machine.wrong_s = 30 * DAY_S
+    for _ in range(int(SETTLED_S) - 1):
+        assert clock.strayed_s() == 0.0
+        machine.wait(1.0)
+    machine.wrong_s = 7.0  # set again: the time begins anew
+    assert clock.strayed_s() == 0.0
+    machine.wait(SETTLED_S)
+    assert clock.strayed_s() == pytest.approx(7.0)
+    clock.shift(7.0)
+    assert clock.strayed_s() == 0.0
+    assert clock.now() == pytest.approx(machine.passed_s + 7.0)
+
+
+@pytest.mark.parametrize("set_s", [-200.0, 3600.0, 2 * DAY_S])
+def test_a_clock_that_is_set_is_followed_either_way(aboard: Any, machine: Machine, set_s: float) -> None:
+    """A feed of the same machine is set with it. Set back, it was SAFE for ever: each reading was as old as that."""
+    craft, governor, tell = aboard
+    modes = []
+
+    def second() -> None:
+        tell()
+        craft.follow_clock()
+        modes.append(governor.poll().reason)
+
+    pass_time(machine, 10, second)
+    before, orbits = craft.state, craft.orbits
+    machine.wrong_s = set_s
+    pass_time(machine, 300, second)
+    assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
+    assert not any(reason.startswith("SAFE") for reason in modes[1:])
+    assert craft.orbits - orbits < 0.1, "time that did not pass belongs to no budget"
+    assert craft.state.harvest_wh - before.harvest_wh < 300.0, "nor was there light in it"
+
+
+def test_a_moment_of_wrong_time_is_passed_over(aboard: Any, machine: Machine) -> None:
+    craft, _, tell = aboard
+    moments = []
+
+    def second() -> None:
+        tell(0.0)
+        moments.append(craft.follow_clock())
+
+    pass_time(machine, 5, second)
+    machine.wrong_s = 30 * DAY_S
+    pass_time(machine, int(SETTLED_S) - 2, second)
+    machine.wrong_s = 0.0
+    pass_time(machine, 200, second)
+    assert not any(moments)
+    assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("set_s", [-1000.0, 1000.0])
+def test_telemetry_that_goes_by_the_time_of_before_is_believed_first(
+    aboard: Any, machine: Machine, set_s: float
+) -> None:
+    craft, _, tell = aboard
+
+    def second() -> None:
+        tell(0.0)
+        craft.follow_clock()
+
+    pass_time(machine, 5, second)
+    machine.wrong_s = set_s
+    pass_time(machine, 600, second)
+    assert off_s(machine, craft) == pytest.approx(-set_s, abs=0.01)
+    pass_time(machine, int(SETTLED_S) + 1, lambda: craft.follow_clock() and None)  # it has fallen silent
+    assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_clock_of_where_the_orbit_is_not_known_is_not_followed(aboard: Any, machine: Machine) -> None:
+    craft, _, _ = aboard
+    machine.wrong_s = 2000 * DAY_S
+    pass_time(machine, 200, lambda: craft.follow_clock() and None)
+    assert off_s(machine, craft) == pytest.approx(-2000 * DAY_S, abs=0.01)
+
+
+def test_a_budget_of_orbits_goes_with_a_clock_that_was_late_at_launch(machine: Machine) -> None:
+    """Two days later by the receiver of navigation satellites, it was spent after four steps."""
+    machine.wrong_s = -2 * DAY_S
+    config, craft, governor = mission(*REAL, "--budget.orbits", "20", "--mission.step_flops", "1e14")
+    budget = Budget(config, craft, governor, validation_steps=0.0)
+    machine.wrong_s = 0.0
+    pass_time(machine, int(SETTLED_S) + 1, lambda: craft.follow_clock() and None)
+    assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
+    assert not budget.over()
+    machine.wait(20.0 * craft.scenario.timeline.track.period_s)
+    assert budget.over()
+
+
+@pytest.fixture
+def ahead(machine: Machine) -> tuple[Any, Spacecraft, dict[str, Any]]:
+    """What a launch sealed whose clock was thirty days ahead; that is set right now."""
+    machine.wrong_s = 30 * DAY_S
+    config, craft, _ = mission(*REAL)
+    machine.wait(500.0)
+    craft.catch_up()
+    machine.wrong_s = 0.0
+    return config, craft, craft.as_json()
+
+
+def test_a_clock_behind_the_checkpoint_is_waited_for(machine: Machine, ahead: Any) -> None:
+    config, craft, saved = ahead
+    why = []
+
+    def wait(reason: str) -> None:
+        why.append(reason)
+        machine.wait(1.0)
+        if len(why) == 5:  # it is the one of this launch that was wrong
+            machine.wrong_s = 31 * DAY_S
+
+    again = Spacecraft(config, craft.scenario, saved, wait)
+    assert len(why) == 5
+    assert "this machine's clock is 2592" in why[0]
+    assert again.set_back_s == 0.0
+    assert off_s(machine, again) == pytest.approx(0.0, abs=0.01)
+    assert again.orbits - craft.orbits == pytest.approx(DAY_S / craft.scenario.timeline.track.period_s, rel=0.01)
+
+
+def test_a_checkpoint_of_a_wrong_clock_is_gone_on_with(machine: Machine, ahead: Any) -> None:
+    config, craft, saved = ahead
+    waited_from_s = machine.passed_s
+    again = Spacecraft(config, craft.scenario, saved, lambda why: machine.wait(1.0))
+    assert machine.passed_s - waited_from_s == pytest.approx(BEHIND_S, abs=2.0)
+    assert again.set_back_s == pytest.approx(30 * DAY_S - BEHIND_S, abs=2.0)
+    assert again.was_dark_since_saved
+    assert off_s(machine, again) == pytest.approx(0.0, abs=0.01)
+    assert again.now_s == pytest.approx(again.clock.now(), abs=0.01)
+    assert again.orbits == pytest.approx(craft.orbits)
+    assert again.state == craft.state
+    before = again.state.harvest_wh
+    machine.wait(2.0 * craft.scenario.timeline.track.period_s)
+    again.catch_up()
+    assert again.state.harvest_wh > before
+
+
+def test_telemetry_tells_that_the_clock_of_the_checkpoint_was_wrong(
+    machine: Machine, ahead: Any, tmp_path: Path
+) -> None:
+    _, craft, saved = ahead
+    feed = tmp_path / "eps.jsonl"
+    feed.write_text(json.dumps({"time": machine.utc.isoformat(), "charge_wh": 700, "temperature_c": 20}) + "\n")
+    config, _, _ = mission(*REAL, "--telemetry.source", "file", "--telemetry.path", str(feed))
+    again = Spacecraft(config, craft.scenario, saved, lambda why: pytest.fail("there is nothing to wait for"))
+    assert off_s(machine, again) == pytest.approx(0.0, abs=0.01)
+    machine.wait(1.0)
+    assert Governor(config, again).poll().reason == "charge allows"
+    assert again.state.charge_wh == pytest.approx(700.0, abs=1.0)
+
+
+def test_a_clock_that_nobody_has_set_is_no_bad_input(machine: Machine) -> None:
+    machine.wrong_s = -(machine.booted - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    with pytest.raises(RunFailed, match=r"mission\.clock: this machine's clock is 2066. days before orbit\.start"):
+        mission(*REAL)
+
+
+@pytest.fixture
+def job(tiny: Path, tmp_path: Path, machine: Machine) -> Iterator[Job]:
+    """A run until 13 days from now, which has trained a little."""
+    until = (machine.utc + timedelta(days=13)).isoformat(timespec="seconds")
+    words = ["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *REAL, "--mission.step_flops", "null"]
+    words += ["--budget.orbits", "null", "--budget.until", until]
+    with ExitStack() as stack:
+        notices = Notices(60.0)
+        stack.callback(notices.release)
+        made = assemble(load(words), notices, Display(quiet=True), stack)
+        for _ in range(20):
+            machine.wait(0.5)
+            made.turn()
+        assert made.progress.step
+        yield made
+
+
+def test_two_seconds_of_a_wrong_date_do_not_end_a_run(job: Job, machine: Machine, tmp_path: Path) -> None:
+    """They ended it: the cooldown was decided for good, one step long."""
+    planned = job.progress.planned_steps
+    for machine.wrong_s in (30 * DAY_S, 0.0):
+        for _ in range(4):
+            machine.wait(0.5)
+            job.turn()
+    assert job.progress.cooldown.start == NEVER
+    assert not job.budget.spent(job.progress)
+    assert job.progress.planned_steps > 0.9 * planned
+    assert not ledger(tmp_path / "run", "clock_set")
+
+
+def test_a_clock_that_stays_set_is_planned_with_and_written_down(job: Job, machine: Machine, tmp_path: Path) -> None:
+    machine.wrong_s = -DAY_S
+    for _ in range(int(2 * SETTLED_S)):
+        machine.wait(1.0)
+        job.turn()
+    (event,) = ledger(tmp_path / "run", "clock_set")
+    assert event["seconds"] == pytest.approx(-DAY_S, abs=1.0)
+    assert ledger(tmp_path / "run", "plan")[-1]["why"] == "the clock was set"
+    assert job.budget.expectation(job.progress)["end_s"] - job.spacecraft.now_s == pytest.approx(14 * DAY_S, rel=0.01)
+    telemetry = ledger(tmp_path / "run", "telemetry")
+    assert telemetry[-1]["mission_s"] < event["mission_s"] + DAY_S
+    assert telemetry[-1]["wall"] > event["wall"]
