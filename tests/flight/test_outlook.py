@@ -10,6 +10,7 @@ from test_mission import mission, obey
 
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import PIECES, SAFE, Governor
+from pipeline.flight.notices import Interrupted
 from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -195,3 +196,16 @@ def test_a_piece_that_stalls_changes_no_plan(monkeypatch: pytest.MonkeyPatch) ->
     assert governor.slowness == pytest.approx(1.0)
     assert governor._fitting(craft.scenario.curve.full_w) == 1, "but the charge is looked at sooner at once"
     assert outlook.due() is None
+
+
+def test_a_notice_while_a_look_is_taken_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, budget, progress = on_a_real_clock(1800.0)
+    planned = progress.planned_steps
+
+    def notice() -> None:
+        raise Interrupted("SIGTERM")
+
+    monkeypatch.setattr(budget, "_ahead", lambda progress: notice())
+    with pytest.raises(Interrupted):
+        budget.replan(progress)
+    assert progress.planned_steps == planned

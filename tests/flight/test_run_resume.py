@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import shipped
-from launching import final_bits, finish, ledger, start
+from launching import ROOT, final_bits, finish, ledger, start
 
 from pipeline.checkpoint import layout
 from pipeline.config import BadInput, load, load_file
@@ -87,6 +87,26 @@ def test_another_seed_ends_with_other_bits(tiny: Path, uninterrupted: Path, tmp_
     code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--seed", 1, "--json")
     assert code == DONE, err
     assert final_bits(run) != final_bits(uninterrupted)
+
+
+def test_a_notice_while_a_year_is_planned_is_heard_at_once(tiny: Path, tmp_path: Path) -> None:
+    """Unheard, it took minutes: longer than power lasts, and whoever sent it would have killed the process."""
+    run = tmp_path / "run"
+    long = ["--budget.orbits", "null", "--budget.until", "2027-07-20T00:00:00Z", "--mission.policy", "optimal"]
+    hot = ["--satellite", str(ROOT / "configs" / "satellites" / "heat-limited.yaml"), "--mission.step_flops", "1e12"]
+    process = start("--config", tiny, "--run_dir", run, *long, *hot)
+    for _ in range(600):
+        if (run / "ledger.jsonl").exists():
+            break
+        time.sleep(0.1)
+    time.sleep(8.0)
+    assert process.poll() is None
+    assert not (run / "plan.json").exists(), "it plans still"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert time.monotonic() - began < 20.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
