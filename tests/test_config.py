@@ -152,6 +152,16 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),
         (["--gpu.actuator", "nvml"], "gpu.actuator"),
         (["--budget.orbits", ".inf"], "budget.orbits"),
+        (["--budget.steps", "ten"], "budget.steps: ten: input should be a valid integer"),
+        (["--model.kv_heads", "true"], "model.kv_heads: true: input should be a valid integer"),
+        (["--mission.step_flops", "nan"], "mission.step_flops: nan: input should be a finite number, or null"),
+        (["--budget.until", "2026-13-45"], "budget.until: 2026-13-45: input should be a valid datetime"),
+        (["--orbit.tle", "x"], "orbit.tle: x: input should be a valid tuple, or null"),
+        (["--orbit", "nosuch.yaml"], "orbit: nosuch.yaml: not there"),
+        (["--gpu", "configs/orbits/iss.yaml"], "gpu.kind: no such key"),
+        (["--run_dir", ""], "run_dir: '': empty"),  # of a variable of the shell that is not set
+        (["--init_from="], "init_from: '': empty"),
+        (["--corpus.cache_dir="], "corpus.cache_dir: "),
     ],
 )
 def test_what_does_not_fit_together_is_named(arguments: list[str], names: str) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated, Any, cast, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.config.errors import BadInput
 from pipeline.config.omm import Omm
@@ -35,6 +36,15 @@ register_type(
     deserializer=_omm_path,
     type_check=lambda given, _: isinstance(given, (Omm, dict, Path)),
 )
+
+
+def _path(given: object) -> Path:
+    if not isinstance(given, (str, Path)) or not str(given):  # as of a variable of the shell that is not set
+        raise ValueError("empty, or no path; name a file or folder, or leave the key out")
+    return Path(given)
+
+
+register_type(Path, str, _path)
 
 
 class _Parser(ArgumentParser):
@@ -118,16 +128,42 @@ def _invalid(error: ValidationError) -> str:
     return f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
+def _nullable(key: str, value: str) -> str:
+    """What is wrong with the value of a key that may be null: jsonargparse lists all that each type has against it."""
+    section: type[BaseModel] = Config
+    *sections, name = key.split(".")
+    for each in sections:
+        section = cast(type[BaseModel], section.model_fields[each].annotation)
+    field = section.model_fields[name]
+    if Path in get_args(field.annotation):
+        return f"{key}: {value!r}: empty, or no path; name a file or folder, or null"
+    kind: Any = Annotated[field.annotation, field]
+    made = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    try:
+        made.validate_python(value)
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"]
+        return f"{key}: {value}: {said[0].lower()}{said[1:]}, or null"
+    return f"{key}: {value}: none of its values; `train.py run --help` lists them"
+
+
 def _one_line(message: str) -> str:
     """jsonargparse's message in the same form, without pydantic's counts, types and links."""
     key = re.match(r'Parser key "([^"]+)":', message)
+    given = re.findall(r"Given value: (.*)$", message, re.MULTILINE)
+    if key and given and "Union subtypes" in message:
+        return _nullable(key[1], given[-1].strip())
+    if file := re.search(r"Unable to load config ['\"]([^'\"]*)['\"]", message):
+        return f"{key[1] if key else 'config'}: {file[1]}: not there, or no YAML; give the path of a YAML file"
+    if other := re.match(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return f"{other[1]}.{other[2]}: no such key; `train.py run --help` lists every key"
     value = re.search(r"Got value: (.*)$", message, re.DOTALL)
     message = re.sub(r"\s*For further information visit \S+", "", message)
     message = re.sub(r"\d+ validation errors? for [^\n]*\n", "", message)
     message = re.sub(r"\[type=[^\n]*?\](?=[.\s]|$)", "", message)
     message = re.sub(r"^Parser key \"[^\"]+\":|Got value: .*$", "", message, flags=re.DOTALL)
     message = re.sub(r"\s+", " ", message.replace("typing.", "").replace("Value error, ", "")).strip(" .")
-    if re.match(r"(Option|unrecognized|Group)", message):
+    if re.match(r"(Option|unrecognized)", message):
         message += "; `train.py run --help` lists every key"
     parts = [key[1] if key else "", re.sub(r"\s+", " ", value[1]) if value else "", message]
     return ": ".join(part for part in parts if part)

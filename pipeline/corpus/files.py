@@ -54,7 +54,8 @@ def find(pattern: str) -> tuple[list[tuple[str, Path]], bool]:
         return [(path.relative_to(place).as_posix(), path) for path in _once(_walk(place))], True
     paths = list(_once(map(Path, glob.glob(str(place), recursive=True))))
     if not paths:
-        raise BadInput(f"corpus.path: {pattern}: no such file, folder or glob; check the path")
+        where = "" if Path(pattern).is_absolute() else f" in {Path.cwd()}"
+        raise BadInput(f"corpus.path: {pattern}: no such file, folder or glob{where}; check the path")
     fixed = next((parent for parent in place.parents if not glob.has_magic(str(parent))), Path("."))
     return [(path.relative_to(fixed).as_posix(), path) for path in paths], False
 

@@ -4,6 +4,8 @@ import math
 from datetime import UTC
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import BadInput, Config
 from pipeline.flight.corruption import outlier_steps
 from pipeline.flight.governor import Governor
@@ -97,13 +99,15 @@ class Budget:
         """What the plan expects, from here to the end of the budget. Modelled."""
         ahead = self._ahead(progress)
         steps = self._steps(progress, ahead)
+        work = steps - progress.step + self._overhead(progress.step, steps)
+        share = min(work / max(ahead.steps, 1.0), 1.0)  # some of them are kept back
         return {
             "provenance": "modelled",
             "steps": steps,
             "tokens": steps * self._tokens_per_step,
-            "train_wh": ahead.train_wh,
+            "train_wh": share * ahead.train_wh,
             "harvest_wh": ahead.harvest_wh,
-            "end_s": ahead.end_s,
+            "end_s": min(float(np.interp(work, ahead.trace.steps, ahead.time_s)), ahead.end_s),
             "ended_by": ahead.ended_by,
             "restarts": ahead.restarts,
             "eclipses": len(ahead.eclipses),
@@ -124,10 +128,11 @@ class Budget:
             horizon_s=min(self._end_s - now_s, HORIZON_S),
         )
         if progress.step + ahead.steps < 1.0:
-            step_s = craft.scenario.step_seconds()
+            given = self._limits.model_dump(mode="json", include={"orbits", "wh", "until"}, exclude_none=True)
+            limits = ", ".join(f"{name} {value}" for name, value in given.items())
             raise BadInput(
-                f"budget: not one step of {step_s:.3g} s fits into orbits {self._limits.orbits}, wh {self._limits.wh}, "
-                f"until {self._limits.until}; give more, or a larger satellite.array.area_m2"
+                f"budget: not one step of {craft.scenario.step_seconds():.3g} s fits into {limits}; give more"
+                + ("" if given.keys() == {"wh"} else ", or a larger satellite.array.area_m2")
             )
         return ahead
 

@@ -135,6 +135,8 @@ def open_weights(folder: Path) -> OpenWeights:
     """
     if not folder.is_dir():
         raise _refused(folder, "no such folder; name one with config.json and safetensors")
+    if (folder / "checkpoints").is_dir():
+        raise _refused(folder, f"a run; export it first: train.py export {folder} --out DIR")
     try:
         return OpenWeights(folder, *qwen3.read_config(_json(folder / CONFIG)))
     except ValueError as error:

@@ -96,6 +96,7 @@ class Spacecraft:
         self._external = config.telemetry.source != "simulated"
         behind_s = self._behind_s(saved["now_s"], wait) if saved and isinstance(self.clock, RealClock) else 0.0
         now_s = self.clock.now()
+        self._begun_here = not saved
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
@@ -328,9 +329,13 @@ class Spacecraft:
         return abs(now_s - reading.mission_s) < abs(now_s + set_s - reading.mission_s)
 
     def _rename(self, set_s: float) -> None:
-        """A clock that is set gives this moment, and those before it, other names: nothing was drawn or harvested."""
+        """A clock that is set gives this moment, and those before it, other names: nothing was drawn or harvested.
+
+        The run's start too, unless it was set back to a time after that: then an earlier launch told the time aright.
+        """
         self._until_s += set_s
-        self.started_s += set_s
+        if set_s > 0.0 or self._begun_here or self.started_s > self._until_s:
+            self.started_s += set_s
         self._believed_s += set_s
         self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.config.arguments import Parser, within
+from pipeline.config.arguments import Parser
+from pipeline.ground.run_directory import Step
 
 
 class RunParser(Parser):
@@ -20,7 +21,14 @@ class RunParser(Parser):
         self.add_argument("run", type=usable_path, metavar="RUN", help="directory of a run")
 
     def add_step(self) -> None:
-        self.add_argument("--step", type=within(int, 0), help="a sealed step (default: the newest)")
+        self.add_argument("--step", type=a_step, help="a sealed step, or best (default: the newest)")
+
+
+def a_step(text: str) -> Step:
+    """A type for `add_argument`: `500` -> 500; `best` is that of the lowest validation loss."""
+    if text != "best" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, nor best")
+    return "best" if text == "best" else int(text)
 
 
 def usable_path(text: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.flight.parts import Parts
-from pipeline.ground.arguments import RunParser, finite, say_passed_over, set_up_jax
+from pipeline.ground.arguments import RunParser, a_step, finite, say_passed_over, set_up_jax
 from pipeline.ground.run_directory import Step, open_run
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ def _bits(corpus: "Corpus") -> float | None:
 
 def _steps(text: str) -> list[Step]:
     """`500,1000,best` -> [500, 1000, "best"]."""
-    words = text.split(",")
-    if not all(word == "best" or word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, nor several, as 500,1000,best")
-    return ["best" if word == "best" else int(word) for word in words]
+    try:
+        return [a_step(word) for word in text.split(",")]
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor several, as 500,1000,best") from error
 
 
 def _exp(loss: float) -> float:

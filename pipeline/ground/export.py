@@ -12,7 +12,7 @@ from pipeline.config import BadInput
 from pipeline.ground import export_int8
 from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax, usable_path
 from pipeline.ground.export_folder import FP32, INT8, MANIFEST, about, beside, put, require_replaceable, to_json
-from pipeline.ground.run_directory import open_run
+from pipeline.ground.run_directory import Step, open_run
 from pipeline.lm import qwen3
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def export(run_dir: Path | str, out: Path | str, step: int | None = None) -> dict[str, Any]:
+def export(run_dir: Path | str, out: Path | str, step: Step = None) -> dict[str, Any]:
     """Writes the weights of `step` (default: the newest sealed) to the folder `out`: all of it, or nothing.
 
     Equal weights give equal bytes. Runs on token files have no tokenizer to write, unless one was put beside them.

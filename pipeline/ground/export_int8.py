@@ -20,7 +20,7 @@ from pipeline.ground.export_folder import (
     require_replaceable,
     to_json,
 )
-from pipeline.ground.run_directory import RunDirectory, Weights, open_run
+from pipeline.ground.run_directory import RunDirectory, Step, Weights, open_run
 from pipeline.lm import qwen3
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _LARGEST_JSON = 1 << 20  # bytes
 
 
 def export_int8(
-    run_dir: Path | str, out: Path | str, step: int | None = None, corpus_path: str | None = None
+    run_dir: Path | str, out: Path | str, step: Step = None, corpus_path: str | None = None
 ) -> dict[str, Any]:
     """Writes the weights of `step` (default: the newest sealed) as int8 to the folder `out`: all of it, or nothing.
 

@@ -11,7 +11,7 @@ from pipeline.config import BadInput
 from pipeline.config.arguments import within
 from pipeline.flight.parts import Parts
 from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
-from pipeline.ground.run_directory import RunDirectory, Weights, open_run
+from pipeline.ground.run_directory import RunDirectory, Step, Weights, open_run
 from pipeline.ground.text_stream import TextStream
 from pipeline.lm.generate import Sampling, generate
 
@@ -67,7 +67,7 @@ def sample(
     tokens: int,
     sampling: Sampling,
     seed: int = 0,
-    step: int | None = None,
+    step: Step = None,
 ) -> tuple[Weights, Iterator[list[str]]]:
     """The weights used, and the continuations as they come: each item has the next piece of text of every prompt.
 

@@ -222,6 +222,21 @@ def test_a_checkpoint_of_a_wrong_clock_is_gone_on_with(machine: Machine, ahead: 
     assert again.state.harvest_wh > before
 
 
+def test_the_days_that_one_launch_was_ahead_belong_to_no_budget(machine: Machine) -> None:
+    config, first, _ = mission(*REAL)
+    machine.wait(500.0)
+    first.catch_up()
+    machine.wrong_s = 30 * DAY_S
+    second = Spacecraft(config, first.scenario, first.as_json())
+    assert second.orbits > 400
+    machine.wait(500.0)
+    second.catch_up()
+    machine.wrong_s = 0.0
+    third = Spacecraft(config, first.scenario, second.as_json(), lambda why: machine.wait(1.0))
+    assert third.started_s == first.started_s
+    assert third.orbits < 1.0
+
+
 def test_telemetry_tells_that_the_clock_of_the_checkpoint_was_wrong(
     machine: Machine, ahead: Any, tmp_path: Path
 ) -> None:
