@@ -30,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         RunFailed: the run that nothing disturbs fails.
     """
     own, rest = _parse(arguments)
+    if not any(word.startswith("--config") for word in rest):
+        raise BadInput("--config: missing; name the run to break, as configs/drill.yaml")
     config = settle(load(rest, prog=USAGE))
     if config.run_dir is not None and any(word.startswith("--run_dir") for word in rest):
         raise BadInput(f"run_dir: {config.run_dir}: a drill makes its own runs; give --work-dir")

@@ -63,7 +63,11 @@ def set_up_jax(config: Config | None = None) -> str:
     """
     from pipeline.flight.device import choose_device
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if config is None:
-        return choose_device("auto", "xla", cache / "dayside" / "xla")
-    return choose_device(config.train.device, config.model.attention, cache / "dayside" / "xla", config.train.precision)
+        return choose_device("auto", "xla", user_cache() / "xla")
+    return choose_device(config.train.device, config.model.attention, user_cache() / "xla", config.train.precision)
+
+
+def user_cache() -> Path:
+    """Where the ground keeps what can be made anew."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dayside"

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pipeline.config import BadInput
+from pipeline.ground.arguments import user_cache
 from pipeline.ground.run_directory import RunDirectory, Weights
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def held_out_corpus(run: RunDirectory, weights: Weights, path: str | None = None
     from pipeline.corpus import open_corpus
 
     config, context, seed = run.config.corpus, run.config.model.context, run.config.seed
+    if not config.cache_dir.is_dir():  # it is where the run was made
+        config = config.model_copy(update={"cache_dir": user_cache() / "corpus"})
     tokenizer = run.tokenizer(weights.vocab_size)
     if path:
         source = "tokens" if config.source == "tokens" else "text"

@@ -194,7 +194,7 @@ def plan(history: History, unit: Time, expected: dict[str, float]) -> Any:
     if {"steps", "end_s"} <= expected.keys():
         line = np.array([begin_s, expected["end_s"]]) / unit.seconds, np.array([0.0, expected["steps"]])
         plot.line(*line, line_color=GREY, line_dash="dashed", line_width=2)
-    if len(history.plans):
+    if planned_again(history):
         looks = _source(time=history.plans["mission_s"] / unit.seconds, steps=history.plans["planned_steps"])
         plot.step("time", "steps", source=looks, line_color=ORANGE, mode="after")
     steps, time_s = history.steps["at"], history.steps["mission_s"]
@@ -208,6 +208,11 @@ def plan(history: History, unit: Time, expected: dict[str, float]) -> Any:
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("steps", "@steps{0,0}"), (unit.name, "@time{0,0.00}")]))
     plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
     return plot
+
+
+def planned_again(history: History) -> bool:
+    """Whether more than one look ahead said how many steps there would be: one alone makes no line."""
+    return int(np.isfinite(history.plans["planned_steps"]).sum()) > 1
 
 
 def _figure(height: int, y_label: str | None, x_label: str | None, **options: Any) -> Any:

@@ -160,7 +160,7 @@ def _plan_chart(material: Material, unit: charts.Time) -> Chart:
     if planned:
         legend.insert(0, ("dashed", charts.GREY, "planned before launch (straight from beginning to end)"))
         said += f"; {planned:,.0f} in {duration(material.expected.get('end_s', math.nan))} were planned before launch"
-    if len(material.history.plans):
+    if charts.planned_again(material.history):
         legend.append(("solid", charts.ORANGE, "planned, as corrected in flight"))
     return Chart(f"{said}.", legend, unit.name)
 
