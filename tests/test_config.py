@@ -159,9 +159,10 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--orbit.tle", "x"], "orbit.tle: x: input should be a valid tuple, or null"),
         (["--orbit", "nosuch.yaml"], "orbit: nosuch.yaml: not there"),
         (["--gpu", "configs/orbits/iss.yaml"], "gpu.kind: no such key"),
-        (["--run_dir", ""], "run_dir: '': empty"),  # of a variable of the shell that is not set
-        (["--init_from="], "init_from: '': empty"),
-        (["--corpus.cache_dir="], "corpus.cache_dir: "),
+        (["--run_dir", ""], "run_dir: '': no path"),  # of a variable of the shell that is not set
+        (["--init_from="], "init_from: '': no path"),
+        (["--corpus.cache_dir="], "corpus.cache_dir: '': no path"),
+        (["--corpus.path="], "corpus.path: "),
     ],
 )
 def test_what_does_not_fit_together_is_named(arguments: list[str], names: str) -> None:
@@ -169,6 +170,32 @@ def test_what_does_not_fit_together_is_named(arguments: list[str], names: str) -
         load(arguments)
     assert str(refusal.value).startswith(names)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "text", "names"),
+    [
+        ("gpu", "sm_mhz: x", "gpu.sm_mhz: x: input should be a valid integer"),
+        ("gpu", "peak_tflops: x", "gpu.peak_tflops: x: Input should be a valid number"),
+        ("gpu", "mfu: 7", "gpu.mfu: 7: Input should be less than or equal to 1"),
+        ("train", "microbatch: many", "train.microbatch: many: input should be a valid integer"),
+        ("gpu", "a: [1", "gpu: {}: no YAML: while parsing a flow sequence"),
+        ("config", "seed: 1\nmodel:\n", "model: None: no section"),
+        ("config", "model: 5\n", "model: 5: no section"),
+        ("config", "run_dir: 5\n", "run_dir: 5: no path"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(section: str, text: str, names: str, tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text(text)
+    arguments = [[f"--{section}", str(tmp_path / "part.yaml")]]
+    if section != "config":
+        (tmp_path / "run.yaml").write_text(f"{section}: part.yaml\n")
+        arguments.append(["--config", str(tmp_path / "run.yaml")])
+    for words, said in zip(arguments, (tmp_path / "part.yaml", "part.yaml"), strict=False):
+        with pytest.raises(BadInput) as refusal:
+            load(words)
+        assert str(refusal.value).startswith(names.format(said))
+        assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp8"])

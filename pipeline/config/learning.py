@@ -25,7 +25,9 @@ class Corpus(Section):
         description="python-docs: what ships inside CPython; text: your files; tokens: uint16/uint32 files as nanoGPT "
         "and llm.c write them; tiny-shakespeare: downloaded once, or taken from corpus.path",
     )
-    path: str | None = Field(None, description="File, folder or glob (sources text, tokens, tiny-shakespeare)")
+    path: str | None = Field(
+        None, min_length=1, description="File, folder or glob (sources text, tokens, tiny-shakespeare)"
+    )
     field: str = Field("text", description="Name of the field that holds the text in .jsonl files")
     limit_mb: float | None = Field(None, gt=0, description="Take at most this much text [MB]; null: all of it")
     tokenizer: Literal["byte", "char", "bpe", "given"] = Field(

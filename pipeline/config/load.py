@@ -40,8 +40,8 @@ register_type(
 
 def _path(given: object) -> Path:
     if not isinstance(given, (str, Path)) or not str(given):  # as of a variable of the shell that is not set
-        raise ValueError("empty, or no path; name a file or folder, or leave the key out")
-    return Path(given)
+        raise ValueError(f"{given!r}: no path; name a file or folder")
+    return Path(given).expanduser()
 
 
 register_type(Path, str, _path)
@@ -75,7 +75,11 @@ def load(arguments: Sequence[str], prog: str = "train.py run") -> Config:
     made = parser(prog)
     try:
         with _read_as_utf8():
-            values = vars(made.instantiate(made.parse_args(list(arguments))))
+            parsed = made.parse_args(list(arguments))
+            for name in filter(None, (path[:-1] for path in _sections(Config).values())):
+                if not isinstance(parsed[name], Namespace):
+                    raise BadInput(f"{name}: {parsed[name]}: no section; give its keys, or leave it out")
+            values = vars(made.instantiate(parsed))
             config = Config(**{key: values[key] for key in Config.model_fields})
             return _as_given(config, made.parse_args(list(arguments), defaults=False)) if config.init_from else config
     except ValidationError as error:
@@ -128,7 +132,7 @@ def _invalid(error: ValidationError) -> str:
     return f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _nullable(key: str, value: str) -> str:
+def _nullable(key: str, value: Any) -> str:
     """What is wrong with the value of a key that may be null: jsonargparse lists all that each type has against it."""
     section: type[BaseModel] = Config
     *sections, name = key.split(".")
@@ -136,7 +140,7 @@ def _nullable(key: str, value: str) -> str:
         section = cast(type[BaseModel], section.model_fields[each].annotation)
     field = section.model_fields[name]
     if Path in get_args(field.annotation):
-        return f"{key}: {value!r}: empty, or no path; name a file or folder, or null"
+        return f"{key}: {value!r}: no path; name a file or folder, or null"
     kind: Any = Annotated[field.annotation, field]
     made = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
     try:
@@ -144,22 +148,27 @@ def _nullable(key: str, value: str) -> str:
     except ValidationError as error:
         said = error.errors(include_url=False)[0]["msg"]
         return f"{key}: {value}: {said[0].lower()}{said[1:]}, or null"
-    return f"{key}: {value}: none of its values; `train.py run --help` lists them"
+    return f"{key}: {value}: not of its kind; `train.py run --help` says what it is"
 
 
 def _one_line(message: str) -> str:
     """jsonargparse's message in the same form, without pydantic's counts, types and links."""
+    # What is wrong in the file of a section stands within what is wrong with the section.
+    message = re.sub(r'^Parser key "[^"]+":\s+Unable to load config [^\n]*\s+- (?=Parser key "[^"]+\.)', "", message)
     key = re.match(r'Parser key "([^"]+)":', message)
-    given = re.findall(r"Given value: (.*)$", message, re.MULTILINE)
+    given = re.search(r"Given value type: <class '(\w+)'>\s+Given value: ([^\n]*)\Z", message)
     if key and given and "Union subtypes" in message:
-        return _nullable(key[1], given[-1].strip())
+        return _nullable(key[1], given[2] if given[1] == "str" else yaml.safe_load(given[2]))
+    if file := re.search(r"Unable to load config ['\"]([^'\"]*)['\"]\s+- (?!Parser key)(.*)", message, re.DOTALL):
+        return f"{key[1] if key else 'config'}: {file[1]}: no YAML: {' '.join(file[2].split())}"
     if file := re.search(r"Unable to load config ['\"]([^'\"]*)['\"]", message):
-        return f"{key[1] if key else 'config'}: {file[1]}: not there, or no YAML; give the path of a YAML file"
+        return f"{key[1] if key else 'config'}: {file[1]}: not there; give the path of a YAML file"
     if other := re.match(r"Group '([^']+)' does not accept option '([^']+)'", message):
         return f"{other[1]}.{other[2]}: no such key; `train.py run --help` lists every key"
     value = re.search(r"Got value: (.*)$", message, re.DOTALL)
     message = re.sub(r"\s*For further information visit \S+", "", message)
     message = re.sub(r"\d+ validation errors? for [^\n]*\n", "", message)
+    message = re.sub(r"Not of type \w+: ", "", message)
     message = re.sub(r"\[type=[^\n]*?\](?=[.\s]|$)", "", message)
     message = re.sub(r"^Parser key \"[^\"]+\":|Got value: .*$", "", message, flags=re.DOTALL)
     message = re.sub(r"\s+", " ", message.replace("typing.", "").replace("Value error, ", "")).strip(" .")

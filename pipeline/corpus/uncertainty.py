@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+WIDE = 2.45  # standard errors on either side of a mean of many windows hold 95 %: Student's t, six degrees of freedom
 BATCHES = 5  # of neighbouring windows, of which each is so long a part of the text
 
 
@@ -43,6 +44,7 @@ def mean_interval(values: Float[np.ndarray, " n"]) -> Interval | None:
     error, n = standard_error(values), len(values)
     if error is None:
         return None
-    freedom = 1.5 * (n / max(1, n // BATCHES) - 1.0)
+    length = max(1, n // BATCHES)
+    freedom = n - 1.0 if length == 1 else 1.5 * (n / length - 1.0)
     half, mean = float(stdtrit(freedom, 0.975)) * error, float(values.mean(dtype=np.float64))
     return Interval(mean - half, mean + half)

@@ -26,8 +26,8 @@ class RunParser(Parser):
 
 def a_step(text: str) -> Step:
     """A type for `add_argument`: `500` -> 500; `best` is that of the lowest validation loss."""
-    if text != "best" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, nor best")
+    if text != "best" and not (text.isdecimal() and len(text) < 20):
+        raise argparse.ArgumentTypeError(f"{text!r:.100} is not a whole number, nor best")
     return "best" if text == "best" else int(text)
 
 

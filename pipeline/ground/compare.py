@@ -38,9 +38,9 @@ def compare(
             blocks of BLOCK_BYTES bytes, which any two models of one text have.
 
     Returns:
-        unit; difference with difference_low, difference_high (95 %) and standard_error; a and
-        b (the losses of either); pairs; step_a, step_b; a_better (share of the pairs); damaged_a and damaged_b (newer
-        steps that were passed over, and why). An interval is null where there is only one pair.
+        unit; difference with difference_low, difference_high (95 %) and standard_error; a and b (the losses of either);
+        pairs; step_a, step_b; a_better (share of the pairs); damaged_a and damaged_b (newer steps that were passed
+        over, and why). An interval is null where there is only one pair.
 
     Raises:
         BadInput: no such run or step, different texts, or in nats different tokenizers or contexts.

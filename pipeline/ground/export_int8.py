@@ -68,9 +68,8 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
     """The loss of a model on all held-out windows, as it is and with the int8 `weights` in its place, paired.
 
     Returns:
-        fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %;
-        null where there is only one); windows; corpus; precision of the arithmetic. What is
-        not finite is null.
+        fp32 and int8 [nats per token]; difference (int8 less fp32), with difference_low and difference_high (95 %; null
+        where there is only one window); windows; corpus; precision of the arithmetic. What is not finite is null.
     """
     from safetensors.numpy import load
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.corpus.uncertainty import mean_interval, standard_error
+from pipeline.corpus.uncertainty import WIDE, mean_interval, standard_error
 
 TRIALS = 400
 
 
-def misses(draw: Callable[[np.random.Generator], np.ndarray]) -> float:
+def misses(draw: Callable[[np.random.Generator], np.ndarray], trials: int = TRIALS) -> float:
     """Share of intervals that do not hold the mean, which is 0."""
     random = np.random.default_rng(1)
-    found = [mean_interval(draw(random)) for _ in range(TRIALS)]
+    found = [mean_interval(draw(random)) for _ in range(trials)]
     return float(np.mean([one is None or not one.low < 0.0 < one.high for one in found]))
 
 
@@ -42,7 +42,7 @@ def test_windows_of_one_document_are_no_proof_of_each_other() -> None:
 
 @pytest.mark.parametrize("windows", [2, 3, 5, 8, 20])
 def test_few_windows_prove_little(windows: int) -> None:
-    assert misses(lambda random: random.normal(size=windows)) < 0.14
+    assert misses(lambda random: random.normal(size=windows), 4000) < 0.065
 
 
 def test_a_single_window_as_proof_of_nothing_is_the_control() -> None:
@@ -66,3 +66,11 @@ def test_one_window_has_no_interval() -> None:
 
 def test_windows_that_agree_leave_no_doubt() -> None:
     assert standard_error(np.full(7, 3.0)) == 0.0
+
+
+def test_so_many_standard_errors_are_the_interval_of_many_windows() -> None:
+    values = np.random.default_rng(3).normal(size=1000)
+    interval, error = mean_interval(values), standard_error(values)
+    assert interval is not None
+    assert error is not None
+    assert interval.high - interval.low == pytest.approx(2.0 * WIDE * error, rel=2e-3)

@@ -28,6 +28,7 @@ from pipeline.flight.nvml import card
 from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench.gpu_findings import findings
 from pipeline.ground.bench.gpu_parts import Part, parts
+from pipeline.ground.bench.printing import verdict
 from pipeline.ground.bench.worker import ROOT, SHARED
 
 PATIENCE = 3.0  # a part that takes so many times as long as it should is ended
@@ -49,8 +50,8 @@ class Proof:
         self.card = list(card() or ()) or None
 
     def run(self, part: Part) -> None:
-        """Runs a part that has no answer of this code on this card and keeps what it says. One that fails, hangs or
-        comes too late says so in its place, where there is no older answer either."""
+        """Runs a part that has no answer of this code on this card and keeps what it says. One that fails or hangs says
+        so in its place, beside an older answer; one that comes too late, if nothing else is known of it."""
         if self.is_well(part.name):
             return
         before, left_s, began_s = self.parts.get(part.name, {}), self.until_s - time.monotonic(), time.monotonic()
@@ -60,13 +61,15 @@ class Proof:
         elif left_s < part.takes_s:
             found = {"not_run": f"{left_s:.0f} s were left of {part.takes_s:.0f}"}
         else:
-            kept = before.get("answer") if self.is_of_now(before) else None
-            found = _answer(part, min(PATIENCE * part.takes_s, left_s), kept)
-        if "answer" in before and "answer" not in found:
-            return  # an old answer is better than none
+            limit_s = min(PATIENCE * part.takes_s, left_s)
+            found = _answer(part, limit_s, before if self.is_of_now(before) else {})
+        if before and "not_run" in found:
+            return
         command = " ".join(str(word) for word in ("train.py", *part.arguments))
         about = {"command": command, "card": self.card, "code": self.code}
-        self.parts[part.name] = about | {"seconds": round(time.monotonic() - began_s, 1)} | found
+        found = about | {"seconds": round(time.monotonic() - began_s, 1)} | found
+        is_less = "answer" in before and "answer" not in found
+        self.parts[part.name] = before | {"since": found} if is_less else found
         durable.write(self.out / "gpu.json", json.dumps(self.as_json(), indent=1).encode())
 
     def is_of_now(self, found: Mapping[str, Any]) -> bool:
@@ -78,7 +81,8 @@ class Proof:
 
     def has_failed(self, part: Part) -> bool:
         """So that it comes after those that have not been tried."""
-        found = self.parts.get(part.name, {})
+        before = self.parts.get(part.name, {})
+        found = before.get("since", before)
         return self.is_of_now(found) and not _is_well(found) and "not_run" not in found
 
     def go_on(self) -> None:
@@ -102,25 +106,29 @@ class Proof:
 
     def as_json(self) -> dict[str, Any]:
         about = "dry run: small models on a processor; no figure is of a GPU" if self.dry else "measured"
-        well = {name: part for name, part in self.parts.items() if self.is_well(name)}
+        found = [one._replace(met=None) if self.dry else one for one in findings(self.answers())]
         return {
             "provenance": about,
             "cores": os.cpu_count(),
-            "findings": [finding._asdict() for finding in findings(well)],
+            "findings": [finding._asdict() for finding in found],
             "parts": self.parts,
         }
+
+    def answers(self) -> dict[str, Any]:
+        """Of this code on this card, well or not."""
+        return {name: part["answer"] for name, part in self.parts.items() if self.is_of_now(part) and "answer" in part}
 
     def show(self) -> None:
         for name, found in self.parts.items():
             print(f"{name:<34}{found.get('seconds', 0.0):>7.1f} s  {self._state(found)}")
         for finding in self.as_json()["findings"]:
             value = "never" if finding["value"] is None else f"{finding['value']:,.4g} {finding['unit']}"
-            met = "" if self.dry or finding["met"] is None else "holds" if finding["met"] else "DOES NOT HOLD"
-            print(f"{finding['what']:<54}{value:>18}  {finding['goal']:<10}{met}".rstrip())
+            print(f"{finding['what']:<54}{value:>18}  {finding['goal']:<10}{verdict(finding['met'])}".rstrip())
 
     def _state(self, found: Mapping[str, Any]) -> str:
         said = found.get("not_run") or found.get("failed") or ("answered, exit 1" if found["exit"] else "answered")
-        return said if self.is_of_now(found) else f"{said}, by other code or on another card"
+        said = said if self.is_of_now(found) else f"{said}, by other code or on another card"
+        return f"{said}; since then: {self._state(found['since'])}" if "since" in found else said
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -155,7 +163,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGTERM, before)
         from pipeline.ground.bench.gpu_picture import draw
 
-        draw(proof.as_json(), own.out / "gpu.png")
+        draw(proof.as_json()["provenance"], proof.answers(), own.out / "gpu.png")
         print(json.dumps(proof.as_json())) if own.json else proof.show()
     if not own.json:
         print(f"{own.out / 'gpu.json'}, {own.out / 'gpu.png'}")
@@ -172,11 +180,13 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
-def _answer(part: Part, limit_s: float, kept: Any) -> Said:
-    """That of a part; of one with seeds the answers that are well by seed, those in `kept` from before, and the first
-    failure."""
-    answers: dict[str, Any] = dict(kept or {}) if part.seeds else {}
+def _answer(part: Part, limit_s: float, before: Said) -> Said:
+    """That of a part; of one with seeds all answers by seed, and why one is missing. A seed that has answered, well or
+    not, as in `before`, is not asked again: what happens once in a while is not to be asked for until it is gone."""
+    exits, answers = (dict(before.get(what, {})) if part.seeds else {} for what in ("exits", "answer"))
     seeds = [seed for seed in part.seeds if str(seed) not in answers]
+    if part.seeds and not seeds:
+        return {what: before[what] for what in ("exit", "exits", "answer")}
     commands = [[*part.arguments, "--seed", str(seed)] for seed in seeds] or [[*part.arguments]]
     environment = os.environ | SHARED if part.seeds else os.environ
     with ThreadPoolExecutor(len(commands)) as pool:
@@ -187,9 +197,15 @@ def _answer(part: Part, limit_s: float, kept: Any) -> Said:
             raise
     if not part.seeds:
         return every[0]
-    answers |= {str(seed): found["answer"] for seed, found in zip(seeds, every, strict=True) if _is_well(found)}
-    failed = next((found for found in every if not _is_well(found)), {"exit": 0})
-    return failed | ({"answer": answers} if answers else {})
+    failed = dict[str, Any]()
+    for seed, found in zip(map(str, seeds), every, strict=True):
+        if "answer" in found:
+            answers[seed], exits[seed] = found["answer"], found["exit"]
+        else:
+            failed = {"failed": f"seed {seed}: {found['failed']}"} | failed
+    if not answers:
+        return failed
+    return failed | {"exit": max(exits.values()) or int(bool(failed)), "exits": exits, "answer": answers}
 
 
 def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str]) -> Said:
@@ -201,7 +217,9 @@ def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str
             said, errors = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             _end(process.pid)
-            _, errors = process.communicate()
+            errors = ""
+            with suppress(subprocess.TimeoutExpired):  # of whoever has left the family and holds the pipe
+                _, errors = process.communicate(timeout=10.0)
             return {"failed": f"not done after {limit_s:.0f} s", "said": errors.strip().splitlines()[-20:]}
     try:
         return {"exit": process.returncode, "answer": json.loads(said)}
@@ -211,14 +229,19 @@ def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str
 
 
 def _end(pid: int) -> None:
-    """Ends a process, unless it is this one, and all that it has started, in whatever sessions: what went on on the
+    """Ends a process, unless it is this one, and its children and theirs, in whatever sessions: what went on on the
     card would be counted in what is measured next."""
     found = [pid]
     for one in found:  # grows meanwhile
+        _send(one, signal.SIGSTOP)  # so that it starts no more
         for children in Path(f"/proc/{one}/task").glob("*/children"):
             with suppress(OSError):
                 found += map(int, children.read_text().split())
     for one in found:
-        with suppress(OSError):
-            if one != os.getpid():
-                os.kill(one, signal.SIGKILL)
+        _send(one, signal.SIGKILL)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(OSError):
+        if pid != os.getpid():
+            os.kill(pid, number)

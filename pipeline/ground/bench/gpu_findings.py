@@ -1,6 +1,7 @@
 """What the parts of `bench gpu` come to: each figure that is to be shown on a GPU, beside its goal."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pipeline.ground.bench.gpu_parts import (
@@ -40,15 +41,14 @@ class _Asked(NamedTuple):
     at_most: float | None = None
 
 
-def findings(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Of what is answered; what a part leaves out, as a processor does energy, is left out."""
-    answers = {name: part["answer"] for name, part in parts.items() if "answer" in part}
+def findings(answers: Mapping[str, Any]) -> Iterator[Finding]:
+    """Of answers by part. What one leaves out, as a processor does energy, is left out."""
     for asked in _ASKED:
         if asked.part not in answers:
             continue
         try:
             value = asked.read(answers[asked.part])
-        except (KeyError, TypeError, StopIteration):
+        except (KeyError, IndexError, TypeError, AttributeError, StopIteration):
             continue
         if asked.at_least is not None:
             goal, met = f">= {asked.at_least:.4g}", value is not None and value >= asked.at_least
@@ -57,7 +57,7 @@ def findings(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
         else:
             goal, met = "", None
         yield Finding(asked.what, value, asked.unit, goal, met)
-    if MODELLED in answers and PLANNED in answers:
+    with suppress(KeyError, TypeError, ZeroDivisionError):
         measured, modelled = (answers[name]["policies"]["dp"]["steps"] for name in (PLANNED, MODELLED))
         yield Finding("optimal plan of a day, measured curve over modelled", measured / modelled, "", "", None)
 
@@ -73,8 +73,9 @@ def _reached(arm: str, along: str) -> Callable[[Any], float | None]:
 
 
 def _share_of_tokens(answer: Any) -> float | None:
+    """Over all that nanoGPT took, where it did not come so far."""
     ours, theirs = (_reached(arm, "step")(answer) for arm in ("muon", "compiled"))
-    return ours / theirs if ours and theirs else None
+    return ours / (theirs or answer["arms"]["compiled"]["curve"][-1]["step"]) if ours else None
 
 
 def _speed(answer: Any) -> float:

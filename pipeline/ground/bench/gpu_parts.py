@@ -13,7 +13,7 @@ MODELLED, PLANNED = "plan with the modelled curve", "plan with this curve"
 
 SMALL, LARGE = CONFIGS / "shakespeare.yaml", CONFIGS / "gpt2-124m.yaml"
 # The modelled curve of a card by what NVML calls it; of any other, that of the configuration.
-CARDS = {"H200": "h200.yaml", "H100 80GB HBM3": "h100-sxm.yaml", "H100 PCIe": "h100-pcie.yaml"}
+CARDS = {" H200": "h200.yaml", "H100 80GB HBM3": "h100-sxm.yaml", "H100 PCIe": "h100-pcie.yaml"}
 # What may win or lose by card and version; what is chosen is chosen by these figures.
 JOINED = "xla_gpu_dot_merger_threshold_mb:32"  # products of one factor
 BY_TRITON = "xla_gpu_experimental_enable_fusion_block_level_rewriter:true"  # what passes through memory
@@ -81,19 +81,19 @@ def parts(out: Path, text: Path | None, peer: Path | None, dry: bool, card: Sequ
     kills = ["--kind", "kill", "--outages", str(1 if dry else KILLS // BESIDE), "--json"]
     short = ["--budget.steps", "60" if dry else "300", "--budget.orbits", "null", "--checkpoint.interval_s", "30"]
     asked.append(Part(SIGKILLS, ["drill", *kills, *small, *short], 150, range(1, 3 if dry else BESIDE + 1)))
+    speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
+    asked.append(Part(LARGE_SPEED, [*speed, "3", "--parts", "loop,saves", *large], 95))
+    asked.append(Part(SMALL_SPEED, [*speed, "4", "--parts", "loop,saves,start", "--starts", "1", *small], 90))
     if peer:
         few = ["--steps", "40", "--segment", "10", "--evaluate_every", "100000", "--peer-set", "dropout=0.0"]
         if not dry:  # it keeps all logits of a microbatch
             few += ["--peer-set", "batch_size=32", "--peer-set", "gradient_accumulation_steps=6"]
         asked.append(Part(LARGE_BESIDE, [*against, *few, *large], 130))
-    speed = ["bench", "speed", "--json", "--repeats", "2" if dry else "4", "--turn_s"]
-    asked.append(Part(LARGE_SPEED, [*speed, "3", "--parts", "loop,saves", *large], 95))
-    asked.append(Part(SMALL_SPEED, [*speed, "4", "--parts", "loop,saves,start", "--starts", "1", *small], 90))
     asked.append(Part(MODELLED, ["plan", *small, *_curve_of(card), "--days", "1", "--json"], 15))
     asked.append(Part(PLANNED, ["plan", *small, "--gpu", str(curve), "--days", "1", "--json"], 15, after=CURVE))
     quick = ["--at", "1", "--throughput_only", "--sweep"]
     choices = f"xla={','.join(FLAGS)};chunk_steps=1,10" + ("" if dry else ";attention=xla")
-    asked.append(Part(CHOICES, ["calibrate", *small, *windows(4, 1), *quick, choices], 90))
+    asked.append(Part(CHOICES, ["calibrate", *small, *windows(3, 1), *quick, choices], 150))
     fp8 = [*large, "--train.precision", "mixed" if dry else "fp8"]
     choices = f"xla={JOINED},{BY_TRITON}"
     asked.append(Part(LARGE_CHOICES, ["calibrate", *fp8, *windows(3, 2), *quick, choices], 90))

@@ -1,21 +1,21 @@
 """The figures of a GPU in one picture: power against throughput, and what each variant of the step is worth."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.ground.bench.gpu_parts import CHOICES, CURVE, LARGE_BY_PRECISION
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Writes a PNG. Parts without an answer are left out."""
+def draw(provenance: str, answers: Mapping[str, Any], path: Path) -> None:
+    """Writes a PNG of the answers by part; those that are missing are left out."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    answers = {name: part["answer"] for name, part in found["parts"].items() if "answer" in part}
     figure, (curve, variants) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
-    figure.suptitle(found["provenance"], fontsize=10)
+    figure.suptitle(provenance, fontsize=10)
     for name in (CURVE, LARGE_BY_PRECISION):
         points = answers.get(name, {}).get("points", [])
         full = points[0]["tokens_per_s"]["median"] if points else 1.0

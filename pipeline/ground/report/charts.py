@@ -22,6 +22,7 @@ from bokeh.plotting import figure
 from jaxtyping import Float
 
 from pipeline.config import Config
+from pipeline.corpus.uncertainty import WIDE
 from pipeline.ground.history import History
 from pipeline.ground.report.decimate import extremes, means
 
@@ -83,7 +84,7 @@ def learning(history: History, unit: Time, unigram_loss: float | None) -> Any:
     step, validated_s, held_out, error = (
         history.validations[name] for name in ("step", "mission_s", "loss", "standard_error")
     )
-    spread = 1.96 * np.nan_to_num(error)
+    spread = WIDE * np.nan_to_num(error)
     points = source(step, validated_s, loss=held_out, error=error, low=held_out - spread, high=held_out + spread)
     plot.segment("x", "low", "x", "high", source=points, line_color=ORANGE, line_width=2)
     plot.line("x", "loss", source=points, line_color=ORANGE, line_width=1.5)
