@@ -24,7 +24,7 @@ from pipeline.drill.flip import GRADIENTS, TARGETS, Flip, Shot, draw, make_fault
 from pipeline.flight.corruption import Corrupted, Guard, differing
 from pipeline.flight.display import Display
 from pipeline.flight.loop import Job
-from pipeline.flight.notices import Notices
+from pipeline.flight.notices import Interrupted, Notices
 from pipeline.flight.progress import Progress
 from pipeline.flight.run import assemble
 from pipeline.lm.step import TrainState
@@ -114,7 +114,10 @@ def run_live_flips(config: Config, flips: int = 1000, seed: int = 0) -> LiveFlip
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet=True)
     try:
         with ExitStack() as stack:
-            job = assemble(config, notices, display, stack)
+            try:
+                job = assemble(config, notices, display, stack)
+            except Interrupted as interrupted:
+                raise KeyboardInterrupt from interrupted
             return _Range(job).shoot(flips, random.Random(seed))
     finally:
         display.close()

@@ -44,7 +44,7 @@ class Budget:
         if until is None:
             return math.inf
         end_s = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds()
-        if end_s <= self._spacecraft.started_s:
+        if self._spacecraft.begun_here and end_s <= self._spacecraft.started_s:
             begins = track.utc(self._spacecraft.started_s).isoformat(timespec="minutes")
             raise BadInput(f"budget.until: {until.isoformat()}: the run begins at {begins}; give a later date")
         return end_s
@@ -107,11 +107,17 @@ class Budget:
             "tokens": steps * self._tokens_per_step,
             "train_wh": share * ahead.train_wh,
             "harvest_wh": ahead.harvest_wh,
-            "end_s": min(float(np.interp(work, ahead.trace.steps, ahead.time_s)), ahead.end_s),
+            "end_s": self._when(work, ahead),
             "ended_by": ahead.ended_by,
             "restarts": ahead.restarts,
             "eclipses": len(ahead.eclipses),
         }
+
+    def _when(self, work: float, ahead: Forecast) -> float:
+        """Mission time at which so many steps are done."""
+        begin_s = self._spacecraft.telemetry().mission_s
+        when_s = np.interp(work, np.append(0.0, ahead.trace.steps), np.append(begin_s, ahead.time_s))
+        return min(float(when_s), ahead.end_s)
 
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft

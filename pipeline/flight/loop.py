@@ -35,6 +35,7 @@ from pipeline.plan import Mode
 from pipeline.plan.payload import ROUNDING
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
+UNSURE_S = 600.0  # so long after the clock was set nothing is decided for good
 ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
@@ -69,7 +70,7 @@ class Job:
         self.mode = Mode.OFF
         self.loss: float | None = None
         self.tokens_per_s = 0.0
-        self.said_s = -np.inf
+        self.said_s = self.unsure_until_s = -np.inf
         risk = Risk(self.spacecraft.scenario.timeline)
         self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
         self.mended = 0  # batches
@@ -143,6 +144,7 @@ class Job:
         self.display.say(f"the clock was set by {seconds:+,.0f} s")
         self.timer.shift(seconds)
         self.said_s = -np.inf
+        self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S
         self.outlook.forget()
         self.progress.replan_s = -np.inf
         self.plan("the clock was set")
@@ -266,6 +268,8 @@ class Job:
         progress, budget = self.progress, self.budget
         if progress.cooldown.start != NEVER or progress.step < budget.cooldown_start(progress.planned_steps):
             return
+        if budget.over() or self.spacecraft.clock.now() < self.unsure_until_s:
+            return  # a clock that is wrong may pass, this decision does not
         budget.replan(progress)
         if progress.step < budget.cooldown_start(progress.planned_steps):
             return  # the forecast has moved away

@@ -96,7 +96,8 @@ class Spacecraft:
         self._external = config.telemetry.source != "simulated"
         behind_s = self._behind_s(saved["now_s"], wait) if saved and isinstance(self.clock, RealClock) else 0.0
         now_s = self.clock.now()
-        self._begun_here = not saved
+        self.begun_here = not saved
+        self._start_ahead_s: float = saved.get("start_ahead_s", 0.0)  # by so much clocks set forward have moved that
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
@@ -121,10 +122,10 @@ class Spacecraft:
             f"mission.clock: this machine's clock is {saved_s - self.clock.now():.0f} s behind the checkpoint; waiting "
             f"until it is set, {BEHIND_S / 60.0:.0f} minutes at most"
         )
+        before = self.source.newest() if self._external else None  # of a feed that was there before, perhaps
         while (behind_s := saved_s - self.clock.now()) > 0.0:
-            reading = self.source.newest() if self._external else None
-            seen = reading is not None and self.clock.now() - reading.mission_s <= self._config.telemetry.max_age_s
-            if seen or time.monotonic() - since_s >= BEHIND_S:
+            told = self._external and self.source.newest() != before
+            if told or time.monotonic() - since_s >= BEHIND_S:
                 return behind_s
             wait(why)
             if abs(self.clock.read()) >= STRAYED_S:
@@ -144,6 +145,7 @@ class Spacecraft:
         return {
             "now_s": self._until_s,
             "started_s": self.started_s,
+            "start_ahead_s": self._start_ahead_s,
             "mode": int(self.mode),
             "payload": list(self.payload),
             "cap_w": self.cap_w,
@@ -318,24 +320,31 @@ class Spacecraft:
 
     def _contradicted(self, set_s: float) -> bool:
         """Whether the orbit is not known at what the clock was set to, or readings since are of the time of before."""
-        now_s = self.clock.now()
-        try:
-            self.scenario.timeline.track.positions_km(np.array([now_s + set_s]))
+        now_s, track = self.clock.now(), self.scenario.timeline.track
+        try:  # a look ahead goes beyond the revolution
+            track.positions_km(now_s + set_s + np.array([0.0, 2.0 * track.period_s]))
         except BadInput:
             return True
         reading = self.source.newest() if self._external else None
-        if reading is None or reading.mission_s <= now_s - SETTLED_S:
+        if reading is None or reading.mission_s <= now_s - max(SETTLED_S, self._config.telemetry.max_age_s):
             return False
         return abs(now_s - reading.mission_s) < abs(now_s + set_s - reading.mission_s)
 
     def _rename(self, set_s: float) -> None:
         """A clock that is set gives this moment, and those before it, other names: nothing was drawn or harvested.
 
-        The run's start too, unless it was set back to a time after that: then an earlier launch told the time aright.
+        So has the run's start. But an earlier launch may have told the time aright: then a clock that is set back takes
+        it no further back than clocks set forward have brought it.
         """
         self._until_s += set_s
-        if set_s > 0.0 or self._begun_here or self.started_s > self._until_s:
-            self.started_s += set_s
+        if set_s < 0.0 and not self.begun_here:
+            set_start_s = -min(-set_s, self._start_ahead_s)
+            if self.started_s + set_start_s > self._until_s:
+                set_start_s = set_s
+        else:
+            set_start_s = set_s
+        self.started_s += set_start_s
+        self._start_ahead_s = max(0.0, self._start_ahead_s + set_start_s)
         self._believed_s += set_s
         self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 

@@ -219,7 +219,7 @@ class SimulatedSource:
             return true
         seed = int(true.mission_s * 1000.0) % 2**64  # before mission second 0 too, a whole number that is not negative
         noise = np.random.default_rng(seed).standard_normal(2) * self._sigmas
-        return Reading(true.mission_s, true.charge_wh + noise[0], true.plate_c + noise[1])
+        return Reading(true.mission_s, float(true.charge_wh + noise[0]), float(true.plate_c + noise[1]))
 
     def shift(self, seconds: float) -> None:
         pass

@@ -1,5 +1,6 @@
 """What a ledger says of a run, gathered in one pass: curves, modes, checkpoints, outages, incidents."""
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -32,6 +33,10 @@ class Table:
         assert len(values) == len(self._names)
         self._cells.extend(values)
 
+    def shift(self, name: str, by: float) -> None:
+        for cell in range(self._names.index(name), len(self._cells), len(self._names)):
+            self._cells[cell] += by
+
     def cut(self, last: float) -> None:
         """Takes back the rows whose first column is above `last`."""
         width = len(self._names)
@@ -46,6 +51,9 @@ class Moment(NamedTuple):
     wall: float
     step: int
 
+    def renamed(self, seconds: float) -> "Moment":
+        return self._replace(mission_s=self.mission_s + seconds)
+
 
 class Gap(NamedTuple):
     """Between two launches of one run."""
@@ -53,6 +61,9 @@ class Gap(NamedTuple):
     before: Moment  # the last line of the launch that ended
     after: Moment  # the first of the next
     ending: str | None  # stopped, done or failed; None: without notice
+
+    def renamed(self, seconds: float) -> "Gap":
+        return self._replace(before=self.before.renamed(seconds), after=self.after.renamed(seconds))
 
     @property
     def lost_steps(self) -> int:
@@ -108,6 +119,8 @@ class History:
         """One event, as `Tail` gives it."""
         kind = event["event"]
         now = Moment(event["mission_s"], event["wall"], event["step"])
+        if kind == "clock_set":
+            self._rename(number(event.get("seconds")))
         if kind in ("launch", "resume"):
             self._launch(now)
             self._note(Note(now, event, self.gaps[-1] if self.last else None))
@@ -179,6 +192,20 @@ class History:
         self.lost_steps += max(0, self.last.step - step)
         self.steps.cut(step)
         self.validations.cut(step)
+
+    def _rename(self, seconds: float) -> None:
+        """The clock was set by so much: all moments of before have other names, so that none passed between them."""
+        if not math.isfinite(seconds):
+            return
+        for table in (self.steps, self.telemetry, self.validations, self.seals, self.plans):
+            table.shift("mission_s", seconds)
+        self.modes = [mode._replace(start_s=mode.start_s + seconds) for mode in self.modes]
+        self.gaps = [gap.renamed(seconds) for gap in self.gaps]
+        self.notes = [
+            note._replace(at=note.at.renamed(seconds), gap=note.gap and note.gap.renamed(seconds))
+            for note in self.notes
+        ]
+        self.last = self.last.renamed(seconds) if self.last else None
 
     def _note(self, note: Note) -> None:
         self.notes.append(note)

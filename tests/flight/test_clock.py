@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from launching import ledger
 from test_mission import mission
@@ -21,6 +22,9 @@ from pipeline.flight.loop import Job
 from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
 from pipeline.flight.spacecraft import BEHIND_S, Spacecraft
+from pipeline.ground.history import History
+from pipeline.ground.report.material import length_s
+from pipeline.ground.tail import Tail
 from pipeline.lm.schedule import NEVER
 
 DAY_S = 86400.0
@@ -139,21 +143,26 @@ def test_a_moment_of_wrong_time_is_passed_over(aboard: Any, machine: Machine) ->
     assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
 
 
+@pytest.mark.parametrize("every_s", [1, 90])
 @pytest.mark.parametrize("set_s", [-1000.0, 1000.0])
 def test_telemetry_that_goes_by_the_time_of_before_is_believed_first(
-    aboard: Any, machine: Machine, set_s: float
+    aboard: Any, machine: Machine, set_s: float, every_s: int
 ) -> None:
-    craft, _, tell = aboard
+    craft, governor, tell = aboard
+    reasons = []
 
     def second() -> None:
-        tell(0.0)
+        if machine.passed_s % every_s == 0:
+            tell(0.0)
         craft.follow_clock()
+        reasons.append(governor.poll().reason)
 
-    pass_time(machine, 5, second)
+    pass_time(machine, 2 * every_s, second)
     machine.wrong_s = set_s
     pass_time(machine, 600, second)
     assert off_s(machine, craft) == pytest.approx(-set_s, abs=0.01)
-    pass_time(machine, int(SETTLED_S) + 1, lambda: craft.follow_clock() and None)  # it has fallen silent
+    assert not any(reason.startswith("SAFE") for reason in reasons[every_s:])
+    pass_time(machine, 200, lambda: craft.follow_clock() and None)  # it has fallen silent
     assert off_s(machine, craft) == pytest.approx(0.0, abs=0.01)
 
 
@@ -238,14 +247,38 @@ def test_the_days_that_one_launch_was_ahead_belong_to_no_budget(machine: Machine
     assert third.orbits < 1.0
 
 
+def test_days_that_were_given_to_a_budget_are_taken_from_it_again(machine: Machine) -> None:
+    config, first, _ = mission(*REAL)
+    machine.wait(10 * DAY_S)
+    first.catch_up()
+    again = Spacecraft(config, first.scenario, first.as_json())
+    orbits = again.orbits
+    for machine.wrong_s in (3 * DAY_S, 0.0):
+        pass_time(machine, 2 * int(SETTLED_S), lambda: again.follow_clock() and None)
+    assert off_s(machine, again) == pytest.approx(0.0, abs=0.01)
+    assert again.orbits == pytest.approx(orbits, abs=0.1)
+
+
 def test_telemetry_tells_that_the_clock_of_the_checkpoint_was_wrong(
     machine: Machine, ahead: Any, tmp_path: Path
 ) -> None:
     _, craft, saved = ahead
-    feed = tmp_path / "eps.jsonl"
-    feed.write_text(json.dumps({"time": machine.utc.isoformat(), "charge_wh": 700, "temperature_c": 20}) + "\n")
+    feed, waited = tmp_path / "eps.jsonl", []
+
+    def tell() -> None:
+        with feed.open("a") as file:
+            file.write(json.dumps({"time": machine.utc.isoformat(), "charge_wh": 700, "temperature_c": 20}) + "\n")
+
+    def wait(why: str) -> None:
+        waited.append(why)
+        machine.wait(1.0)
+        if len(waited) == 7:
+            tell()
+
+    tell()  # of a feed that was there before: it may be of before the outage
     config, _, _ = mission(*REAL, "--telemetry.source", "file", "--telemetry.path", str(feed))
-    again = Spacecraft(config, craft.scenario, saved, lambda why: pytest.fail("there is nothing to wait for"))
+    again = Spacecraft(config, craft.scenario, saved, wait)
+    assert len(waited) == 7
     assert off_s(machine, again) == pytest.approx(0.0, abs=0.01)
     machine.wait(1.0)
     assert Governor(config, again).poll().reason == "charge allows"
@@ -286,6 +319,31 @@ def test_two_seconds_of_a_wrong_date_do_not_end_a_run(job: Job, machine: Machine
     assert not job.budget.spent(job.progress)
     assert job.progress.planned_steps > 0.9 * planned
     assert not ledger(tmp_path / "run", "clock_set")
+
+
+def test_a_wrong_date_that_lasts_decides_nothing_for_good(job: Job, machine: Machine, tmp_path: Path) -> None:
+    machine.wrong_s = 30 * DAY_S
+    for _ in range(90):
+        machine.wait(1.0)
+        job.turn()
+        if job.budget.spent(job.progress):
+            break
+    assert ledger(tmp_path / "run", "clock_set")
+    assert job.budget.spent(job.progress) == "time", "which a launch with the right clock goes on with"
+    assert job.progress.cooldown.start == NEVER
+
+
+def test_a_report_takes_no_time_for_passed_that_the_clock_was_set_by(
+    job: Job, machine: Machine, tmp_path: Path
+) -> None:
+    machine.wrong_s = -DAY_S
+    for _ in range(int(2 * SETTLED_S)):
+        machine.wait(1.0)
+        job.turn()
+    history = History().read(Tail(tmp_path / "run" / "ledger.jsonl").read())
+    assert 100.0 < length_s(history) < 200.0
+    assert (np.diff(history.telemetry["mission_s"]) >= 0.0).all()
+    assert sum(end - start for start, end, _ in history.spans()) == pytest.approx(length_s(history))
 
 
 def test_a_clock_that_stays_set_is_planned_with_and_written_down(job: Job, machine: Machine, tmp_path: Path) -> None:

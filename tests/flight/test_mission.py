@@ -288,3 +288,17 @@ def test_a_run_whose_every_update_is_not_finite_stops_and_says_so(
 def test_nothing_is_decided_before_it_must_be() -> None:
     assert Progress.from_json(json.loads(json.dumps(Progress().as_json()))) == Progress()
     assert Progress().cooldown == Cooldown()
+
+
+def test_a_plan_that_is_lost_is_written_anew_when_all_is_spent(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--config", str(tiny), "--run_dir", str(run), "--budget.orbits", "0.3", "--json"]
+    assert train.main(arguments) == 0
+    (run / "plan.json").unlink()
+    assert train.main([*arguments, "--mission.not_before_s", "100000"]) == 0
+    assert (run / "plan.json").exists()
+
+
+def test_noise_of_modelled_sensors_is_saved(tiny: Path, tmp_path: Path) -> None:
+    noisy = ["--mission.policy", "optimal", "--telemetry.charge_noise_wh", "2", "--telemetry.temperature_noise_k", "1"]
+    assert train.main(["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *noisy, "--json"]) == 0

@@ -208,11 +208,21 @@ def _unknown(event: dict[str, Any]) -> _Told:
     return "warning" if serious else "info", clip(f"{spaced(event['event']).capitalize()}{': ' if said else ''}{said}")
 
 
+def _clock_set(event: dict[str, Any], _: Gap | None) -> _Told:
+    seconds = number(event.get("seconds"))
+    way = "forward" if seconds > 0.0 else "back"
+    return (
+        "warning",
+        f"The clock was set {way} by {duration(abs(seconds))}; mission times before it are by the new clock",
+    )
+
+
 _WORDS: dict[str, Callable[[dict[str, Any], Gap | None], _Told]] = {
     "launch": _launch,
     "resume": _resume,
     "mode": _mode,
     "cooldown": _cooldown,
+    "clock_set": _clock_set,
     "save_failed": _failed("Checkpoint {} could not be saved", "bad"),
     "delete_failed": _failed("Checkpoint {} could not be deleted", "warning"),
     "quarantined": _failed("Checkpoint {} was damaged, and set aside", "bad"),
