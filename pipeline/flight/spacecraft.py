@@ -337,14 +337,11 @@ class Spacecraft:
         it no further back than clocks set forward have brought it.
         """
         self._until_s += set_s
-        if set_s < 0.0 and not self.begun_here:
-            set_start_s = -min(-set_s, self._start_ahead_s)
-            if self.started_s + set_start_s > self._until_s:
-                set_start_s = set_s
-        else:
-            set_start_s = set_s
-        self.started_s += set_start_s
-        self._start_ahead_s = max(0.0, self._start_ahead_s + set_start_s)
+        least_s = max(set_s, -self._start_ahead_s)
+        told_aright = set_s < 0.0 and not self.begun_here and self.started_s + least_s <= self._until_s
+        start_s = least_s if told_aright else set_s
+        self.started_s += start_s
+        self._start_ahead_s = max(0.0, self._start_ahead_s + start_s)
         self._believed_s += set_s
         self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
 

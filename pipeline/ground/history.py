@@ -109,6 +109,7 @@ class History:
         self.notes: list[Note] = []
         self.notes_left_out = 0
         self.last: Moment | None = None
+        self.set_s = 0.0  # by so much the clock was set since plan.json was written
 
     def read(self, events: Iterable[dict[str, Any]]) -> "History":
         for event in events:
@@ -197,6 +198,7 @@ class History:
         """The clock was set by so much: all moments of before have other names, so that none passed between them."""
         if not math.isfinite(seconds):
             return
+        self.set_s += seconds
         for table in (self.steps, self.telemetry, self.validations, self.seals, self.plans):
             table.shift("mission_s", seconds)
         self.modes = [mode._replace(start_s=mode.start_s + seconds) for mode in self.modes]

@@ -49,7 +49,7 @@ class Collector:
             lines=self._tail.lines,
             damaged=self._tail.damaged,
             config=config,
-            expected=_expected(self._directory / "plan.json"),
+            expected=_expected(self._directory / "plan.json", self._history.set_s),
             now_wall=time.time(),
         )
         run = RunDirectory(self._directory, config) if config else None
@@ -60,11 +60,12 @@ class Collector:
         return made
 
 
-def _expected(path: Path) -> dict[str, float]:
-    """The figures of plan.json; none if it is missing or not whole."""
+def _expected(path: Path, set_s: float) -> dict[str, float]:
+    """The figures of plan.json, by a clock that was set by `set_s` since; none if it is missing or not whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     figures = content.items() if isinstance(content, dict) else ()
-    return {key: value for key, raw in figures if (value := number(raw)) == value}
+    found = {key: value for key, raw in figures if (value := number(raw)) == value}
+    return found | ({"end_s": found["end_s"] + set_s} if "end_s" in found else {})

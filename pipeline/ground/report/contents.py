@@ -159,7 +159,9 @@ def _plan_chart(material: Material, unit: charts.Time) -> Chart:
     said = f"{count(steps, 'step')} done in {duration(length_s(material.history))}"
     if planned:
         legend.insert(0, ("dashed", charts.GREY, "planned before launch (straight from beginning to end)"))
-        said += f"; {planned:,.0f} in {duration(material.expected.get('end_s', math.nan))} were planned before launch"
+        begin_s = material.history.modes[0].start_s if material.history.modes else 0.0
+        planned_s = material.expected.get("end_s", math.nan) - begin_s
+        said += f"; {planned:,.0f} in {duration(planned_s)} were planned before launch"
     if charts.planned_again(material.history):
         legend.append(("solid", charts.ORANGE, "planned, as corrected in flight"))
     return Chart(f"{said}.", legend, unit.name)
