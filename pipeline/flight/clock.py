@@ -1,11 +1,13 @@
 """Mission time: seconds since the start of the orbit's clock."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 STRAYED_S = 2.0  # a clock that is disciplined gently is never so far away; less than what telemetry is believed ahead
 SETTLED_S = 60.0  # a clock that was set is believed once it has stayed so for so long
+BEHIND_S = 600.0  # so long a launch waits for a clock to be set that is behind the checkpoint
 
 
 class Clock(Protocol):
@@ -82,3 +84,31 @@ class RealClock:
 
     def _utc_s(self) -> float:
         return (datetime.now(UTC) - self._start).total_seconds()
+
+
+def wait_until_set(
+    clock: RealClock, saved_s: float, told: Callable[[], float | None], wait: Callable[[str], None]
+) -> float:
+    """How far this machine's clock is behind the checkpoint, for good [s]; 0: it is not.
+
+    A network or a GNSS receiver may set it soon, and is waited for. If nobody sets it, or telemetry goes by it too,
+    then it was the clock of the checkpoint that was wrong.
+
+    Args:
+        saved_s: mission time of the checkpoint [s].
+        told: mission time of the newest reading from outside, of none later than the clock [s].
+        wait: lets a moment pass, for the reason given.
+    """
+    since_s = time.monotonic()
+    before = told()  # by a feed that was there before, perhaps
+    why = (
+        f"mission.clock: this machine's clock is {saved_s - clock.now():.0f} s behind the checkpoint; waiting until it "
+        f"is set, {BEHIND_S / 60.0:.0f} minutes at most"
+    )
+    while (behind_s := saved_s - clock.now()) > 0.0:
+        if told() != before or time.monotonic() - since_s >= BEHIND_S:
+            return behind_s
+        wait(why)
+        if abs(clock.read()) >= STRAYED_S:
+            since_s = time.monotonic()
+    return 0.0

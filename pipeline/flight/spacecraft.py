@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
-from pipeline.flight.clock import SETTLED_S, STRAYED_S, Clock, RealClock, SimulatedClock
+from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -27,7 +27,6 @@ from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_
 
 HOUR_S = 3600.0
 DAY_S = 86400.0
-BEHIND_S = 600.0  # so long a launch waits for a clock to be set that is behind the checkpoint
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
@@ -94,7 +93,9 @@ class Spacecraft:
                     f"mission.clock: this machine's clock is {before_s / DAY_S:.0f} days before orbit.start; set it"
                 )
         self._external = config.telemetry.source != "simulated"
-        behind_s = self._behind_s(saved["now_s"], wait) if saved and isinstance(self.clock, RealClock) else 0.0
+        self.set_back_s = 0.0  # by this launch
+        if saved and isinstance(self.clock, RealClock):
+            self.set_back_s = wait_until_set(self.clock, saved["now_s"], self._measured, wait)
         now_s = self.clock.now()
         self.begun_here = not saved
         self._start_ahead_s: float = saved.get("start_ahead_s", 0.0)  # by so much clocks set forward have moved that
@@ -102,35 +103,12 @@ class Spacecraft:
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
-        self.set_back_s = behind_s  # by this launch
-        if behind_s:
-            self._rename(-behind_s)
-        self.was_dark_since_saved = self._until_s < now_s or behind_s > 0.0
+        if self.set_back_s:
+            self._rename(-self.set_back_s)
+        self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
         if self.was_dark_since_saved:
             self._pass(OFF)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
-
-    def _behind_s(self, saved_s: float, wait: Callable[[str], None]) -> float:
-        """How far this machine's clock is behind the checkpoint, for good [s]; 0: it is not.
-
-        A network or a GNSS receiver may set it soon, and is waited for. If nobody sets it, or telemetry goes by it too,
-        then it was the clock of the checkpoint that was wrong.
-        """
-        assert isinstance(self.clock, RealClock)
-        since_s = time.monotonic()
-        why = (
-            f"mission.clock: this machine's clock is {saved_s - self.clock.now():.0f} s behind the checkpoint; waiting "
-            f"until it is set, {BEHIND_S / 60.0:.0f} minutes at most"
-        )
-        before = self.source.newest() if self._external else None  # of a feed that was there before, perhaps
-        while (behind_s := saved_s - self.clock.now()) > 0.0:
-            told = self._external and self.source.newest() != before
-            if told or time.monotonic() - since_s >= BEHIND_S:
-                return behind_s
-            wait(why)
-            if abs(self.clock.read()) >= STRAYED_S:
-                since_s = time.monotonic()
-        return 0.0
 
     def _possible(self, state: State) -> State:
         """The state, or the nearest that can be: a checkpoint may hold what a broken sensor once said."""
@@ -325,10 +303,15 @@ class Spacecraft:
             track.positions_km(now_s + set_s + np.array([0.0, 2.0 * track.period_s]))
         except BadInput:
             return True
-        reading = self.source.newest() if self._external else None
-        if reading is None or reading.mission_s <= now_s - max(SETTLED_S, self._config.telemetry.max_age_s):
+        told_s = self._measured()
+        if told_s is None or told_s <= now_s - max(SETTLED_S, self._config.telemetry.max_age_s):
             return False
-        return abs(now_s - reading.mission_s) < abs(now_s + set_s - reading.mission_s)
+        return abs(now_s - told_s) < abs(now_s + set_s - told_s)
+
+    def _measured(self) -> float | None:
+        """Mission time of the newest reading from outside [s]."""
+        reading = self.source.newest() if self._external else None
+        return reading.mission_s if reading else None
 
     def _rename(self, set_s: float) -> None:
         """A clock that is set gives this moment, and those before it, other names: nothing was drawn or harvested.

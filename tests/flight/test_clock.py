@@ -15,13 +15,13 @@ from test_mission import mission
 
 from pipeline.config import RunFailed, load
 from pipeline.flight.budget import Budget
-from pipeline.flight.clock import SETTLED_S, RealClock
+from pipeline.flight.clock import BEHIND_S, SETTLED_S, RealClock
 from pipeline.flight.display import Display
 from pipeline.flight.governor import Governor
 from pipeline.flight.loop import Job
 from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
-from pipeline.flight.spacecraft import BEHIND_S, Spacecraft
+from pipeline.flight.spacecraft import Spacecraft
 from pipeline.ground.history import History
 from pipeline.ground.report.material import length_s
 from pipeline.ground.tail import Tail
