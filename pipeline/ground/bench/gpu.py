@@ -38,7 +38,7 @@ Said = dict[str, Any]  # how one command ended: exit, and answer or why there is
 
 @dataclass
 class Proof:
-    """What has come of it so far. `fresh` are the names of parts answered well by this code on this card."""
+    """What has come of it so far."""
 
     out: Path
     dry: bool
