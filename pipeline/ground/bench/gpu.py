@@ -31,7 +31,7 @@ from pipeline.ground.bench.gpu_parts import Part, parts
 from pipeline.ground.bench.printing import verdict
 from pipeline.ground.bench.worker import ROOT, SHARED
 
-PATIENCE = 3.0  # a part that takes so many times as long as it should is ended
+PATIENCE = 2.0  # a part that takes so many times as long as it should is ended
 CLOSING_S = 10.0  # for the picture
 Said = dict[str, Any]  # how one command ended: exit, and answer or why there is none
 
