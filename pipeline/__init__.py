@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config import load as load_config
+    from pipeline.corpus.uncertainty import mean_interval
     from pipeline.flight.mission import mission
     from pipeline.flight.run import fly
     from pipeline.ground.compare import compare
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "fly",
     "load_config",
+    "mean_interval",
     "mission",
     "open_run",
     "plan_mission",
@@ -48,6 +50,7 @@ _HOMES = {
     "evaluate": ("pipeline.ground.evaluate", "evaluate"),
     "fly": ("pipeline.flight.run", "fly"),
     "load_config": ("pipeline.config", "load"),
+    "mean_interval": ("pipeline.corpus.uncertainty", "mean_interval"),
     "mission": ("pipeline.flight.mission", "mission"),
     "open_run": ("pipeline.ground.run_directory", "open_run"),
     "plan_mission": ("pipeline.ground.plan", "plan"),
