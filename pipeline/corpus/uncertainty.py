@@ -27,7 +27,7 @@ def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    length = max(1, n // BATCHES)
+    length = _length(n)
     sums = np.cumsum(np.concatenate([[0.0], values]), dtype=np.float64)
     batches = (sums[length:] - sums[:-length]) / length
     square = ((batches - sums[-1] / n) ** 2).mean()
@@ -44,7 +44,12 @@ def mean_interval(values: Float[np.ndarray, " n"]) -> Interval | None:
     error, n = standard_error(values), len(values)
     if error is None:
         return None
-    length = max(1, n // BATCHES)
+    length = _length(n)
     freedom = n - 1.0 if length == 1 else 1.5 * (n / length - 1.0)
     half, mean = float(stdtrit(freedom, 0.975)) * error, float(values.mean(dtype=np.float64))
     return Interval(mean - half, mean + half)
+
+
+def _length(n: int) -> int:
+    """Of the stretches of `n` windows that are compared."""
+    return max(1, n // BATCHES)

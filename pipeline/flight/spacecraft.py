@@ -22,11 +22,11 @@ from pipeline.flight.telemetry import (
     UdpSource,
 )
 from pipeline.orbit.elements import FAR_DAYS
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Mode, Payload, Scenario
 from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
 
 HOUR_S = 3600.0
-DAY_S = 86400.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts

@@ -90,14 +90,15 @@ def parts(out: Path, text: Path | None, peer: Path | None, dry: bool, card: Sequ
             few += ["--peer-set", "batch_size=32", "--peer-set", "gradient_accumulation_steps=6"]
         asked.append(Part(LARGE_BESIDE, [*against, *few, *large], 130))
     asked.append(Part(MODELLED, ["plan", *small, *_curve_of(card), "--days", "1", "--json"], 15))
-    asked.append(Part(PLANNED, ["plan", *small, "--gpu", str(curve), "--days", "1", "--json"], 15, after=CURVE))
+    if not dry:  # a processor counts no energy, and writes no curve
+        asked.append(Part(PLANNED, ["plan", *small, "--gpu", str(curve), "--days", "1", "--json"], 15, after=CURVE))
     quick = ["--at", "1", "--throughput_only", "--sweep"]
     choices = f"xla={','.join(FLAGS)};chunk_steps=1,10" + ("" if dry else ";attention=xla")
     asked.append(Part(CHOICES, ["calibrate", *small, *windows(3, 1), *quick, choices], 150))
     fp8 = [*large, "--train.precision", "mixed" if dry else "fp8"]
     choices = f"xla={JOINED},{BY_TRITON}"
     asked.append(Part(LARGE_CHOICES, ["calibrate", *fp8, *windows(3, 2), *quick, choices], 90))
-    return [part for part in asked if not (dry and part.after == CURVE)]  # a processor counts no energy
+    return asked
 
 
 def _curve_of(card: Sequence[str] | None) -> list[str]:
