@@ -12,10 +12,13 @@ from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER, Cooldown
+from pipeline.orbit import eclipses, environment
 from pipeline.plan import Forecast, forecast
 from pipeline.plan.forecast import SLOT_S
 
 HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then never will
+RECOUNT = 0.01  # of the time to its end: that far away, one revolution more or less moves it by no more than its margin
+COUNTED_S = 30.0  # an eclipse that is shorter is not counted
 
 
 class Budget:
@@ -56,15 +59,24 @@ class Budget:
         return min(self._spacecraft.started_s + orbits * period_s, self._until_s)
 
     def replan(self, progress: Progress) -> None:
-        """How many steps the budget holds, looked at anew: once an orbit, and when the cooldown is about to be decided.
+        """How many steps the budget holds, looked at anew.
 
         Raises:
             BadInput: not one step fits.
         """
         if self._forecast and progress.cooldown.end == NEVER:
-            progress.planned_steps = self._steps(progress, self._ahead(progress))
+            self._count(progress, self._ahead(progress))
         else:  # once the cooldown has begun, nothing moves its end
             progress.planned_steps = min(self._counted, progress.cooldown.end)
+
+    def _count(self, progress: Progress, ahead: Forecast) -> None:
+        now_s = self._spacecraft.clock.now()
+        progress.planned_steps = self._steps(progress, ahead)
+        progress.recount_s = now_s + RECOUNT * (ahead.end_s - now_s)
+
+    def due(self, progress: Progress) -> bool:
+        """Whether its end is near enough, or the last count old enough, to count anew."""
+        return self._spacecraft.clock.now() >= progress.recount_s
 
     def _steps(self, progress: Progress, ahead: Forecast) -> int:
         """Steps in all, of which some are kept back unless it is steps that end the run."""
@@ -96,11 +108,14 @@ class Budget:
         return count * self._validation_steps + replays
 
     def expectation(self, progress: Progress) -> dict[str, Any]:
-        """What the plan expects, from here to the end of the budget. Modelled."""
+        """What the plan expects, from here to the end of the budget, which is counted by it. Modelled."""
         ahead = self._ahead(progress)
+        if self._forecast and progress.cooldown.end == NEVER:
+            self._count(progress, ahead)
         steps = self._steps(progress, ahead)
         work = steps - progress.step + self._overhead(progress.step, steps)
         share = min(work / max(ahead.steps, 1.0), 1.0)  # some of them are kept back
+        begin_s, track = self._spacecraft.telemetry().mission_s, self._spacecraft.scenario.timeline.track
         return {
             "provenance": "modelled",
             "steps": steps,
@@ -110,7 +125,7 @@ class Budget:
             "end_s": self._when(work, ahead),
             "ended_by": ahead.ended_by,
             "restarts": ahead.restarts,
-            "eclipses": len(ahead.eclipses),
+            "eclipses": len(eclipses(environment(track, begin_s, ahead.end_s - begin_s, COUNTED_S))),
         }
 
     def _when(self, work: float, ahead: Forecast) -> float:
@@ -132,6 +147,7 @@ class Budget:
             steps=left if self._counted < NEVER else math.inf,
             wh=(self._limits.wh or math.inf) - craft.train_wh,
             horizon_s=min(self._end_s - now_s, HORIZON_S),
+            sparse=True,
         )
         if progress.step + ahead.steps < 1.0:
             given = self._limits.model_dump(mode="json", include={"orbits", "wh", "until"}, exclude_none=True)

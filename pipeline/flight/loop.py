@@ -146,7 +146,7 @@ class Job:
         self.said_s = -np.inf
         self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S
         self.outlook.forget()
-        self.progress.replan_s = -np.inf
+        self.progress.replan_s = self.progress.recount_s = -np.inf
         self.plan("the clock was set")
 
     def plan(self, why: str) -> None:
@@ -158,7 +158,8 @@ class Job:
         before = replace(self.progress)
         try:
             self.outlook.look()
-            self.budget.replan(self.progress)
+            if self.budget.due(self.progress):
+                self.budget.replan(self.progress)
         except Interrupted:
             vars(self.progress).update(vars(before))
             raise

@@ -19,6 +19,7 @@ class Progress:
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
     planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
     replan_s: float = -math.inf  # mission time of the next look ahead
+    recount_s: float = -math.inf  # and of the next to the budget's end
     planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
     measured_from: dict[str, Any] = field(default_factory=dict)  # and at the one from which harvest is being measured
     harvest: float = 1.0  # harvest over that modelled, as measured

@@ -173,6 +173,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     governor.correct(progress.harvest, progress.slowness, progress.draw)
     if spacecraft.set_back_s:
         ledger.append("clock_set", seconds=-round(spacecraft.set_back_s, 3))
+        progress.recount_s = -math.inf
     if spacecraft.was_dark_since_saved:  # an orbit spent dark says nothing of the array
         progress.planned_from, progress.replan_s = {}, -math.inf
     outlook = Outlook(spacecraft, governor, progress)

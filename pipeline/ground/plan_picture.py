@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import BadInput
+from pipeline.orbit import eclipses
 from pipeline.plan import Forecast, Mode, Scenario
 
 INK, SUN, CHARGE, HEAT, WORK, LIMIT = "#333333", "#e8a200", "#1f6fb4", "#c8452e", "#2e8b57", "#999999"
@@ -49,7 +50,7 @@ def draw(made: Scenario, flight: Forecast, title: str, path: Path) -> None:
     axes = figure.subplots(6, 1, sharex=True, height_ratios=[0.4, 1.2, 1.2, 1.2, 0.3, 1.0])
     figure.suptitle(f"{title}, optimal plan, modelled", x=0.01, ha="left", fontsize=13, color=INK)
     for axis in axes:
-        for start_s, end_s in flight.eclipses:
+        for start_s, end_s in eclipses(sky):
             axis.axvspan(start_s / 3600.0 / scale, end_s / 3600.0 / scale, color="#dfe3ea", lw=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)

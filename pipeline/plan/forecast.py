@@ -1,5 +1,6 @@
 """What a policy will have done by when: the mission flown ahead of time on the flight's own plant."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.orbit import eclipses, environment
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.flyer import Carry, Slot, begin, fly, slot
 from pipeline.plan.payload import SWITCHED_OFF, Payload
 from pipeline.plan.scenario import Scenario
@@ -18,6 +19,7 @@ SLOT_S = 10.0
 PIECE_SLOTS = 8640  # a day: one length, so that one compiled scan serves every forecast
 # Half a day flies in floats in the time of that scan (80 ms), which takes ten times as long to compile.
 SHORT_SLOTS = 4320
+NEAR_S, APART_S = 28.0 * DAY_S, 3.0 * DAY_S
 
 
 class Policy(Protocol):
@@ -45,9 +47,8 @@ class Forecast:
     restarts: int
     end_s: float  # mission time
     ended_by: str  # steps, wh, orbits or horizon: the limit that came first
-    eclipses: list[tuple[float, float]]  # (start_s, end_s)
     stops_s: list[float]  # mission times at which training is interrupted
-    time_s: Float[np.ndarray, " slot"]  # end of each slot
+    time_s: Float[np.ndarray, " slot"]  # end of each slot; of a day that stands for three, they are as much longer
     trace: Slot
 
 
@@ -61,6 +62,7 @@ def forecast(
     wh: float = np.inf,
     orbits: float = np.inf,
     horizon_s: float = 30 * 86400.0,
+    sparse: bool = False,
 ) -> Forecast:
     """Flies `policy` from `state` at `start_s` until the first of the limits.
 
@@ -69,22 +71,34 @@ def forecast(
         steps, wh: how many more from here; wh counts as `Forecast.train_wh` does.
         orbits: revolutions since mission second 0, as `Track.revolutions` counts them.
         horizon_s: give up after this long.
+        sparse: after four weeks fly one day of three, which stands for its neighbours. Light changes slowly.
 
     Raises:
         BadInput: where the elements give no position.
     """
     until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
-    slots = max(1, int(np.ceil((min(until_s.values()) - start_s) / SLOT_S)))
+    last_s = min(until_s.values())
+    slots = max(1, int(np.ceil((last_s - start_s) / SLOT_S)))
     if slots <= SHORT_SLOTS:
         trace = _fly_floats(scenario, policy, state, start_s, payload, slots)
+        ends_s = start_s + SLOT_S * np.arange(1, slots + 1)
     else:
-        trace = _fly_compiled(scenario, policy, state, start_s, payload, slots, steps, wh)
-    ends_s = start_s + SLOT_S * np.arange(1, len(trace.steps) + 1)
+        days = _days(start_s, last_s, start_s + NEAR_S if sparse else np.inf)
+        ends_s, trace = _fly_compiled(scenario, policy, state, start_s, payload, days, steps, wh)
     edges_s = np.append(start_s, ends_s)
     for name, total, limit in (("steps", trace.steps, steps), ("wh", trace.train_wh, wh)):
         until_s[name] = reached(edges_s, np.append(0.0, total), limit)
     ended_by = min(until_s, key=lambda limit: until_s[limit])
-    return _summary(scenario, state, bool(payload.on), start_s, until_s[ended_by], ended_by, ends_s, trace)
+    end_s = max(until_s[ended_by], start_s)
+    return _summary(state, bool(payload.on), edges_s, end_s, ended_by, trace)
+
+
+def _days(start_s: float, end_s: float, sparse_s: float) -> Iterator[tuple[float, float]]:
+    """When each day begins that is flown [mission s], and how many it stands for; from `sparse_s` on up to three."""
+    while start_s < end_s:
+        until_s = start_s + DAY_S if start_s < sparse_s else min(start_s + APART_S, end_s)
+        yield 0.5 * (start_s + until_s - DAY_S), (until_s - start_s) / DAY_S
+        start_s = until_s
 
 
 def _fly_floats(scenario: Scenario, policy: Policy, state: State, start_s: float, payload: Payload, slots: int) -> Slot:
@@ -108,56 +122,70 @@ def _fly_compiled(
     state: State,
     start_s: float,
     payload: Payload,
-    slots: int,
+    days: Iterator[tuple[float, float]],
     steps: float,
     wh: float,
-) -> Slot:
-    """Piece by piece, until one is beyond a limit."""
-    pieces = []
+) -> tuple[Float[np.ndarray, " slot"], Slot]:
+    """Day by day, until one is beyond a limit. Returns when each slot ends, and the trace."""
+    ends_s, pieces, slot_number = [], [], np.arange(PIECE_SLOTS)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         machine = scenario.machine()
         carry = begin(state, payload)
-        for first in range(0, slots, PIECE_SLOTS):
+        for day_s, stands_for in days:
             scenario.check()
-            begin_s = start_s + SLOT_S * (first + np.arange(PIECE_SLOTS))
+            begin_s = day_s + SLOT_S * slot_number
             sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
             parameters, rows = policy.piece(begin_s)
-            carry, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
-            pieces.append(np.stack(piece))
+            after, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
+            begun_s = ends_s[-1][-1] if ends_s else start_s
+            ends_s.append(begun_s + stands_for * SLOT_S * (slot_number + 1))
+            pieces.append(_longer(carry, piece, stands_for))
+            carry = _later(carry, after, stands_for)
             if float(carry.steps) >= steps or float(carry.train_wh) >= wh:  # a comparison of arrays would be compiled
                 break
-    return Slot(*np.concatenate(pieces, axis=1))
+    return np.concatenate(ends_s), Slot(*np.concatenate(pieces, axis=1))
+
+
+def _longer(before: Carry, piece: Slot, days: float) -> Float[np.ndarray, "column slot"]:
+    """The trace of a day that stands for so many."""
+    totals = before.steps, before.train_s, before.train_wh, before.state.harvest_wh, before.state.discharge_wh
+    grown = (_grown(total, column, days) for total, column in zip(totals, piece[4:], strict=True))
+    return np.stack(piece if days == 1.0 else [*piece[:4], *grown])
+
+
+def _later(before: Carry, after: Carry, days: float) -> Carry:
+    """What is carried on after so many days as the one between."""
+    if days == 1.0:
+        return after
+    totals = {name: _grown(getattr(before, name), getattr(after, name), days) for name in Carry._fields[2:]}
+    books = {name: _grown(getattr(before.state, name), getattr(after.state, name), days) for name in State._fields[3:]}
+    return after._replace(state=after.state._replace(**books), **totals)
+
+
+def _grown(before: Scalar, after: Any, days: float) -> Any:
+    return float(before) + days * (np.asarray(after) - float(before))
 
 
 def _summary(
-    scenario: Scenario,
-    state: State,
-    on: bool,
-    start_s: float,
-    end_s: float,
-    ended_by: str,
-    ends_s: Float[np.ndarray, " slot"],
-    trace: Slot,
+    state: State, on: bool, edges_s: Float[np.ndarray, " edge"], end_s: float, ended_by: str, trace: Slot
 ) -> Forecast:
-    end_s = max(end_s, start_s)
-    count = min(int(np.ceil((end_s - start_s) / SLOT_S)), len(ends_s))
+    count = min(int(np.searchsorted(edges_s, end_s)), len(edges_s) - 1)
 
     def at_end(total: Float[np.ndarray, " slot"], before: float) -> float:
-        return float(np.interp(end_s, [start_s, *ends_s], [before, *total])) - before
+        return float(np.interp(end_s, edges_s, np.append(before, total))) - before
 
     running = np.concatenate([[on], trace.mode[:count] > 0])
-    day = environment(scenario.timeline.track, start_s, max(end_s - start_s, SLOT_S), SLOT_S)
+    starts, stops = running[1:] & ~running[:-1], running[:-1] & ~running[1:]
     return Forecast(
         steps=at_end(trace.steps, 0.0),
         train_s=at_end(trace.train_s, 0.0),
         train_wh=at_end(trace.train_wh, 0.0),
         harvest_wh=at_end(trace.harvest_wh, state.harvest_wh),
-        restarts=int(np.sum(running[1:] & ~running[:-1])),
+        restarts=round(float(np.diff(edges_s)[:count][starts].sum() / SLOT_S)),
         end_s=end_s,
         ended_by=ended_by,
-        eclipses=eclipses(day),
-        stops_s=[start_s + SLOT_S * float(slot) for slot in np.flatnonzero(running[:-1] & ~running[1:])],
-        time_s=ends_s[:count],
+        stops_s=edges_s[:count][stops].tolist(),
+        time_s=edges_s[1 : count + 1],
         trace=Slot(*(column[:count] for column in trace)),
     )
 

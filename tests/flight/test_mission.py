@@ -157,6 +157,24 @@ def test_validation_is_paid_for_out_of_the_budget() -> None:
     assert paid == pytest.approx(free - 30 * rounds, abs=1)
 
 
+def test_a_far_end_is_counted_anew_after_a_hundredth_of_the_time_to_it() -> None:
+    config, craft, governor = mission("--budget.orbits", "250")
+    budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
+    period_s = craft.scenario.timeline.track.period_s
+    assert budget.due(progress)
+    expected = budget.expectation(progress)["steps"]
+    assert progress.planned_steps == expected > 0  # so that it is not flown a second time
+    waited = []
+    for _ in range(3):
+        craft.clock.spend(period_s)
+        waited.append(budget.due(progress))
+    assert waited == [False, False, True]
+    progress.cooldown = Cooldown(1, 2)
+    budget.replan(progress)
+    budget.expectation(progress)
+    assert progress.planned_steps == 2
+
+
 def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
     config, craft, governor = mission()
     budget, quiet = Budget(config, craft, governor, validation_steps=0.0), Progress(step=100)

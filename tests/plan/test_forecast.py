@@ -9,7 +9,7 @@ import shipped
 from pipeline.config.errors import BadInput
 from pipeline.config.mission import Mission
 from pipeline.plan import Greedy, Mode, Payload, Planner, Scenario, forecast, scenario
-from pipeline.plan.forecast import SHORT_SLOTS, SLOT_S
+from pipeline.plan.forecast import APART_S, NEAR_S, PIECE_SLOTS, SHORT_SLOTS, SLOT_S
 from pipeline.power import Simulator, fresh
 
 DAY_S = 86400.0
@@ -128,11 +128,36 @@ def test_a_longer_restart_buys_fewer_steps(world: Scenario) -> None:
     assert steps[0] > steps[1] > steps[2] > 0.5 * steps[0]
 
 
-def test_stops_and_eclipses_lie_inside_the_forecast(world: Scenario, rule: Greedy) -> None:
+def test_stops_lie_inside_the_forecast(world: Scenario, rule: Greedy) -> None:
     ahead = forecast(world, rule, fresh(STARVED), orbits=5.0)
-    assert len(ahead.eclipses) in (5, 6)
     assert all(0.0 <= moment <= ahead.end_s for moment in ahead.stops_s)
     assert abs(len(ahead.stops_s) - ahead.restarts) <= 1
+
+
+def test_a_far_day_stands_for_its_neighbours(world: Scenario, rule: Greedy) -> None:
+    start_s, horizon_s = 5000.0, NEAR_S + 2.5 * APART_S
+    every, some = (forecast(world, rule, fresh(STARVED), start_s, horizon_s=horizon_s, sparse=far) for far in (0, 1))
+    near = round(NEAR_S / SLOT_S)
+    assert len(some.time_s) == near + 3 * PIECE_SLOTS < len(every.time_s)
+    for column, other in zip(every.trace, some.trace, strict=True):
+        np.testing.assert_array_equal(column[:near], other[:near])
+    assert some.end_s == every.end_s == some.time_s[-1] == start_s + horizon_s
+    assert np.all(np.diff(some.time_s) > 0.0)
+    for name in ("steps", "train_s", "train_wh", "harvest_wh"):
+        assert getattr(some, name) == pytest.approx(getattr(every, name), rel=0.01)
+    assert some.trace.discharge_wh[-1] == pytest.approx(every.trace.discharge_wh[-1], rel=0.01)
+    assert some.restarts == pytest.approx(every.restarts, rel=0.05)
+
+
+def test_a_limit_is_found_within_a_far_day(world: Scenario, rule: Greedy) -> None:
+    horizon_s = NEAR_S + 3.0 * APART_S
+    ahead = forecast(world, rule, fresh(STARVED), horizon_s=horizon_s, sparse=True)
+    moment_s = NEAR_S + 1.2 * APART_S
+    steps = float(np.interp(moment_s, ahead.time_s, ahead.trace.steps))
+    until = forecast(world, rule, fresh(STARVED), horizon_s=horizon_s, sparse=True, steps=steps)
+    assert until.ended_by == "steps"
+    assert until.steps == pytest.approx(steps)
+    assert until.end_s == pytest.approx(moment_s, abs=0.1 * DAY_S)  # it may be dark for a while
 
 
 def test_elements_that_decay_inside_the_forecast_are_refused(world: Scenario) -> None:
