@@ -165,9 +165,9 @@ class Budget:
         """The cooldown that begins now. Taken once; it binds every later launch of the run."""
         return Cooldown(progress.step, max(progress.planned_steps, progress.step + 1))
 
-    def over(self) -> bool:
-        """Whether the next slot would end after the date or the last orbit."""
-        return self._spacecraft.clock.now() + SLOT_S > self._end_s
+    def over(self, at_s: float | None = None) -> bool:
+        """Whether a slot that begins at mission second `at_s`, or now, would end after the date or the last orbit."""
+        return (self._spacecraft.clock.now() if at_s is None else at_s) + SLOT_S > self._end_s
 
     def spent(self, progress: Progress) -> str | None:
         """Which limit is reached, if one is."""

@@ -16,7 +16,7 @@ from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
-from pipeline.flight.governor import SAFE, Directive, Governor, Save
+from pipeline.flight.governor import SAFE, WAIT_S, Directive, Governor, Save
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
@@ -35,7 +35,7 @@ from pipeline.plan import Mode
 from pipeline.plan.payload import ROUNDING
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
-UNSURE_S = 600.0  # so long after the clock was set nothing is decided for good
+UNSURE_S = 600.0  # so long after the clock was set, or has passed the end at launch, nothing is decided for good
 ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
@@ -65,12 +65,14 @@ class Job:
     display: Display
     parts: Parts
     programs: Programs
+    overslept: bool  # the end has passed since the checkpoint, by this machine's clock
 
     def __post_init__(self) -> None:
         self.mode = Mode.OFF
         self.loss: float | None = None
         self.tokens_per_s = 0.0
-        self.said_s = self.unsure_until_s = -np.inf
+        self.said_s = -np.inf
+        self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S if self.overslept else -np.inf
         risk = Risk(self.spacecraft.scenario.timeline)
         self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
         self.mended = 0  # batches
@@ -92,7 +94,7 @@ class Job:
         if self.store.newest_sealed is None and self.save(urgent=True):
             # Before any power is spent on work: that the disk takes a checkpoint, and how long that takes.
             require_notice(self.config, self.store.time_to_seal_s)
-        while not (spent := self.budget.spent(self.progress)) or self.validation_due():
+        while not (spent := self.spent()) or self.validation_due():
             if self.notices.pending:
                 self.stop()
                 return False
@@ -113,7 +115,10 @@ class Job:
             self.clock_set(set_s)
         if why := self.outlook.due():
             self.plan(why)
-        if self.spacecraft.granted + ROUNDING < self.next_work():
+        if self.unsure and self.budget.over():
+            deadline_s, why = self.spacecraft.clock.now() + WAIT_S, "past the end by a clock that may yet be set right"
+            self.follow(Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NONE, why))
+        elif self.spacecraft.granted + ROUNDING < self.next_work():
             self.follow(self.governor.poll())
         elif self.validation_due():
             self.validate()
@@ -264,12 +269,22 @@ class Job:
 
     # ================= decisions =================
 
+    @property
+    def unsure(self) -> bool:
+        """Whether the clock may be wrong."""
+        return self.spacecraft.clock.now() < self.unsure_until_s
+
+    def spent(self) -> str | None:
+        """Which limit of the budget is reached, if one is."""
+        spent = self.budget.spent(self.progress)
+        return None if spent == "time" and self.unsure else spent
+
     def decide_cooldown(self) -> None:
         """Where the forecast says that the cooldown begins, it does; that is written down before it is acted on."""
         progress, budget = self.progress, self.budget
         if progress.cooldown.start != NEVER or progress.step < budget.cooldown_start(progress.planned_steps):
             return
-        if budget.over() or self.spacecraft.clock.now() < self.unsure_until_s:
+        if budget.over() or self.unsure:
             return  # a clock that is wrong may pass, this decision does not
         budget.replan(progress)
         if progress.step < budget.cooldown_start(progress.planned_steps):

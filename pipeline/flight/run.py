@@ -202,6 +202,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.listener = tracker.hear
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    done = known.last is not None and known.last["event"] == "done"
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
@@ -231,6 +232,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         display=display,
         parts=parts,
         programs=programs,
+        overslept=not spacecraft.simulated and budget.over() and not budget.over(spacecraft.saved_s) and not done,
     )
 
 

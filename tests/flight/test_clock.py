@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from pipeline.flight.budget import Budget
 from pipeline.flight.clock import BEHIND_S, SETTLED_S, RealClock
 from pipeline.flight.display import Display
 from pipeline.flight.governor import Governor
-from pipeline.flight.loop import Job
+from pipeline.flight.loop import UNSURE_S, Job
 from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
 from pipeline.flight.spacecraft import Spacecraft
@@ -26,6 +26,7 @@ from pipeline.ground.history import History
 from pipeline.ground.report.material import length_s
 from pipeline.ground.tail import Tail
 from pipeline.lm.schedule import NEVER
+from pipeline.plan import Mode
 
 DAY_S = 86400.0
 REAL = ("--mission.clock", "real", "--mission.restart_s", "0")
@@ -291,16 +292,26 @@ def test_a_clock_that_nobody_has_set_is_no_bad_input(machine: Machine) -> None:
         mission(*REAL)
 
 
-@pytest.fixture
-def job(tiny: Path, tmp_path: Path, machine: Machine) -> Iterator[Job]:
-    """A run until 13 days from now, which has trained a little."""
-    until = (machine.utc + timedelta(days=13)).isoformat(timespec="seconds")
-    words = ["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *REAL, "--mission.step_flops", "null"]
-    words += ["--budget.orbits", "null", "--budget.until", until]
+@contextmanager
+def launched(words: list[str]) -> Iterator[Job]:
     with ExitStack() as stack:
         notices = Notices(60.0)
         stack.callback(notices.release)
-        made = assemble(load(words), notices, Display(quiet=True), stack)
+        yield assemble(load(words), notices, Display(quiet=True), stack)
+
+
+@pytest.fixture
+def words(tiny: Path, tmp_path: Path, machine: Machine) -> list[str]:
+    """A run until 13 days from now."""
+    until = (machine.utc + timedelta(days=13)).isoformat(timespec="seconds")
+    budget = ["--budget.orbits", "null", "--budget.until", until]
+    return ["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *REAL, "--mission.step_flops", "null", *budget]
+
+
+@pytest.fixture
+def job(words: list[str], machine: Machine) -> Iterator[Job]:
+    """It has trained a little."""
+    with launched(words) as made:
         for _ in range(20):
             machine.wait(0.5)
             made.turn()
@@ -321,16 +332,61 @@ def test_two_seconds_of_a_wrong_date_do_not_end_a_run(job: Job, machine: Machine
     assert not ledger(tmp_path / "run", "clock_set")
 
 
-def test_a_wrong_date_that_lasts_decides_nothing_for_good(job: Job, machine: Machine, tmp_path: Path) -> None:
-    machine.wrong_s = 30 * DAY_S
-    for _ in range(90):
+def wait_past_the_end(job: Job, machine: Machine, seconds: int) -> None:
+    for _ in range(seconds):
         machine.wait(1.0)
         job.turn()
-        if job.budget.spent(job.progress):
+        if job.spent():
             break
-    assert ledger(tmp_path / "run", "clock_set")
-    assert job.budget.spent(job.progress) == "time", "which a launch with the right clock goes on with"
+
+
+def test_a_wrong_date_that_lasts_decides_nothing_for_good(job: Job, machine: Machine, tmp_path: Path) -> None:
+    machine.wrong_s = 30 * DAY_S
+    wait_past_the_end(job, machine, 1000)
+    (event,) = ledger(tmp_path / "run", "clock_set")
+    assert job.spacecraft.clock.now() - event["mission_s"] == pytest.approx(UNSURE_S, abs=2.0)
+    assert job.spent() == "time", "which a launch with the right clock goes on with"
     assert job.progress.cooldown.start == NEVER
+
+
+def test_a_wrong_date_that_is_set_right_within_ten_minutes_ends_nothing(
+    job: Job, machine: Machine, tmp_path: Path
+) -> None:
+    steps = job.progress.step
+    machine.wrong_s = 30 * DAY_S
+    wait_past_the_end(job, machine, 300)
+    assert job.mode == Mode.OFF
+    assert "may yet be set right" in ledger(tmp_path / "run", "mode")[-1]["reason"]
+    assert (waited := job.progress.step) < steps + 1000
+    machine.wrong_s = 0.0
+    wait_past_the_end(job, machine, 300)
+    assert not job.spent()
+    assert job.progress.step > waited
+
+
+@pytest.mark.parametrize("right_again", [True, False])
+def test_a_launch_that_is_past_the_end_waits_for_its_clock(
+    words: list[str], machine: Machine, right_again: bool
+) -> None:
+    with launched(words) as first:
+        while not first.progress.step:
+            machine.wait(0.5)
+            first.turn()
+        assert first.save(urgent=True)
+    machine.wrong_s = 30 * DAY_S
+    with launched(words) as again:
+        assert not again.spent()
+        wait_past_the_end(again, machine, 100)
+        if right_again:
+            machine.wrong_s = 0.0
+        wait_past_the_end(again, machine, 1000 if not right_again else 200)
+        assert (again.spent() is None) == right_again
+        assert (again.progress.step > first.progress.step) == right_again
+        if not right_again:
+            assert again.work()
+    if not right_again:  # it has been waited for: a later launch says so at once
+        with launched(words) as third:
+            assert third.spent() == "time"
 
 
 def test_a_report_takes_no_time_for_passed_that_the_clock_was_set_by(
