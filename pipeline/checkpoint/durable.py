@@ -22,10 +22,14 @@ def fsync(path: Path) -> None:
 
 def fsync_tree(root: Path) -> None:
     """Flushes every file and directory under `root`, children before parents, and `root` itself."""
-    for directory, _, files in os.walk(root, topdown=False):
+    for directory, _, files in os.walk(root, topdown=False, onerror=_stop):
         for name in files:
             fsync(Path(directory, name))
         fsync(Path(directory))
+
+
+def _stop(error: OSError) -> None:
+    raise error
 
 
 def make(directory: Path) -> None:

@@ -196,10 +196,15 @@ def _hex(value: Any) -> str:
 def _walk(directory: Path) -> list[str]:
     """Relative names of everything that is not a directory; links are listed, never followed."""
     found = []
-    for parent, directories, files in os.walk(directory):
+    for parent, directories, files in os.walk(directory, onerror=_unless_damage):
         links = [name for name in directories if Path(parent, name).is_symlink()]
         found += [Path(parent, name).relative_to(directory).as_posix() for name in files + links]
     return sorted(found)
+
+
+def _unless_damage(error: OSError) -> None:
+    if error.errno not in _DAMAGE:
+        raise error
 
 
 def _open(path: Path) -> Any:

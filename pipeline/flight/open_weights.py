@@ -98,7 +98,7 @@ class OpenWeights:
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise _refused(self.path / INDEX, "has no weight_map from tensors to files")
         for name in shards.values():
-            if Path(name).name != name or not name.endswith(".safetensors"):
+            if Path(name).name != name or not name.endswith(".safetensors") or "\0" in name:
                 raise _refused(self.path / INDEX, f"names {name!r}, which is no .safetensors file of this folder")
         return shards
 
@@ -155,7 +155,9 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         raise _refused(
             path, f"{error.strerror}; save the tokenizer there, or train on corpus.source: tokens"
         ) from error
-    except Exception as error:  # tokenizers raises bare Exception
+    except BaseException as error:  # tokenizers raises bare Exception, and what is none where Rust panics
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise _refused(path, f"not a tokenizer ({error})") from error
     known = max(tokenizer.get_vocab().values(), default=-1) + 1
     if known > vocab_size:

@@ -87,7 +87,7 @@ def record_tokenizer(directory: Path, tokenizer: "Tokenizer") -> str:
     path, sealed = directory / TOKENIZER, sealed_tokenizer(directory)
     if sealed and _under(sealed, path) is Found.WHOLE:
         return sealed
-    written = tokenizer.to_str(pretty=True).encode()
+    written = _written(tokenizer)
     durable.update(path, written)
     return xxh3_128_hexdigest(written)
 
@@ -107,8 +107,21 @@ def sealed_tokenizer(directory: Path) -> str | None:
 
 def whole_tokenizers(places: Sequence[Path]) -> list[Path]:
     """Those of `places`, run and second device, where it lies as one of them sealed it."""
-    sealed = next(filter(None, map(sealed_tokenizer, places)), "")
+    sealed = _sealed_at(places)
     return [place for place in places if _under(sealed, place / TOKENIZER) is Found.WHOLE]
+
+
+def was_sealed(tokenizer: "Tokenizer", places: Sequence[Path]) -> bool:
+    """Whether it is the one of a run, by the checkpoints of one of `places`."""
+    return xxh3_128_hexdigest(_written(tokenizer)) == _sealed_at(places)
+
+
+def _sealed_at(places: Sequence[Path]) -> str:
+    return next(filter(None, map(sealed_tokenizer, places)), "")
+
+
+def _written(tokenizer: "Tokenizer") -> bytes:
+    return tokenizer.to_str(pretty=True).encode()
 
 
 def _under(digest: str, path: Path) -> Found:

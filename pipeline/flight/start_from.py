@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pipeline.config import BadInput, Config, Refused
 from pipeline.config.learning import Corpus, Model
-from pipeline.flight.recorded import TOKENIZER, begun_with, whole_tokenizers
+from pipeline.flight.recorded import TOKENIZER, begun_with, was_sealed, whole_tokenizers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,8 +59,8 @@ def settle(config: Config) -> Config:
 
 
 def tokenizer(config: Config) -> "Tokenizer | None":
-    """The tokenizer that the run was given: from where it lies as it was sealed, or else from the first of the run's
-    directory, its second device and the folder where it can be read."""
+    """The tokenizer that the run was given: that of the run's directory, its second device or the folder which is as
+    it was sealed, or else the first of them that can be read."""
     if config.init_from is None:
         return None
     from pipeline.flight.open_weights import read_tokenizer
@@ -68,9 +68,11 @@ def tokenizer(config: Config) -> "Tokenizer | None":
     brought = config.init_from / TOKENIZER
     if _begun(config):
         places = [place for place in (config.directory, config.mirror) if place]
-        for place in (*whole_tokenizers(places), *places):
+        for place in (*whole_tokenizers(places), config.init_from, *places):
             with suppress(BadInput):  # not there, or damaged
-                return read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
+                found = read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
+                if place != config.init_from or was_sealed(found, places):
+                    return found
     if config.corpus.source == "tokens" and not brought.exists():
         return None
     return read_tokenizer(brought, config.corpus.vocab_size)

@@ -23,7 +23,7 @@ from pipeline.config.mission import Telemetry
 BODY = struct.Struct(">ff")  # charge [Wh], plate temperature [°C]
 CRC = struct.Struct(">H")
 LONGEST_PACKET = 4096
-LONGEST_LINE = 4096
+FEED_END = 65536  # bytes: of a feed that has grown by more, the end is enough
 COLDEST_C, HOTTEST_C = -150.0, 200.0  # between which a plate may be; the codes of sensors without data lie outside
 MOST_CHARGE = 1.5  # of the nominal capacity
 
@@ -86,13 +86,13 @@ class FileSource(_Newest):
 
         {"time": "2026-07-26T04:00:00Z", "charge_wh": 612.5, "temperature_c": 41.2}
 
-    A feed that is truncated or replaced is read again from its start; half a line waits for its other half.
+    A feed that is truncated or replaced is read anew; half a line waits for its other half.
     """
 
     def __init__(self, path: Path, start: datetime, now: Callable[[], float], slack_s: float):
         super().__init__(now, slack_s)
         self._path, self._start = path, start
-        self._offset, self._inode, self._rest = 0, -1, b""
+        self._offset, self._inode, self._rest = 0, 0, b""
 
     def newest(self) -> Reading | None:
         try:
@@ -100,17 +100,16 @@ class FileSource(_Newest):
             if not S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
                 return super().newest()
             with self._path.open("rb") as feed:
-                if self._inode == -1:  # of a feed that was there before, its end is enough
-                    self._offset, self._inode = max(0, status.st_size - LONGEST_LINE), status.st_ino
-                if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._offset, self._inode, self._rest = 0, status.st_ino, b""
+                replaced = status.st_ino != self._inode or status.st_size < self._offset
+                if replaced or status.st_size - self._offset > FEED_END:
+                    self._offset, self._inode, self._rest = max(0, status.st_size - FEED_END), status.st_ino, b""
                 feed.seek(self._offset)
-                fresh = feed.read()
+                fresh = feed.read(FEED_END)
                 self._offset += len(fresh)
         except OSError:  # not there yet, or not there now: the watchdog sees that nothing new comes
             return super().newest()
         *lines, self._rest = (self._rest + fresh).split(b"\n")
-        self._rest = self._rest[-LONGEST_LINE:]
+        self._rest = self._rest[-FEED_END:]
         for line in lines:
             self._take(line)
         return super().newest()
@@ -120,7 +119,9 @@ class FileSource(_Newest):
             fields = json.loads(line)
             when = datetime.fromisoformat(fields["time"])
             mission_s = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - self._start).total_seconds()
-            self.offer(Reading(mission_s, float(fields["charge_wh"]), float(fields["temperature_c"])))
+            charge_wh, plate_c = fields["charge_wh"], fields["temperature_c"]
+            if not isinstance(charge_wh, bool) and not isinstance(plate_c, bool):
+                self.offer(Reading(mission_s, float(charge_wh), float(plate_c)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
 

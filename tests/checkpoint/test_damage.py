@@ -163,7 +163,9 @@ def test_trouble_of_the_machine_is_not_taken_for_damage(sealed, open_store, run_
     def too_many(*_, **__):
         raise OSError(24, "Too many open files", "x")
 
-    monkeypatch.setattr("pipeline.checkpoint.seal._open", too_many)
-    with pytest.raises(RunFailed, match="Too many open files"):
-        store.restore(like(state_of(1, 8)))
-    assert (run_dir / "checkpoints" / "2").exists()
+    for what in ("pipeline.checkpoint.seal._open", "os.scandir"):  # to read a file, to list a directory
+        with monkeypatch.context() as patch:
+            patch.setattr(what, too_many)
+            with pytest.raises(RunFailed, match="Too many open files"):
+                store.restore(like(state_of(1, 8)))
+        assert (run_dir / "checkpoints" / "2").exists()

@@ -155,9 +155,12 @@ def test_a_tokenizer_must_fit_the_embedding(tmp_path: Path) -> None:
     assert read_tokenizer(path, ROWS).get_vocab_size() == ROWS - 5
     with pytest.raises(BadInput, match="31 tokens, but the embedding has 30"):
         read_tokenizer(path, 30)
-    path.write_text("{}")
-    with pytest.raises(BadInput, match="not a tokenizer"):
-        read_tokenizer(path, ROWS)
+    fields = json.loads(path.read_text())
+    panics = {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}
+    for wrong in ({}, fields | panics):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(BadInput, match="not a tokenizer"):
+            read_tokenizer(path, ROWS)
     path.unlink()
     with pytest.raises(BadInput, match=r"tokenizer\.json: No such file.*corpus\.source: tokens"):
         read_tokenizer(path, ROWS)

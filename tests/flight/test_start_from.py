@@ -10,6 +10,7 @@ import pytest
 import yaml
 from folders import ROWS, SHAPE, noisy_params, write_folder
 from launching import ROOT, final_bits, finish, ledger, start
+from tokenizers import Tokenizer
 
 import train
 from pipeline.config import BadInput, Config, load, recipe
@@ -129,6 +130,21 @@ def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, fold
     assert code == BAD_INPUT
     assert err == f"train.py run: init_from: {folder}: no such folder; name one with config.json and safetensors\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_tokenizer_that_reads_as_another_is_made_anew_from_the_folder(
+    fine_tune: Path, tmp_path: Path
+) -> None:
+    command = ["--config", str(fine_tune), "--run_dir", str(tmp_path / "run"), "--json"]
+    assert train.main(command) == DONE
+    path = tmp_path / "run" / "tokenizer.json"
+    written = path.read_bytes()
+    damaged = written.replace(b'"a": 5', b'"a": 4')  # one bit
+    old, new = (Tokenizer.from_str(text.decode()).encode("a").ids for text in (written, damaged))
+    assert old != new
+    path.write_bytes(damaged)
+    assert train.main(command) == DONE
+    assert path.read_bytes() == written
 
 
 def test_what_a_fine_tune_began_with_is_on_the_second_device_too(fine_tune: Path, folder: Path, tmp_path: Path) -> None:

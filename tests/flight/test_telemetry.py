@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_a_feed_that_is_rotated_goes_on(feed: tuple[Path, FileSource]) -> None:
     assert source.newest() == Reading(30.0, 800.0, 30.0)
 
 
+def test_of_a_feed_that_has_grown_by_much_or_is_replaced_the_end_is_read(feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    for newest_s, before in ((10, "wb"), (20, "ab"), (30, "new")):
+        if before == "new":
+            path.unlink()
+        with path.open("ab") as file:
+            file.seek(1 << 30, 1)  # zeros: 4 GB read and split, were they read
+            file.truncate(file.tell())
+            file.write(b"\n" + line(newest_s))
+        began = time.perf_counter()
+        assert source.newest() == Reading(newest_s, 800.0, 30.0)
+        assert time.perf_counter() - began < 0.1
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -72,6 +87,7 @@ def test_a_feed_that_is_rotated_goes_on(feed: tuple[Path, FileSource]) -> None:
         line(20, math.nan),
         line(20, math.inf),
         line(20, "full"),
+        line(20, True),
         line(20, None),
         line(20, 800.0, math.nan),
         b"{}\n",
