@@ -74,6 +74,10 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
         raise refused from error
     if wanted == "cuda" and chip.platform != "gpu":  # JAX goes on with the CPU, having said nothing
         raise refused
+    if chip.platform == "cpu":
+        # They are of a GPU alone, and make the cache's directory part of every program's key: a run that is moved would
+        # compile anew.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     if attention == "cudnn" and chip.platform != "gpu":
         raise BadInput(
             "model.attention: cudnn: needs an NVIDIA GPU, and this runs on a CPU; give --model.attention xla"

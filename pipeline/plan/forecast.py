@@ -127,7 +127,8 @@ def _fly_compiled(
     wh: float,
 ) -> tuple[Float[np.ndarray, " slot"], Slot]:
     """Day by day, until one is beyond a limit. Returns when each slot ends, and the trace."""
-    ends_s, pieces, slot_number = [], [], np.arange(PIECE_SLOTS)
+    ends_s: list[Float[np.ndarray, " slot"]] = []
+    pieces, slot_number = [], np.arange(PIECE_SLOTS)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         machine = scenario.machine()
         carry = begin(state, payload)
