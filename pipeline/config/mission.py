@@ -83,6 +83,12 @@ class Loads(Section):
     bus_w: float = Field(45.0, ge=0, description="Satellite bus, always on [W]")
     eclipse_heater_w: float = Field(15.0, ge=0, description="Heater, in shadow [W]")
     host_w: float = Field(80.0, ge=0, description="Computer that hosts the GPU, while it is on [W]")
+    hold_w: float | None = Field(
+        None,
+        ge=0,
+        description="GPU and host in a hold [W]; null: nothing on the simulated clock, on which they are switched off, "
+        "and on a real one gpu.idle_w and host_w, for nobody does",
+    )
     transmitter_w: float = Field(0.0, ge=0, description="Radio transmitter, in passes over a ground station [W]")
     regulator_efficiency: float = Field(0.93, gt=0, le=1, description="From the power bus to GPU and host")
 

@@ -70,9 +70,10 @@ class Spacecraft:
         """
         self.scenario = scenario
         self._config = config
-        area_m2 = config.satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
-        array = config.satellite.array.model_copy(update={"area_m2": area_m2})
-        self._simulator = Simulator(config.satellite.model_copy(update={"array": array}), scenario.timeline)
+        satellite = scenario.satellite
+        area_m2 = satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
+        array = satellite.array.model_copy(update={"area_m2": area_m2})
+        self._simulator = Simulator(satellite.model_copy(update={"array": array}), scenario.timeline)
         self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
         self.mode = Mode(saved.get("mode", Mode.OFF))
         self.payload = Payload(*saved.get("payload", ()))
@@ -108,7 +109,7 @@ class Spacecraft:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
         if self.was_dark_since_saved:
-            self._pass(OFF)
+            self._pass(OFF, in_a_hold=False)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
 
     def _possible(self, state: State) -> State:
@@ -339,11 +340,12 @@ class Spacecraft:
         if "source" in self.__dict__:
             self.source.close()
 
-    def _pass(self, command: Command) -> float:
+    def _pass(self, command: Command, in_a_hold: bool = True) -> float:
         """Brings the plant from where it stands to the clock's time under a load; returns that time [s]."""
         before_s, self._until_s = self._until_s, self.clock.now()
         seconds = self._until_s - before_s
-        self.state = self._simulator.advance(self.state, command, before_s, seconds)
+        simulator = self._simulator if in_a_hold else self._simulator.without_power()
+        self.state = simulator.advance(self.state, command, before_s, seconds)
         dark = self.scenario.timeline.light(self._until_s) < 0.5
         self.eclipses += dark and not self._was_dark
         self._was_dark = dark

@@ -16,7 +16,7 @@ from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish
 from pipeline.orbit import Environment, eclipses
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
-from pipeline.plan.reserve import reserve_wh
+from pipeline.plan.reserve import require_reserve, reserve_wh
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
@@ -67,7 +67,9 @@ def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dic
             less than it must hold.
     """
     begun, limit = fresh(config.satellite), limits(config, made)
-    least_wh = float(reserve_wh(made.plant, made.timeline.span(0.0, DAY_S), 0.0)[0])
+    sky = made.timeline.span(0.0, DAY_S)
+    require_reserve(made.plant, sky, 0.0)
+    least_wh = float(reserve_wh(made.plant, sky, 0.0)[0])
     if begun.charge_wh < least_wh:
         raise BadInput(
             f"satellite.battery.initial_charge: {config.satellite.battery.initial_charge:g}: the floor, and the shadow "

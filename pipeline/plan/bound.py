@@ -26,9 +26,9 @@ from pipeline.config.errors import RunFailed
 from pipeline.orbit import Environment
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.levels import everywhere, hull, levels
-from pipeline.plan.reserve import reserve_wh
+from pipeline.plan.reserve import require_reserve, reserve_wh
 from pipeline.plan.scenario import DARK, Mode, Scenario
-from pipeline.power import Ambient, State
+from pipeline.power import OFF, Ambient, State
 from pipeline.power.plant import HOUR_S
 from pipeline.power.simulator import columns
 
@@ -68,6 +68,7 @@ def bound(scenario: Scenario, state: State, start_s: float, duration_s: float, s
     timeline = scenario.timeline
     count, per = int(duration_s / slot_s), round(slot_s / timeline.step_s)
     sky = timeline.span(start_s, duration_s + DAY_S)
+    require_reserve(scenario.plant, sky, 0.0)
     end_wh = float(reserve_wh(scenario.plant, sky, 0.0)[count * per])
     slots = _slots(scenario, sky, count, per)
     upper, feasible = (_optimum(scenario, state, slots, slot_s, end_wh, upper) for upper in (True, False))
@@ -81,6 +82,7 @@ def _optimum(scenario: Scenario, state: State, slots: _Slots, slot_s: float, end
     from scipy.sparse import block_array, csr_array, diags_array, eye_array
 
     plant, count, hours = scenario.plant, len(slots.surplus_w), slot_s / HOUR_S
+    hold_w = float(plant.payload_w(OFF))
     eye = eye_array(count, format="csr")
     previous = diags_array(np.ones(count - 1), offsets=-1, shape=(count, count), format="csr")
     first = np.eye(1, count)[0]  # where the initial state enters
@@ -111,7 +113,7 @@ def _optimum(scenario: Scenario, state: State, slots: _Slots, slot_s: float, end
         ({SHARE: -_diagonal(dark), SUN: eye}, sun_w - dark),
         ({SHARE: _diagonal(bright), SUN: -eye}, bright - sun_w),
         ({DRAWN: eye, SUN: -eye, IN_ON: eye, OUT_ON: -eye}, zero),
-        ({SUN: eye, IN_OFF: eye, OUT_OFF: -eye}, sun_w),
+        ({SHARE: -hold_w * eye, SUN: eye, IN_OFF: eye, OUT_OFF: -eye}, sun_w - hold_w),
     ]
     for inward, outward, sign, rest in ((IN_ON, OUT_ON, -1.0, 0.0), (IN_OFF, OUT_OFF, 1.0, 1.0)):
         at_most.append(({SHARE: sign * plant.charge_max_w * eye, inward: eye}, rest * plant.charge_max_w * one))
@@ -128,7 +130,8 @@ def _optimum(scenario: Scenario, state: State, slots: _Slots, slot_s: float, end
         limits_j = plant.heat_at(plant.limit_at(on.cap_w))
         limit_j = float(limits_j.max() if upper else limits_j.min())
         low[HEAT], high[HEAT], low[REJECTED] = -unbounded, np.full(count, limit_j), -unbounded
-        equal.append(({DRAWN: -slot_s * eye, HEAT: eye - previous, REJECTED: slot_s * eye}, first * state.heat_j))
+        warmed = {DRAWN: -slot_s * eye, SHARE: hold_w * slot_s * eye, HEAT: eye - previous, REJECTED: slot_s * eye}
+        equal.append((warmed, first * state.heat_j + hold_w * slot_s))
         lowest_j = min(state.heat_j, plant.resting_j(DARK))
         # At most what the upper lines give at the slot's mean, or the lower line at its beginning and at its end.
         if upper:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.power import Ambient, Plant
+from pipeline.power import OFF, Ambient, Plant
 from pipeline.power.plant import Scalar, positive
 
 IMPOSSIBLE = -1e9
@@ -119,7 +119,8 @@ def backward(
     def one(carry: tuple[Value, Value, tuple[Value, ...]], slot: Slots) -> tuple[tuple, Table]:
         off, train, waiting = carry
         # Off is always possible: that is what the reserve is.
-        stay_off = arrive(off, slot, jnp.maximum(slot.off_wh, slot.next_reserve_wh - slot.reserve_wh), 0.0, jnp.inf)
+        gained_wh = jnp.maximum(slot.off_wh, slot.next_reserve_wh - slot.reserve_wh)
+        stay_off = arrive(off, slot, gained_wh, plant.payload_w(OFF), jnp.inf)
 
         def level(gain_wh: Scalar, payload_w: Scalar, rate: Scalar, limit_j: Scalar) -> Value:
             return rate * slot_s + arrive(train, slot, gain_wh, payload_w, limit_j)

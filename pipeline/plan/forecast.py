@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.config.errors import BadInput
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.flyer import Carry, Slot, begin, fly, slot
 from pipeline.plan.payload import SWITCHED_OFF, Payload
@@ -46,7 +47,7 @@ class Forecast:
     harvest_wh: float  # taken from the array
     restarts: int
     end_s: float  # mission time
-    ended_by: str  # steps, wh, orbits or horizon: the limit that came first
+    ended_by: str  # steps, wh, orbits or horizon: the limit that came first; or elements, which go no further
     stops_s: list[float]  # mission times at which training is interrupted
     time_s: Float[np.ndarray, " slot"]  # end of each slot; of a day that stands for three, they are as much longer
     trace: Slot
@@ -74,7 +75,7 @@ def forecast(
         sparse: after four weeks fly one day of three, which stands for its neighbours. Light changes slowly.
 
     Raises:
-        BadInput: where the elements give no position.
+        BadInput: the elements give no position on the first day.
     """
     until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
     last_s = min(until_s.values())
@@ -85,6 +86,8 @@ def forecast(
     else:
         days = _days(start_s, last_s, start_s + NEAR_S if sparse else np.inf)
         ends_s, trace = _fly_compiled(scenario, policy, state, start_s, payload, days, steps, wh)
+    if ends_s[-1] < last_s - SLOT_S:
+        until_s["elements"] = float(ends_s[-1])
     edges_s = np.append(start_s, ends_s)
     for name, total, limit in (("steps", trace.steps, steps), ("wh", trace.train_wh, wh)):
         until_s[name] = reached(edges_s, np.append(0.0, total), limit)
@@ -128,15 +131,21 @@ def _fly_compiled(
 ) -> tuple[Float[np.ndarray, " slot"], Slot]:
     """Day by day, until one is beyond a limit. Returns when each slot ends, and the trace."""
     ends_s: list[Float[np.ndarray, " slot"]] = []
-    pieces, slot_number = [], np.arange(PIECE_SLOTS)
+    pieces: list[Float[np.ndarray, "column slot"]] = []
+    slot_number = np.arange(PIECE_SLOTS)
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         machine = scenario.machine()
         carry = begin(state, payload)
         for day_s, stands_for in days:
             scenario.check()
             begin_s = day_s + SLOT_S * slot_number
-            sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
-            parameters, rows = policy.piece(begin_s)
+            try:
+                sky = sampled(scenario, begin_s + 0.5 * SLOT_S)
+                parameters, rows = policy.piece(begin_s)
+            except BadInput:
+                if not pieces:
+                    raise
+                break
             after, piece = fly(scenario.plant, machine, policy.act, parameters, carry, sky, rows, SLOT_S)
             begun_s = ends_s[-1][-1] if ends_s else start_s
             ends_s.append(begun_s + stands_for * SLOT_S * (slot_number + 1))

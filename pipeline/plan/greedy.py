@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import overdrawn, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
 from pipeline.power import OFF
 from pipeline.power.plant import Scalar
@@ -59,8 +59,9 @@ class Greedy:
         self.scenario = scenario
         self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
         self._day = lru_cache(maxsize=8)(self._limits)
-        self._day(0)
-        highest_wh = stored_wh(scenario.plant, scenario.timeline.span(0.0, 2.0 * DAY_S), OFF, MARGIN)
+        sky = scenario.timeline.span(0.0, 2.0 * DAY_S)
+        require_reserve(scenario.plant, sky, MARGIN)
+        highest_wh = stored_wh(scenario.plant, sky, OFF, MARGIN)
         first, second = np.array_split(highest_wh, 2)
         if second.max() < first.max():
             raise BadInput(

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit import Environment
-from pipeline.power import Ambient, Command, Plant
+from pipeline.power import OFF, Ambient, Command, Plant
 from pipeline.power.plant import HOUR_S
 from pipeline.power.simulator import columns
 
@@ -37,28 +37,39 @@ def _surplus_w(plant: Plant, sky: Environment, command: Command, margin: float) 
 
 
 def reserve_wh(plant: Plant, sky: Environment, margin: float) -> Series:
-    """The least charge at each sample from which the floor holds to the end of `sky` with the payload off [Wh].
+    """The least charge at each sample from which the floor holds to the end of `sky` in a hold [Wh]; more than the
+    battery takes where it does not hold.
 
     For one umbra this is E_floor + (P_bus + P_heat) t / η_d of the t that is left of it; written as the largest
     deficit of all that lies ahead, it holds as well for eclipses that follow each other faster than the array refills.
+    """
+    stored = stored_wh(plant, sky, OFF, margin)
+    return plant.floor_wh + stored - np.minimum.accumulate(stored[::-1])[::-1]
+
+
+def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
+    """Whether the satellite lives through `sky` in a hold.
 
     Raises:
-        BadInput: when a full battery does not last, or gives less power than the bus needs.
+        BadInput: a full battery does not last, or gives less power than is drawn.
     """
-    if overdrawn(plant, sky, Command(0.0, 0.0), margin).any():
+    if overdrawn(plant, sky, OFF, margin).any():
         raise BadInput(
-            f"satellite.battery.discharge_c_rate: the battery gives {plant.discharge_max_w:.0f} W, less than bus and "
-            "heater draw in shadow; enlarge it or capacity_wh"
+            f"satellite.battery.discharge_c_rate: the battery gives {plant.discharge_max_w:.0f} W, less than "
+            f"{_who(plant)} draw in shadow; enlarge it or capacity_wh"
         )
-    stored = stored_wh(plant, sky, Command(0.0, 0.0), margin)
-    needed = plant.floor_wh + stored - np.minimum.accumulate(stored[::-1])[::-1]
-    if needed.max() > plant.capacity_wh:
+    needed_wh = reserve_wh(plant, sky, margin).max()
+    if needed_wh > plant.capacity_wh:
         raise BadInput(
-            f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: the bus alone needs "
-            f"{needed.max() - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
+            f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: {_who(plant)} need "
+            f"{needed_wh - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
             f"{plant.capacity_wh - plant.floor_wh:.0f}; enlarge battery or array"
         )
-    return needed
+
+
+def _who(plant: Plant) -> str:
+    held = f" and GPU and host, {plant.hold_w:g} W in a hold (satellite.loads.hold_w)," if plant.hold_w else ""
+    return f"bus and heater{held}"
 
 
 def reserve_after_wh(reserve: Series, stored: Series, slots: int) -> Series:

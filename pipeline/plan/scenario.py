@@ -67,6 +67,9 @@ def scenario(orbit: Orbit, satellite: Satellite, gpu: Gpu, mission: Mission, ste
     Raises:
         BadInput: elements that cannot be read.
     """
+    if mission.clock == "real" and satellite.loads.hold_w is None:
+        loads = satellite.loads.model_copy(update={"hold_w": gpu.idle_w + satellite.loads.host_w})
+        satellite = satellite.model_copy(update={"loads": loads})
     return Scenario(
         Timeline(track(orbit), mission.stations),
         satellite,

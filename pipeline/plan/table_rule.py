@@ -13,7 +13,7 @@ from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.dynamic import Choices, HeatAxis, Slots, Table, backward, heat_axis
 from pipeline.plan.greedy import DWELL_S, POLL_S
 from pipeline.plan.levels import levels
-from pipeline.plan.reserve import overdrawn, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import DARK, SUNLIT, Mode, Scenario
 from pipeline.power import OFF, Command, Plant
 from pipeline.power.plant import Scalar, lesser
@@ -24,6 +24,7 @@ CHARGES, CHARGES_WITH_HEAT = 48, 24  # where heat binds, 48 win 0.05 % and cost 
 UNREACHABLE_WH = 1e6
 CAUTION = 0.1  # harvest may be so much smaller, load so much larger, than modelled
 LEAST_SPAN_WH = 1e-6  # between reserve and a full battery
+MOST_RESERVE = 0.999  # of capacity, on the table's grid: where no charge is enough, the rule does not ask it
 KEPT_BYTES = 300e6  # of planned days: ten where heat binds, hundreds elsewhere
 
 Series = Float[np.ndarray, " time"]
@@ -90,6 +91,7 @@ class TableRule:
         self._falling = list(enumerate(pairs))[::-1]  # power and room of each level, the highest first
         self._heat = self._heat_axis()
         self._days: dict[int, Day] = {}
+        require_reserve(plant, scenario.timeline.span(0.0, 2.0 * DAY_S), CAUTION)
         self._day(0)
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, on: bool, full_wh: float) -> float:
@@ -174,6 +176,7 @@ class TableRule:
         per, count = round(slot_s / timeline.step_s), round((DAY_S + AHEAD_S) / slot_s)
         edges = per * np.arange(count + 1)
         reserve = reserve_wh(plant, sky, CAUTION)
+        within = np.minimum(reserve, MOST_RESERVE * plant.capacity_wh)
 
         def gained(command: Command) -> Series:
             stored = np.diff(stored_wh(plant, sky, command, 0.0)[edges])
@@ -192,8 +195,8 @@ class TableRule:
             off_wh=gained(OFF),
             restart_wh=gained(restart),
             level_wh=np.stack([gained(each) for each in commands], axis=1),
-            reserve_wh=reserve[edges[:-1]],
-            next_reserve_wh=reserve[edges[1:]],
+            reserve_wh=within[edges[:-1]],
+            next_reserve_wh=within[edges[1:]],
             illumination=np.add.reduceat(sky.illumination, edges)[:count] / per,
             counts=begin_s + slot_s * np.arange(count) < self.end_s,
         )

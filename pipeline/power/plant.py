@@ -79,6 +79,7 @@ class Plant:
     bus_w: Scalar
     eclipse_heater_w: Scalar
     transmitter_w: Scalar
+    hold_w: Scalar
     regulator_efficiency: Scalar
     radiator_m2: Scalar
     emissivity: Scalar
@@ -106,8 +107,9 @@ class Plant:
         return self.bus_w + heater_w + self.transmitter_w * ambient.transmitting
 
     def payload_w(self, command: Command) -> Scalar:
-        """What GPU and host draw before their regulator [W]."""
-        return (command.gpu_w + command.host_w) / self.regulator_efficiency
+        """What GPU and host draw before their regulator [W]; asked for nothing, what they draw in a hold."""
+        drawn_w = command.gpu_w + command.host_w
+        return (drawn_w + self.hold_w * (drawn_w == 0.0)) / self.regulator_efficiency
 
     def full_wh(self, state: State) -> Scalar:
         """Capacity, faded linearly by equivalent full cycles (after Wertz and Larson, SMAD, 11.4) [Wh]."""
@@ -141,8 +143,9 @@ class Plant:
         return self.radiator_m2 * self.emissivity * STEFAN_BOLTZMANN * kelvin**4 - self.absorbed_w(ambient)
 
     def resting_j(self, ambient: Ambient) -> Scalar:
-        """Enthalpy at which the plate settles with the payload off [J]."""
-        kelvin = (self.absorbed_w(ambient) / (self.radiator_m2 * self.emissivity * STEFAN_BOLTZMANN)) ** 0.25
+        """Enthalpy at which the plate settles in a hold [J]."""
+        warming_w = self.absorbed_w(ambient) + self.payload_w(Command(0.0, 0.0))
+        kelvin = (warming_w / (self.radiator_m2 * self.emissivity * STEFAN_BOLTZMANN)) ** 0.25
         return self.heat_at(kelvin - ZERO_C_K)
 
     def step(self, state: State, command: Command, ambient: Ambient, dt_s: Scalar) -> State:
@@ -233,6 +236,7 @@ def plant(satellite: Satellite) -> Plant:
         bus_w=loads.bus_w,
         eclipse_heater_w=loads.eclipse_heater_w,
         transmitter_w=loads.transmitter_w,
+        hold_w=loads.hold_w or 0.0,
         regulator_efficiency=loads.regulator_efficiency,
         radiator_m2=radiator.area_m2,
         emissivity=radiator.emissivity,

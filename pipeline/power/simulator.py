@@ -3,6 +3,8 @@
 import math
 import sys
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +32,12 @@ class Simulator:
         self.longest_step_s = longest_step_s
         self.plant: Plant = plant(satellite)
         self._day = lru_cache(maxsize=4)(lambda number: columns(timeline.day(number)))
+
+    def without_power(self) -> "Simulator":
+        """The same satellite while GPU and host are without power: they draw nothing in a hold either."""
+        made = copy(self)
+        made.plant = replace(self.plant, hold_w=0.0)
+        return made
 
     def advance(self, state: State, command: Command, start_s: float, seconds: float) -> State:
         """The state after `seconds` of one command from mission second `start_s`.

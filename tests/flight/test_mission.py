@@ -20,7 +20,9 @@ from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm import step
 from pipeline.lm.schedule import Cooldown
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Mode, forecast, scenario
+from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.payload import ROUNDING
 
 
@@ -155,6 +157,47 @@ def test_validation_is_paid_for_out_of_the_budget() -> None:
     paid = planned(Budget(config, craft, governor, validation_steps=30.0))
     rounds = paid // config.train.eval_every + 1  # and once at the end
     assert paid == pytest.approx(free - 30 * rounds, abs=1)
+
+
+@pytest.mark.parametrize(("policy", "bus_w"), [("full-power", 200), ("optimal", 180)])
+def test_a_season_in_which_the_bus_alone_drains_the_battery_is_held_through(policy: str, bus_w: int) -> None:
+    """By the harvest that was learnt in spring there is no plan for June: that ended the run, at every launch anew."""
+    words = ["--orbit", f"{ROOT}/configs/orbits/sso-550-dawn-dusk.yaml", "--orbit.start", "2027-05-15T00:00:00Z"]
+    words += ["--satellite", f"{ROOT}/configs/satellites/starved.yaml", "--satellite.loads.bus_w", str(bus_w)]
+    words += ["--budget.orbits", "null", "--budget.until", "2027-06-08T00:00:00Z", "--mission.step_flops", "2.6e15"]
+    config, craft, governor = mission(*words, "--mission.policy", policy)
+    governor.correct(0.73, 1.0, 1.0)
+    budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
+    days = np.diff(budget._ahead(progress).trace.steps[:: round(DAY_S / SLOT_S)])
+    assert days[0] > 300.0
+    assert days[-1] == 0.0, "the control: a day without a plan"
+    budget.replan(progress)
+    assert progress.planned_steps > 300
+
+
+def test_a_run_plans_as_far_as_its_elements_go() -> None:
+    """A budget of energy looks a year ahead: three years after the elements' epoch that ended the run."""
+    config, craft, governor = mission("--budget.orbits", "null", "--budget.wh", "1e9", "--mission.step_flops", "2.6e15")
+    craft._until_s = 990 * DAY_S
+    craft.clock.spend(990 * DAY_S)
+    ahead = Budget(config, craft, governor, validation_steps=0.0)._ahead(Progress())
+    assert ahead.ended_by == "elements"
+    assert 995 * DAY_S < ahead.end_s <= 1000 * DAY_S
+    assert ahead.steps > 1000.0
+
+
+@pytest.mark.parametrize(("clock", "given", "held_w"), [
+    ("simulated", [], 0.0),
+    ("simulated", ["--satellite.loads.hold_w", "30"], 30.0),
+    ("real", [], 60.0 + 80.0),
+    ("real", ["--satellite.loads.hold_w", "0"], 0.0),
+])  # fmt: skip
+def test_what_nobody_switches_off_is_in_the_books(clock: str, given: list[str], held_w: float) -> None:
+    _, craft, _ = mission("--mission.clock", clock, *given, "--gpu.idle_w", "60", "--satellite.loads.host_w", "80")
+    before, begun_s = craft.state, craft.clock.now()
+    craft.obey(Mode.OFF, 0.0, begun_s + 2.0, 0)
+    drawn_w = (craft.state.payload_wh - before.payload_wh) * 3600.0 / (craft.now_s - begun_s)
+    assert drawn_w == pytest.approx(held_w / 0.93, rel=0.02)
 
 
 def test_a_far_end_is_counted_anew_after_a_hundredth_of_the_time_to_it() -> None:

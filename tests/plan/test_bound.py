@@ -23,6 +23,22 @@ def test_no_policy_passes_the_bound(name: str) -> None:
         assert world.flown(rule).steps <= limit.upper_steps
 
 
+@pytest.mark.parametrize("name", ["rich", "heat-limited"])
+def test_what_is_drawn_in_a_hold_is_planned_with(name: str) -> None:
+    world = planned.named(name)
+    held = shipped.changed(world.satellite, loads={"hold_w": 120.0})
+    holding = planned.world(shipped.orbit("starcloud-1"), held)
+    limit = bound(holding.scenario, holding.begun, 0.0, DAY_S)
+    flights = {rule: holding.flown(made) for rule, made in policies(holding.scenario, DAY_S).items()}
+    assert limit.upper_steps > limit.feasible_steps > 0.0
+    for flight in flights.values():
+        assert flight.steps <= limit.upper_steps
+        assert holding.violations(flight) == (0, 0)
+    assert flights["dp"].steps >= 0.9 * limit.upper_steps
+    assert flights["dp"].steps >= holding.flown(policies(world.scenario, DAY_S)["dp"]).steps
+    assert flights["full_power"].steps < 0.95 * world.flown(policies(world.scenario, DAY_S)["full_power"]).steps
+
+
 @pytest.mark.parametrize(("name", "width"), [("starved", 0.001), ("december", 0.001), ("heat-limited", 0.02)])
 def test_the_sandwich_is_narrow(name: str, width: float) -> None:
     world = planned.named(name)

@@ -133,6 +133,17 @@ def test_without_the_reserve_the_floor_is_violated_so_that_the_tests_above_can_f
     assert (flown.trace.charge_wh < world.plant.floor_wh).sum() > 100
 
 
+def test_planned_without_what_is_drawn_in_a_hold_the_floor_is_violated_and_with_it_is_not() -> None:
+    """On a real clock nobody switches GPU and host off, and their 200 W drain the battery in each umbra."""
+    satellite, gpu, orbit = shipped.satellite("rich"), shipped.gpu("h200-measured"), shipped.orbit("starcloud-1")
+    off, held = (scenario(orbit, satellite, gpu, Mission(clock=clock), 2e15) for clock in ("simulated", "real"))
+    assert (off.plant.hold_w, held.plant.hold_w) == (0.0, gpu.idle_w + satellite.loads.host_w)
+    for rule, violations in ((Greedy(off), True), (Greedy(held), False)):
+        flown = forecast(held, rule, fresh(satellite), horizon_s=DAY_S)
+        assert ((flown.trace.charge_wh < held.plant.floor_wh).sum() > 100) == violations
+        assert (flown.trace.charge_wh.min() < held.plant.floor_wh) == violations
+
+
 satellites = st.builds(
     lambda name, area, capacity, depth, bus_w, host_w, rates, radiator_m2, latent_j, limit_c: shipped.changed(
         shipped.satellite(name),
