@@ -6,11 +6,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.config import Config
 from pipeline.config.arguments import Parser
-from pipeline.ground.run_directory import Step
 
 
 class RunParser(Parser):
@@ -24,7 +23,7 @@ class RunParser(Parser):
         self.add_argument("--step", type=a_step, help="a sealed step, or best (default: the newest)")
 
 
-def a_step(text: str) -> Step:
+def a_step(text: str) -> int | Literal["best"]:
     """A type for `add_argument`: `500` -> 500; `best` is that of the lowest validation loss."""
     if text != "best" and not (text.isdecimal() and len(text) < 20):
         raise argparse.ArgumentTypeError(f"{text!r:.100} is not a whole number, nor best")

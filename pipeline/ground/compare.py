@@ -4,17 +4,14 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.config import BadInput
 from pipeline.ground.arguments import finite, say_passed_over
-from pipeline.ground.run_directory import Step, open_run
-
-if TYPE_CHECKING:
-    from pipeline.ground.trained_model import TrainedModel
+from pipeline.ground.run_directory import Step, TrainedModel, open_run
 
 Unit = Literal["nats", "bits-per-byte"]
 BLOCK_BYTES = 128  # of text, where windows of tokens do not pair
@@ -48,7 +45,7 @@ def compare(
     return pair(open_run(run_a).model(step_a), open_run(run_b).model(step_b), corpus_path, unit)
 
 
-def pair(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None = None, unit: Unit = "nats") -> dict[str, Any]:
+def pair(a: TrainedModel, b: TrainedModel, corpus_path: str | None = None, unit: Unit = "nats") -> dict[str, Any]:
     """What `compare` returns, of models already opened."""
     from pipeline.corpus.uncertainty import mean_interval, standard_error
 
@@ -72,9 +69,7 @@ def pair(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None = None, u
     }
 
 
-def show(
-    pairs: Sequence[tuple["TrainedModel", "TrainedModel"]], corpus_path: str | None, unit: Unit, as_json: bool
-) -> int:
+def show(pairs: Sequence[tuple[TrainedModel, TrainedModel]], corpus_path: str | None, unit: Unit, as_json: bool) -> int:
     """`train.py evaluate RUN --against RUN`."""
     results = []
     for a, b in pairs:
@@ -92,7 +87,7 @@ def show(
 _Losses = Float[np.ndarray, " pairs"]
 
 
-def _by_window(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None) -> tuple[_Losses, _Losses]:
+def _by_window(a: TrainedModel, b: TrainedModel, corpus_path: str | None) -> tuple[_Losses, _Losses]:
     """Nats per token of each window."""
     from pipeline.ground.token_losses import window_losses
 
@@ -106,11 +101,11 @@ def _by_window(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None) ->
     if corpora[0].content_hash != corpora[1].content_hash:
         raise _other_text(a, b)
     windows = corpora[0].held_out_windows(contexts[0])
-    losses_a, losses_b = (window_losses(model.run.config, model.weights, windows) for model in (a, b))
+    losses_a, losses_b = (window_losses(model.run.config, model.weights.params, windows) for model in (a, b))
     return losses_a, losses_b
 
 
-def _by_block(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None) -> tuple[_Losses, _Losses]:
+def _by_block(a: TrainedModel, b: TrainedModel, corpus_path: str | None) -> tuple[_Losses, _Losses]:
     """Bits per byte of each block of the text that both have read whole."""
     texts, ends, bits = [], [], []
     for model in (a, b):
@@ -131,7 +126,7 @@ def _by_block(a: "TrainedModel", b: "TrainedModel", corpus_path: str | None) -> 
     return sums[0] / BLOCK_BYTES, sums[1] / BLOCK_BYTES
 
 
-def _bits(model: "TrainedModel", corpus_path: str | None) -> tuple[bytes, np.ndarray, np.ndarray]:
+def _bits(model: TrainedModel, corpus_path: str | None) -> tuple[bytes, np.ndarray, np.ndarray]:
     """The held-out text, and of each token of it that was predicted: where it ends [bytes], and its loss [bits]."""
     from pipeline.ground.token_bytes import text_of, token_bytes
 
@@ -145,14 +140,14 @@ def _bits(model: "TrainedModel", corpus_path: str | None) -> tuple[bytes, np.nda
     return text_of(table, corpus.held_out), ends[1 : len(losses) + 1], losses / math.log(2)
 
 
-def _other_text(a: "TrainedModel", b: "TrainedModel") -> BadInput:
+def _other_text(a: TrainedModel, b: TrainedModel) -> BadInput:
     return BadInput(
         f"--against: {b.run.path} was not trained on the text of {a.run.path}, so what one held out the other may have "
         "seen; name a text that neither has with --corpus.path"
     )
 
 
-def _lines(result: dict[str, Any], a: "TrainedModel", b: "TrainedModel") -> str:
+def _lines(result: dict[str, Any], a: TrainedModel, b: TrainedModel) -> str:
     low, high = result["difference_low"], result["difference_high"]
     interval = "" if low is None else f"  [{low:+.4f}, {high:+.4f}]"
     if low is None or not (low > 0 or high < 0):

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.flight.parts import Parts
 from pipeline.ground.arguments import RunParser, a_step, finite, say_passed_over, set_up_jax
-from pipeline.ground.run_directory import Step, open_run
+from pipeline.ground.run_directory import Step, TrainedModel, open_run
 
 if TYPE_CHECKING:
     from pipeline.corpus import Corpus
-    from pipeline.ground.trained_model import TrainedModel
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         parts.done("weights")
         corpus = model.corpus(given.corpus_path)
         parts.done("text")
-        window_losses(run.config, model.weights, corpus.held_out_windows(run.config.model.context)[:1])
+        window_losses(run.config, model.weights.params, corpus.held_out_windows(run.config.model.context)[:1])
         parts.done("first_step")  # whatever comes now is work
         say_passed_over(model.weights.damaged)
         results.append(judge(model, corpus, given.corpus_path))
@@ -88,14 +87,14 @@ def evaluate(run_dir: Path | str, step: Step = None, corpus_path: str | None = N
     return judge(model, model.corpus(corpus_path), corpus_path)
 
 
-def judge(model: "TrainedModel", corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
+def judge(model: TrainedModel, corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
     """What `evaluate` returns, of a model and a text already opened."""
     from pipeline.corpus.uncertainty import mean_interval
     from pipeline.flight.validation import describe
     from pipeline.ground.token_losses import window_losses
 
     config = model.run.config
-    losses = window_losses(config, model.weights, corpus.held_out_windows(config.model.context))
+    losses = window_losses(config, model.weights.params, corpus.held_out_windows(config.model.context))
     result = describe(losses, corpus)
     interval = mean_interval(losses)
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)

@@ -1,9 +1,8 @@
 """A run as int8 weights in the layout of `int8.py`, with what that costs in loss; and the way back to fp32."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
@@ -20,11 +19,8 @@ from pipeline.ground.export_folder import (
     require_replaceable,
     to_json,
 )
-from pipeline.ground.run_directory import RunDirectory, Step, Weights, open_run
+from pipeline.ground.run_directory import RunDirectory, Step, TrainedModel, Weights, open_run
 from pipeline.lm import qwen3
-
-if TYPE_CHECKING:
-    from pipeline.ground.trained_model import TrainedModel
 
 _LARGEST_JSON = 1 << 20  # bytes
 
@@ -64,7 +60,7 @@ def contents(run: RunDirectory, weights: Weights) -> tuple[dict[str, bytes], dic
     return files, about(run, weights, files) | {"loss": None}
 
 
-def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = None) -> dict[str, Any]:
+def measure(model: TrainedModel, weights: bytes, corpus_path: str | None = None) -> dict[str, Any]:
     """The loss of a model on all held-out windows, as it is and with the int8 `weights` in its place, paired.
 
     Returns:
@@ -79,8 +75,8 @@ def measure(model: "TrainedModel", weights: bytes, corpus_path: str | None = Non
     config = model.run.config
     windows = model.corpus(corpus_path).held_out_windows(config.model.context)
     stored = int8.dequantise(load(weights))
-    rounded = replace(model.weights, params=qwen3.params(config.model, stored.__getitem__))
-    before, after = (window_losses(config, each, windows) for each in (model.weights, rounded))
+    rounded = qwen3.params(config.model, stored.__getitem__)
+    before, after = (window_losses(config, params, windows) for params in (model.weights.params, rounded))
     interval = mean_interval(after - before)
     figures = {
         "fp32": float(before.mean(dtype="float64")),

@@ -1,41 +1,30 @@
 """A run directory as the ground sees it: finished, interrupted or copied, and never written to."""
 
-import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float, UInt
 
 from pipeline.config import BadInput, Config, RunFailed, load_file
 from pipeline.flight.recorded import CONFIG, Found, look_at_tokenizer, recorded
+from pipeline.ground.arguments import user_cache
+from pipeline.ground.weights import Damage, Weights, load_weights
 
 # JAX and all that needs it are imported where they are used: who reads a ledger need not wait for them.
 if TYPE_CHECKING:
     import pandas as pd
     from tokenizers import Tokenizer
 
-    from pipeline.checkpoint import arrays
-    from pipeline.checkpoint.seal import Leaf
-    from pipeline.ground.trained_model import TrainedModel
-    from pipeline.lm.model import Params
+    from pipeline.corpus import Corpus
+    from pipeline.ground.token_losses import Predictions
+    from pipeline.lm.generate import Sampling
 
 LEDGER = "ledger.jsonl"
 Step = int | Literal["best"] | None  # a sealed step, the one with the lowest validation loss, or the newest whole one
-_PARAMS = "params."  # where the parameters stand among the sealed arrays of a state
-_Read = TypeVar("_Read")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Parameters of one sealed step, bit for bit what was sealed."""
-
-    step: int
-    params: "Params"  # nested dict of fp32 arrays
-    vocab_size: int
-    meta: dict[str, Any]  # what training saved beside its state
-    damaged: dict[int, str] = field(default_factory=dict)  # newer steps passed over, and why
 
 
 @dataclass(frozen=True)
@@ -83,8 +72,6 @@ class RunDirectory:
 
     def model(self, step: Step = None) -> "TrainedModel":
         """The model of a sealed step. Raises as `weights` does."""
-        from pipeline.ground.trained_model import TrainedModel
-
         return TrainedModel(self, self.weights(step))
 
     def candidates(self, step: Step) -> list[int]:
@@ -157,6 +144,15 @@ class RunDirectory:
             )
         return tokenizer
 
+    def require_tokenizer(self, vocab_size: int | None = None) -> "Tokenizer":
+        """As `tokenizer`, where there must be one."""
+        tokenizer = self.tokenizer(vocab_size)
+        if tokenizer is None:
+            raise BadInput(
+                f"corpus.source: tokens: {self.path} has no tokenizer; copy the tokenizer.json of its tokens there"
+            )
+        return tokenizer
+
     def weights(self, step: Step = None) -> Weights:
         """Parameters at `step` ("best": of the lowest validation loss), or at the newest sealed step that is whole.
 
@@ -170,43 +166,117 @@ class RunDirectory:
         damaged: dict[int, str] = {}
         for candidate in self.candidates(step):
             try:
-                return self._load(candidate, damaged)
-            except _Damage as damage:
+                return load_weights(self.path, self.config.model, candidate, damaged)
+            except Damage as damage:
                 damaged[candidate] = str(damage)
         worst = f"step {next(iter(damaged))}: {next(iter(damaged.values()))}"
         other = "" if step is None else "name another --step, or "  # without one all were tried
         raise RunFailed(f"{self.path}: {worst}; {other}restore a copy (`train.py verify` lists all)")
 
-    def _load(self, step: int, damaged: dict[int, str]) -> Weights:
-        from pipeline.checkpoint import arrays, layout, seal
-        from pipeline.checkpoint.restore import META
 
-        here = layout.path((self.path / "checkpoints").absolute(), step)
-        sealed, problems = _readable(here, partial(seal.inspect, here, step))
-        if sealed is None or problems:
-            raise _Damage("; ".join(problems[:3]))
-        leaves = {name: leaf for name, leaf in sealed.leaves.items() if name.startswith(_PARAMS)}
-        vocab_size = self._vocab_size(here, leaves)
-        meta = _readable(here, lambda: json.loads((here / META).read_bytes()))
-        found = _readable(here, partial(_read_only, here, leaves))
-        now = arrays.fingerprints(found)
-        if changed := [name for name in leaves if leaves[name] != now[name]]:
-            raise _Damage(f"{changed[0]}: the array differs from what was saved")
-        return Weights(step, _nested(found), vocab_size, meta, damaged)
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model of one sealed step, ready to be asked. What `RunDirectory.model` gives."""
 
-    def _vocab_size(self, here: Path, leaves: "dict[str, Leaf]") -> int:
-        """Of a checkpoint whose arrays are those that config.yaml describes."""
-        import jax
+    run: RunDirectory
+    weights: Weights
 
-        from pipeline.checkpoint import arrays
-        from pipeline.lm.model import init_params
+    @property
+    def step(self) -> int:
+        return self.weights.step
 
-        embedding = leaves.get(_PARAMS + "embedding")
-        vocab_size = embedding.shape[0] if embedding else 1
-        described = jax.eval_shape(partial(init_params, self.config.model, vocab_size, 0))
-        if other := arrays.difference({_PARAMS[:-1]: described}, leaves):
-            raise BadInput(f"{here}: the checkpoint is of another model than {self.path}/config.yaml: {other}")
-        return vocab_size
+    def corpus(self, path: str | None = None) -> "Corpus":
+        """The text that the run was trained and validated on, the same tokens split at the same place; or another one,
+        read with the run's tokenizer.
+
+        Args:
+            path: another text (file, folder or glob). Its second half is held out; for a run on token files, other
+                token files.
+
+        Raises:
+            BadInput: the text is missing, or is not what the run was trained on.
+        """
+        from pipeline.corpus import open_corpus
+
+        config, context, seed = self.run.config.corpus, self.run.config.model.context, self.run.config.seed
+        if not config.cache_dir.is_dir():  # it is where the run was made
+            config = config.model_copy(update={"cache_dir": user_cache() / "corpus"})
+        tokenizer = self.run.tokenizer(self.weights.vocab_size)
+        if path:
+            source = "tokens" if config.source == "tokens" else "text"
+            other = {"source": source, "path": path, "held_out": 0.5, "split": "tail", "limit_mb": None}
+            return open_corpus(config.model_copy(update=other), context, seed, tokenizer=tokenizer)
+        corpus = open_corpus(config, context, seed, tokenizer=tokenizer if config.tokenizer == "given" else None)
+        sealed = self.weights.meta["corpus"]
+        if corpus.content_hash != sealed and tokenizer:  # a BPE may come out otherwise under other software
+            corpus = open_corpus(config, context, seed, tokenizer=tokenizer)
+        if corpus.content_hash != sealed:
+            raise BadInput(
+                f"corpus: {config.path or config.source}: not the text that {self.run.path} was trained on, so what is "
+                "held out here may have been trained on; evaluate where the run was made, or name another text with "
+                "--corpus.path"
+            )
+        return corpus
+
+    def losses(
+        self, windows: UInt[np.ndarray, "windows context+1"] | None = None
+    ) -> Float[np.ndarray, "windows context"]:
+        """Loss of each token of `windows` (default: of all held-out text) [nats], given those before it in its window.
+
+        In the precision that the run was trained in, and in the batches that it validates with.
+        """
+        from pipeline.ground.token_losses import pieces
+
+        return np.concatenate(list(pieces(self.run.config, self.weights.params, self._windows(windows))))
+
+    def predictions(self, windows: UInt[np.ndarray, "windows context+1"] | None = None) -> "Predictions":
+        """Loss, entropy, confidence and whether it was right, of each token of `windows` (default: of all held-out
+        text): what calibration is judged by."""
+        from pipeline.ground.token_losses import predictions
+
+        return predictions(self.run.config, self.weights.params, self._windows(windows))
+
+    def _windows(self, given: UInt[np.ndarray, "windows context+1"] | None) -> UInt[np.ndarray, "windows context+1"]:
+        return self.corpus().held_out_windows(self.run.config.model.context) if given is None else given
+
+    def sample(self, prompts: Sequence[str], tokens: int = 200, seed: int = 0, **sampling: Any) -> list[str]:
+        """The continuation of each prompt, as `train.py sample` writes it.
+
+        Args:
+            sampling: temperature (default 0.8), top_k, top_p and min_p, as in `pipeline.lm.generate.Sampling`.
+        """
+        from pipeline.lm.generate import Sampling
+
+        pieces = self.stream(prompts, tokens, Sampling(**({"temperature": 0.8} | sampling)), seed)
+        return ["".join(row) for row in zip(*pieces, strict=True)]
+
+    def stream(self, prompts: Sequence[str], tokens: int, sampling: "Sampling", seed: int = 0) -> Iterator[list[str]]:
+        """The continuations as they come: each item has the next piece of text of every prompt.
+
+        It computes in fp32 whatever the run trained in: the weights are fp32, and so is an export of them.
+
+        Raises:
+            BadInput: no tokenizer, or a prompt that is empty or has a character that the run never saw.
+        """
+        from pipeline.corpus import encode
+        from pipeline.ground.text_stream import TextStream
+        from pipeline.lm.generate import generate
+
+        tokenizer = self.run.require_tokenizer(self.weights.vocab_size)
+        try:
+            ids = [encode(tokenizer, prompt).tolist() for prompt in prompts]
+        except UnicodeEncodeError as error:
+            raise BadInput(f"--prompt: {error.object!r}: not text ({error.reason}); give UTF-8") from error
+        if not all(ids):
+            raise BadInput("--prompt: empty; give at least one character")
+        streams = [TextStream(tokenizer) for _ in ids]
+
+        def pieces() -> Iterator[list[str]]:
+            for new in generate(self.run.config.model, self.weights.params, ids, tokens, sampling, seed):
+                yield [stream.push(row) for stream, row in zip(streams, new, strict=True)]
+            yield [stream.finish() for stream in streams]
+
+        return pieces()
 
 
 def open_run(path: Path | str) -> RunDirectory:
@@ -222,44 +292,3 @@ def open_run(path: Path | str) -> RunDirectory:
         return RunDirectory(path, config)
     load_file(path / CONFIG)  # says what is wrong with it
     raise BadInput(f"{path / CONFIG}: damaged, and no checkpoint says what it held; copy it again")
-
-
-class _Damage(Exception):
-    """One step is not what was sealed."""
-
-
-def _readable(here: Path, read: Callable[[], _Read]) -> _Read:
-    """What `read` returns. Damage is for the SEAL to find: what fails here is the machine or the software."""
-    try:
-        return read()
-    except Exception as error:  # Orbax raises bare Exception
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-        raise RunFailed(
-            f"{here}: cannot be read ({reason}); install the versions that wrote it, or copy it again"
-        ) from error
-
-
-def _read_only(here: Path, leaves: "dict[str, Leaf]") -> "arrays.Named":
-    """`leaves` and no others: a third of a state under AdamW."""
-    import numpy as np
-
-    from pipeline.checkpoint import arrays
-
-    ocp = arrays.orbax()
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    asked = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-    with context:
-        return ocp.load_checkpointables(here, {"state": asked})["state"]
-
-
-def _nested(found: "arrays.Named") -> "Params":
-    """{'params.blocks.q': array} -> {'blocks': {'q': array}}."""
-    params: Params = {}
-    for name, array in found.items():
-        *parents, last = name.removeprefix(_PARAMS).split(".")
-        inside = params
-        for parent in parents:
-            inside = inside.setdefault(parent, {})
-        inside[last] = array
-    return params

@@ -3,17 +3,13 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
 from pipeline.config.arguments import within
 from pipeline.flight.parts import Parts
 from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax
-from pipeline.ground.run_directory import RunDirectory, Step, Weights, open_run
-from pipeline.ground.text_stream import TextStream
-from pipeline.lm.generate import Sampling, generate
+from pipeline.ground.run_directory import RunDirectory, open_run
+from pipeline.lm.generate import Sampling
 
 # A model may write any character; a terminal would obey some of them.
 _CONTROLS = {code: "\ufffd" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
@@ -43,9 +39,11 @@ def main(arguments: Sequence[str]) -> int:
     parts = Parts()
     set_up_jax()
     sampling = Sampling(given.temperature, given.top_k, given.top_p, given.min_p)
-    prompts = given.prompt or [default_prompt(open_run(given.run))]
-    weights, pieces = sample(given.run, prompts, given.tokens, sampling, given.seed, given.step)
-    say_passed_over(weights.damaged)
+    run = open_run(given.run)
+    prompts = given.prompt or [default_prompt(run)]
+    model = run.model(given.step)
+    pieces = model.stream(prompts, given.tokens, sampling, given.seed)
+    say_passed_over(model.weights.damaged)
     parts.done("weights")
     if given.json:
         written = [next(pieces)]
@@ -55,54 +53,17 @@ def main(arguments: Sequence[str]) -> int:
             {"prompt": p, "text": t, "seed": given.seed + i}
             for i, (p, t) in enumerate(zip(prompts, texts, strict=True))
         ]
-        print(json.dumps({"step": weights.step, "samples": about, "seconds": parts.seconds}))
+        print(json.dumps({"step": model.step, "samples": about, "seconds": parts.seconds}))
     else:
         _print(prompts, pieces)
     return 0
-
-
-def sample(
-    run_dir: Path | str,
-    prompts: Sequence[str],
-    tokens: int,
-    sampling: Sampling,
-    seed: int = 0,
-    step: Step = None,
-) -> tuple[Weights, Iterator[list[str]]]:
-    """The weights used, and the continuations as they come: each item has the next piece of text of every prompt.
-
-    It computes in fp32 whatever the run trained in: the weights are fp32, and so is an export of them.
-
-    Raises:
-        BadInput: no run, step or tokenizer, or a prompt that is empty or has a character that the run never saw.
-        RunFailed: the checkpoint is damaged.
-    """
-    from pipeline.corpus import encode
-
-    run = open_run(run_dir)
-    weights = run.weights(step)
-    tokenizer = _tokenizer(run, weights.vocab_size)
-    try:
-        ids = [encode(tokenizer, prompt).tolist() for prompt in prompts]
-    except UnicodeEncodeError as error:
-        raise BadInput(f"--prompt: {error.object!r}: not text ({error.reason}); give UTF-8") from error
-    if not all(ids):
-        raise BadInput("--prompt: empty; give at least one character")
-    streams = [TextStream(tokenizer) for _ in ids]
-
-    def pieces() -> Iterator[list[str]]:
-        for new in generate(run.config.model, weights.params, ids, tokens, sampling, seed):
-            yield [stream.push(row) for stream, row in zip(streams, new, strict=True)]
-        yield [stream.finish() for stream in streams]
-
-    return weights, pieces()
 
 
 def default_prompt(run: RunDirectory) -> str:
     """A line break where the run knows it, otherwise its first token."""
     from pipeline.corpus import encode
 
-    tokenizer = _tokenizer(run)
+    tokenizer = run.require_tokenizer()
     try:
         encode(tokenizer, "\n")
     except BadInput:
@@ -113,15 +74,6 @@ def default_prompt(run: RunDirectory) -> str:
 def printable(text: str) -> str:
     """`text` without the characters that a terminal would obey, line breaks and tabs excepted."""
     return text.translate(_CONTROLS)
-
-
-def _tokenizer(run: RunDirectory, vocab_size: int | None = None) -> Tokenizer:
-    tokenizer = run.tokenizer(vocab_size)
-    if tokenizer is None:
-        raise BadInput(
-            f"corpus.source: tokens: {run.path} has no tokenizer; copy the tokenizer.json of its tokens there"
-        )
-    return tokenizer
 
 
 def _print(prompts: Sequence[str], pieces: Iterator[list[str]]) -> None:

@@ -82,11 +82,11 @@ def _spread(result: dict[str, Any], key: str, error: str, unit: str = "") -> str
 def _sample(run_dir: Path) -> str | None:
     """A few lines, always the same for the same weights; None without a tokenizer."""
     from pipeline.ground.run_directory import open_run
-    from pipeline.ground.sample import default_prompt, printable, sample
-    from pipeline.lm.generate import Sampling
+    from pipeline.ground.sample import default_prompt, printable
 
     run = open_run(run_dir)
     if not run.has_tokenizer:
         return None
-    _, pieces = sample(run_dir, [default_prompt(run)], 160, Sampling(0.8, top_p=0.95))
-    return printable("".join(piece[0] for piece in pieces)).strip()
+    prompt = default_prompt(run)
+    (text,) = run.model().sample([prompt], 160, temperature=0.8, top_p=0.95)
+    return printable(text).strip()

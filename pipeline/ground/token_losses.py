@@ -11,19 +11,18 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from pipeline.config import Config
 from pipeline.config.learning import Model
-from pipeline.ground.run_directory import Weights
 from pipeline.lm import loss
 from pipeline.lm.model import Params, Transformer
 
 Windows = UInt[np.ndarray, "windows context+1"]
 
 
-def pieces(config: Config, weights: Weights, windows: Windows) -> Iterator[Float[np.ndarray, "rows context"]]:
+def pieces(config: Config, params: Params, windows: Windows) -> Iterator[Float[np.ndarray, "rows context"]]:
     """Loss of each target token [nats], given those before it in its window; some windows at a time, in their order.
 
     In the precision and the batch that training validates with.
     """
-    yield from _by_batch(config, weights, windows, _forward)
+    yield from _by_batch(config, params, windows, _forward)
 
 
 class Predictions(NamedTuple):
@@ -35,19 +34,19 @@ class Predictions(NamedTuple):
     correct: Bool[np.ndarray, "windows context"]  # whether that one came
 
 
-def predictions(config: Config, weights: Weights, windows: Windows) -> Predictions:
+def predictions(config: Config, params: Params, windows: Windows) -> Predictions:
     """Loss and calibration of every target token. All logits of one window are held at a time."""
-    batches = list(_by_batch(config, weights, windows, _predict))
+    batches = list(_by_batch(config, params, windows, _predict))
     return Predictions(*(np.concatenate(column) for column in zip(*batches, strict=True)))
 
 
-def _by_batch(config: Config, weights: Weights, windows: Windows, forward: Callable[..., Any]) -> Iterator[Any]:
+def _by_batch(config: Config, params: Params, windows: Windows, forward: Callable[..., Any]) -> Iterator[Any]:
     model = config.model
     if model.attention == "cudnn" and jax.default_backend() != "gpu":
         # The same function by another kernel: a machine on the ground need not have the one that flies.
         model = model.model_copy(update={"attention": "xla"})
     rows = config.train.microbatch or config.train.batch
-    params = jax.device_put(weights.params)
+    params = jax.device_put(params)
     for at in range(0, len(windows), rows):
         piece = windows[at : at + rows]
         # The last piece is filled up to the shape that is compiled already.
@@ -56,9 +55,9 @@ def _by_batch(config: Config, weights: Weights, windows: Windows, forward: Calla
         yield jax.tree.map(lambda array: np.asarray(array)[: len(piece)], found)  # noqa: B023
 
 
-def window_losses(config: Config, weights: Weights, windows: Windows) -> Float[np.ndarray, " windows"]:
+def window_losses(config: Config, params: Params, windows: Windows) -> Float[np.ndarray, " windows"]:
     """Mean loss of each window [nats per token]."""
-    return np.concatenate([piece.mean(axis=1) for piece in pieces(config, weights, windows)])
+    return np.concatenate([piece.mean(axis=1) for piece in pieces(config, params, windows)])
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # one program for all steps of a run

@@ -13,9 +13,7 @@ from pipeline.ground.export import export
 from pipeline.ground.export_int8 import export_int8, write_back
 from pipeline.ground.int8 import dequantise
 from pipeline.ground.run_directory import open_run
-from pipeline.ground.sample import sample
 from pipeline.lm import qwen3
-from pipeline.lm.generate import Sampling
 from pipeline.lm.model import Transformer
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install '.[interop]'")
@@ -55,8 +53,8 @@ def test_transformers_writes_the_same_text(exported: tuple[Path, Path]) -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(out)
     read = tokenizer("the sun ", return_tensors="pt")
     new = model.generate(**read, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, read.input_ids.shape[1] :]
-    _, pieces = sample(run_dir, ["the sun "], 12, Sampling(temperature=0))
-    assert tokenizer.decode(new) == "".join(piece[0] for piece in pieces)
+    (text,) = open_run(run_dir).model().sample(["the sun "], 12, temperature=0)
+    assert tokenizer.decode(new) == text
 
 
 def test_transformers_reads_text_as_the_run_does(exported: tuple[Path, Path]) -> None:

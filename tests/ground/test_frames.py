@@ -12,7 +12,7 @@ import pytest
 from ledger_lines import BEFORE, event, step, telemetry
 
 import pipeline
-from pipeline.ground import evaluate
+from pipeline.ground import evaluate, sample
 from pipeline.ground.run_directory import open_run
 
 AGAIN = [
@@ -117,13 +117,11 @@ def test_what_a_model_expects_and_what_comes_is_worked_out_from_its_logits(run_d
     assert (np.exp(-found.loss[~found.correct]) <= found.confidence[~found.correct] * (1 + 1e-5)).all()
 
 
-def test_a_model_samples_as_the_verb_does(run_dir: Path) -> None:
-    from pipeline.ground.sample import sample
-    from pipeline.lm.generate import Sampling
-
+def test_a_model_samples_as_the_verb_does(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (text,) = pipeline.open_run(run_dir).model(40).sample(["the "], tokens=12, seed=3)
-    _, pieces = sample(run_dir, ["the "], 12, Sampling(0.8), 3, 40)
-    assert text == "".join(piece[0] for piece in pieces)
+    asked = ["--step", "40", "--prompt", "the ", "--tokens", "12", "--seed", "3", "--json"]
+    assert sample.main([str(run_dir), *asked]) == 0
+    assert text == json.loads(capsys.readouterr().out)["samples"][0]["text"]
 
 
 def test_without_pandas_the_error_names_the_fix(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,10 +68,10 @@ def test_the_measured_loss_is_that_of_the_stored_weights(run_dir: Path, exported
     model = run.model()
     windows = model.corpus().held_out_windows(run.config.model.context)
     assert loss["windows"] == len(windows)
-    assert loss["fp32"] == pytest.approx(window_losses(run.config, model.weights, windows).mean(), abs=1e-6)
+    assert loss["fp32"] == pytest.approx(window_losses(run.config, model.weights.params, windows).mean(), abs=1e-6)
     stored = dequantise(load_file(exported / "model.int8.safetensors"))
     model.weights.params.update(qwen3.params(run.config.model, stored.__getitem__))
-    assert loss["int8"] == pytest.approx(window_losses(run.config, model.weights, windows).mean(), abs=1e-6)
+    assert loss["int8"] == pytest.approx(window_losses(run.config, model.weights.params, windows).mean(), abs=1e-6)
     assert loss["difference"] == pytest.approx(loss["int8"] - loss["fp32"], abs=1e-6)
     assert loss["difference_low"] <= loss["difference"] <= loss["difference_high"]
     assert 0 < abs(loss["difference"]) < 0.02

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from pipeline.config import BadInput
 from pipeline.corpus.tokenizer import byte_tokenizer, char_tokenizer
 from pipeline.ground.run_directory import open_run
-from pipeline.ground.sample import default_prompt, main, printable, sample
+from pipeline.ground.sample import default_prompt, main, printable
 from pipeline.ground.text_stream import TextStream
 from pipeline.lm.generate import Sampling
 
@@ -18,8 +18,7 @@ GREEDY = Sampling(temperature=0)
 
 
 def written(run: Path, prompts: list[str], tokens: int = 30, sampling: Sampling = GREEDY, seed: int = 0) -> list[str]:
-    _, pieces = sample(run, prompts, tokens, sampling, seed)
-    return ["".join(row) for row in zip(*pieces, strict=True)]
+    return open_run(run).model().sample(prompts, tokens, seed, **sampling._asdict())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
