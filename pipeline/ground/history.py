@@ -111,6 +111,30 @@ class History:
         self.last: Moment | None = None
         self.set_s = 0.0  # by so much the clock was set since plan.json was written
 
+    @property
+    def begin_s(self) -> float:
+        """Mission time of the first launch."""
+        return self.modes[0].start_s if self.modes else 0.0
+
+    @property
+    def end_s(self) -> float:
+        """Mission time of the last word of a run at work."""
+        return self.last.mission_s if self.last else 0.0
+
+    @property
+    def length_s(self) -> float:
+        return self.end_s - self.begin_s if self.modes else 0.0
+
+    @property
+    def step(self) -> int:
+        """The one that the last word was of."""
+        return self.last.step if self.last else 0
+
+    @property
+    def outages(self) -> list[Gap]:
+        """Those gaps that came without notice."""
+        return [gap for gap in self.gaps if gap.ending is None]
+
     def read(self, events: Iterable[dict[str, Any]]) -> "History":
         for event in events:
             self.add(event)

@@ -23,7 +23,6 @@ from pipeline.flight.notices import Notices
 from pipeline.flight.run import assemble
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.ground.history import History
-from pipeline.ground.report.material import length_s
 from pipeline.ground.tail import Tail
 from pipeline.lm.schedule import NEVER
 from pipeline.plan import Mode
@@ -397,9 +396,9 @@ def test_a_report_takes_no_time_for_passed_that_the_clock_was_set_by(
         machine.wait(1.0)
         job.turn()
     history = History().read(Tail(tmp_path / "run" / "ledger.jsonl").read())
-    assert 100.0 < length_s(history) < 200.0
+    assert 100.0 < history.length_s < 200.0
     assert (np.diff(history.telemetry["mission_s"]) >= 0.0).all()
-    assert sum(end - start for start, end, _ in history.spans()) == pytest.approx(length_s(history))
+    assert sum(end - start for start, end, _ in history.spans()) == pytest.approx(history.length_s)
 
 
 def test_a_clock_that_stays_set_is_planned_with_and_written_down(job: Job, machine: Machine, tmp_path: Path) -> None:

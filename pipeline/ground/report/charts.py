@@ -71,7 +71,7 @@ def learning(history: History, unit: Time, unigram_loss: float | None) -> Any:
         plot.line("x", "loss", source=raw, line_color=BLUE, line_alpha=0.4)
         smooth_at, smooth_s, smooth = means(at, mission_s, loss, buckets=min(SMOOTH, -(-len(at) // 5)))
         plot.line("x", "loss", source=source(smooth_at, smooth_s, loss=smooth), line_color=BLUE, line_width=2)
-    gone = [gap.after for gap in history.gaps if gap.ending is None]
+    gone = [gap.after for gap in history.outages]
     if gone:
         lost = source(np.array([m.step for m in gone], float), np.array([m.mission_s for m in gone]))
         plot.vspan("x", source=lost, line_color=RED, line_dash="dashed")
@@ -108,8 +108,7 @@ def ceiling(loss: Column) -> float:
 
 def mission(history: History, unit: Time, config: Config | None) -> Any:
     """Charge, plate temperature and a strip of sunlight, mode, saves and outages, above each other over one time."""
-    end_s = history.last.mission_s if history.last else 0.0
-    begin_s = history.modes[0].start_s if history.modes else 0.0
+    begin_s, end_s = history.begin_s, history.end_s
     span = max(end_s - begin_s, 60.0) / unit.seconds
     begin = begin_s / unit.seconds
     across = Range1d(start=begin, end=begin + span, bounds=(begin - 0.02 * span, begin + 1.02 * span), name="mission")
@@ -125,14 +124,13 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
     )
     shadows = _stretches(time_s, sunlit < 0.5, end_s)
     dark = _source(start=shadows[:, 0] / unit.seconds, end=shadows[:, 1] / unit.seconds)
-    lost = [gap for gap in history.gaps if gap.ending is None]
-    outages = _source(time=np.array([gap.after.mission_s for gap in lost]) / unit.seconds)
+    outages = _source(time=np.array([gap.after.mission_s for gap in history.outages]) / unit.seconds)
 
     battery = _figure(190, "charge, Wh", None, x_range=across, name="charge")
     plate = _figure(190, "plate, °C", None, x_range=across, name="temperature")
     for plot, name, color in ((battery, "charge_wh", BLUE), (plate, "plate_c", ORANGE)):
         plot.vstrip("start", "end", source=dark, fill_color=GREY, fill_alpha=0.22, line_color=None)
-        if lost:
+        if history.outages:
             plot.vspan("time", source=outages, line_color=RED, line_dash="dashed")
         drawn = plot.line("time", name, source=readings, line_color=color, line_width=1.5)
         tips = [
@@ -149,17 +147,16 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
         # The floor and the limit are what the curve is to be judged by, and stay in sight.
         _show(battery, charge_wh, floor_wh)
         _show(plate, plate_c, limit_c)
-    return column(battery, plate, _strip(history, unit, across, shadows, begin_s), sizing_mode="stretch_width")
+    return column(battery, plate, _strip(history, unit, across, shadows), sizing_mode="stretch_width")
 
 
-def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray, begin_s: float) -> Any:
+def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray) -> Any:
     """Four rows of coloured bars and marks."""
-    end_s = history.last.mission_s if history.last else 0.0
     rows = ["outages", "saves", "mode", "sunlight"]
     plot = _figure(
         170, None, f"mission time, {unit.name}", x_range=across, y_range=FactorRange(factors=rows), name="strip"
     )
-    edges = np.concatenate([[begin_s], shadows.ravel(), [end_s]]).reshape(-1, 2)
+    edges = np.concatenate([[history.begin_s], shadows.ravel(), [history.end_s]]).reshape(-1, 2)
     bars = [(start, end, "sunlight", YELLOW, "in sunlight", "") for start, end in edges.tolist() if end > start]
     bars += [
         (start, end, "mode", MODES.get(mode.name, GREY), mode.name, mode.reason) for start, end, mode in history.spans()
@@ -176,7 +173,7 @@ def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray, b
     tips = [("", "@what @why"), ("minutes", "@minutes{0,0.0}"), (f"from, {unit.name}", "@start{0,0.000}")]
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips))
     saves = history.seals["mission_s"] / unit.seconds
-    lost = np.array([gap.after.mission_s for gap in history.gaps if gap.ending is None]) / unit.seconds
+    lost = np.array([gap.after.mission_s for gap in history.outages]) / unit.seconds
     stops = np.array([gap.after.mission_s for gap in history.gaps if gap.ending is not None]) / unit.seconds
     for row, marks, color, width in (("saves", saves, BLUE, 1), ("outages", stops, GREY, 3), ("outages", lost, RED, 3)):
         ends = {"low": [(row, -0.31)] * len(marks), "high": [(row, 0.31)] * len(marks)}
@@ -189,8 +186,7 @@ def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray, b
 
 def plan(history: History, unit: Time, expected: dict[str, float]) -> Any:
     """Steps against mission time, and what was expected of them before launch."""
-    end_s = history.last.mission_s if history.last else 0.0
-    begin_s = history.modes[0].start_s if history.modes else 0.0
+    begin_s, end_s = history.begin_s, history.end_s
     plot = _figure(240, "steps", f"mission time, {unit.name}", name="plan")
     if {"steps", "end_s"} <= expected.keys():
         line = np.array([begin_s, expected["end_s"]]) / unit.seconds, np.array([0.0, expected["steps"]])
@@ -200,10 +196,9 @@ def plan(history: History, unit: Time, expected: dict[str, float]) -> Any:
         plot.step("time", "steps", source=looks, line_color=ORANGE, mode="after")
     steps, time_s = history.steps["at"], history.steps["mission_s"]
     kept = extremes(time_s, buckets=POINTS) if len(steps) else np.array([], int)
-    last = history.last
     done = _source(
         time=np.concatenate([[begin_s], time_s[kept], [end_s]]) / unit.seconds,
-        steps=np.concatenate([[0.0], steps[kept], [last.step if last else 0.0]]),
+        steps=np.concatenate([[0.0], steps[kept], [history.step]]),
     )
     drawn = plot.line("time", "steps", source=done, line_color=GREEN, line_width=2)
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("steps", "@steps{0,0}"), (unit.name, "@time{0,0.00}")]))

@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.ground.history import History
 from pipeline.ground.report import charts, tables, words
 from pipeline.ground.report.charts import DAY_S, HOUR_S
-from pipeline.ground.report.material import Material, finite, length_s, modelled
+from pipeline.ground.report.material import Material, finite, modelled
 from pipeline.ground.report.tiles import tiles
 from pipeline.ground.report.words import count, duration, utc
 
@@ -23,8 +23,7 @@ class Chart(NamedTuple):
 def gather(material: Material) -> dict[str, Any]:
     """Everything that the template asks for."""
     history, config = material.history, material.config
-    end_s = history.last.mission_s if history.last else 0.0
-    unit = charts.time_unit(end_s)
+    unit = charts.time_unit(history.end_s)
     told, more = words.incidents(history)
     made = {
         "learning": _learning(history) if len(history.steps) or len(history.validations) else None,
@@ -57,7 +56,7 @@ def gather(material: Material) -> dict[str, Any]:
         "axes": axes,
         # A month at once is a block of colour: it begins with its last day, and the rest is one button away.
         "first_span": DAY_S / unit.seconds if unit.seconds == DAY_S else None,
-        "stretches": [(span, label) for span, label, seconds in spans if seconds < end_s],
+        "stretches": [(span, label) for span, label, seconds in spans if seconds < history.end_s],
         "validations": tables.validations(history),
         "days": tables.days(history, unit),
         "planned": tables.planned(material),
@@ -116,7 +115,7 @@ def _learning(history: History) -> Chart:
     if history.cooldown is not None:
         legend.append(("dotted", charts.GREY, "cooldown begins"))
         said.append(f"The learning rate falls from step {history.cooldown:,} on.")
-    if any(gap.ending is None for gap in history.gaps):
+    if history.outages:
         legend.append(("dashed", charts.RED, "outage"))
     return Chart(" ".join(said), legend)
 
@@ -132,7 +131,7 @@ def _mission(history: History, config: Config | None, unit: charts.Time) -> Char
         if np.isfinite(values).any():
             said.append(f"{label} {form.format(np.nanmin(values), np.nanmax(values))}")
     sentence = f"{', '.join(said)}. " if said else ""
-    outages = sum(gap.ending is None for gap in history.gaps)
+    outages = len(history.outages)
     sentence += f"{count(len(history.seals), 'save')} and {count(outages, 'outage')} are marked."
     legend = [("solid", charts.BLUE, "charge"), ("solid", charts.ORANGE, "plate")]
     if config:
@@ -153,16 +152,15 @@ def _mission(history: History, config: Config | None, unit: charts.Time) -> Char
 
 
 def _plan_chart(material: Material, unit: charts.Time) -> Chart:
-    steps = material.history.last.step if material.history.last else 0
+    history = material.history
     legend = [("solid", charts.GREEN, "steps done")]
     planned = finite(material.expected.get("steps"))
-    said = f"{count(steps, 'step')} done in {duration(length_s(material.history))}"
+    said = f"{count(history.step, 'step')} done in {duration(history.length_s)}"
     if planned:
         legend.insert(0, ("dashed", charts.GREY, "planned before launch (straight from beginning to end)"))
-        begin_s = material.history.modes[0].start_s if material.history.modes else 0.0
-        planned_s = material.expected.get("end_s", math.nan) - begin_s
+        planned_s = material.expected.get("end_s", math.nan) - history.begin_s
         said += f"; {planned:,.0f} in {duration(planned_s)} were planned before launch"
-    if charts.planned_again(material.history):
+    if charts.planned_again(history):
         legend.append(("solid", charts.ORANGE, "planned, as corrected in flight"))
     return Chart(f"{said}.", legend, unit.name)
 

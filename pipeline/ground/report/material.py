@@ -33,10 +33,6 @@ def modelled(config: Config | None) -> bool:
     return config is None or config.telemetry.source == "simulated"
 
 
-def length_s(history: History) -> float:
-    return history.last.mission_s - history.modes[0].start_s if history.last and history.modes else 0.0
-
-
 def train_wh(history: History) -> float:
     """Energy spent on training [Wh]: as the run ended, else of its last reading; NaN where the ledger says neither."""
     if (told := finite(history.summary.totals.get("train_wh"))) is not None:

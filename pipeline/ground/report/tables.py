@@ -72,7 +72,7 @@ def days(history: History, unit: charts.Time) -> Table:
 def planned(material: Material) -> Table:
     """Figures of plan.json beside what came of them."""
     history, expected = material.history, material.expected
-    totals, steps = history.summary.totals, history.last.step if history.last else 0
+    totals, steps = history.summary.totals, history.step
     starts = sum(mode.name == "RESTART" for mode in history.modes)
     actual = {
         "steps": float(steps),

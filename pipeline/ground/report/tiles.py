@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.ground.history import History
-from pipeline.ground.report.material import Material, finite, length_s, modelled, train_wh
+from pipeline.ground.report.material import Material, finite, modelled, train_wh
 from pipeline.ground.report.words import count, duration
 from pipeline.ground.tail import number
 
@@ -63,21 +63,20 @@ def _time(history: History) -> Tile:
     if (orbits := finite(summary.totals.get("orbits"))) is not None:
         lines.append(f"{orbits:.1f} orbits, {count(int(number(summary.totals.get('eclipses', 0))), 'eclipse')}")
     lines.append(f"{duration(summary.wall_s)} of this computer's time")
-    return Tile("Mission time", duration(length_s(history)), lines)
+    return Tile("Mission time", duration(history.length_s), lines)
 
 
 def _lost(history: History) -> Tile:
-    outages = [gap for gap in history.gaps if gap.ending is None]
-    stops = len(history.gaps) - len(outages)
+    outages = len(history.outages)
+    stops = len(history.gaps) - outages
     lost = history.lost_steps
-    done = (history.last.step if history.last else 0) + lost
-    lines = [f"in {count(len(outages), 'outage')} without notice" if outages else "no outage without notice"]
+    lines = [f"in {count(outages, 'outage')} without notice" if outages else "no outage without notice"]
     if stops:
         lines.append(f"{count(stops, 'stop')} on notice or after a failure")
     if corruptions := int(np.nan_to_num(number(history.summary.totals.get("corruptions")))):
         lines.append(f"{count(corruptions, 'silent corruption')} found")
     if lost:
-        lines.append(f"{_share(lost / done)} of all steps computed")
+        lines.append(f"{_share(lost / (history.step + lost))} of all steps computed")
     return Tile("Steps lost, computed again", f"{lost:,}", lines, "warning" if lost else "")
 
 
