@@ -1,5 +1,6 @@
 """From a corpus configuration to tokens ready to train on, tokenised once."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ class Corpus:
     unigram_loss: float  # nats per held-out token of a model that knows only how often each token occurs
     content_hash: str  # of all tokens and where they are split: equal for equal tokens, wherever they came from
     batches: Batches  # of `train`
+
+    @property
+    def bits_per_nat(self) -> float | None:
+        """Bits per byte of a loss of one nat per token on the held-out text; None for token files."""
+        return len(self.held_out) / self.held_out_bytes / math.log(2) if self.held_out_bytes else None
 
     def held_out_windows(self, context: int) -> UInt[np.ndarray, "windows {context}+1"]:
         """Every held-out window, as a view, at stride `context`; inputs are [:, :-1], targets [:, 1:].

@@ -43,7 +43,7 @@ class Validation:
         if len(self._losses) < self.pieces:
             return None
         losses, self._losses = np.concatenate(self._losses), []
-        return describe(losses, self._corpus)
+        return _describe(losses, self._corpus)
 
     def _evaluate_piece(self, params: Params, piece: int) -> Float[np.ndarray, " windows"]:
         windows = self._windows[piece * self._rows : (piece + 1) * self._rows]
@@ -52,12 +52,12 @@ class Validation:
         return np.asarray(self._evaluate(params, padded))[: len(windows)]
 
 
-def describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:
+def _describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:
     """Mean loss [nats per token], its standard error for other text of the kind (None for one window), and bits per
     byte where the text is known."""
     loss = float(losses.mean(dtype=np.float64))
     error = standard_error(losses)
-    bits = len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
+    bits = corpus.bits_per_nat
     return {
         "loss": loss,
         "standard_error": error,

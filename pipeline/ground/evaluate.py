@@ -89,22 +89,25 @@ def evaluate(run_dir: Path | str, step: Step = None, corpus_path: str | None = N
 
 def judge(model: TrainedModel, corpus: "Corpus", corpus_path: str | None = None) -> dict[str, Any]:
     """What `evaluate` returns, of a model and a text already opened."""
-    from pipeline.corpus.uncertainty import mean_interval
-    from pipeline.flight.validation import describe
+    from pipeline.corpus.uncertainty import mean_interval, standard_error
     from pipeline.ground.token_losses import window_losses
 
     config = model.run.config
     losses = window_losses(config, model.weights.params, corpus.held_out_windows(config.model.context))
-    result = describe(losses, corpus)
-    interval = mean_interval(losses)
+    loss, interval = float(losses.mean(dtype="float64")), mean_interval(losses)
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-    bits = _bits(corpus) or math.nan
-    spread = {
+    bits = corpus.bits_per_nat or math.nan
+    figures = {
+        "loss": loss,
+        "standard_error": standard_error(losses),
+        "bits_per_byte": loss * bits,
+        "unigram_loss": corpus.unigram_loss,
+        "windows": len(losses),
         "loss_low": low,
         "loss_high": high,
         "bits_per_byte_low": low * bits,
         "bits_per_byte_high": high * bits,
-        "perplexity": _exp(result["loss"]),
+        "perplexity": _exp(loss),
         "perplexity_low": _exp(low),
         "perplexity_high": _exp(high),
     }
@@ -116,8 +119,7 @@ def judge(model: TrainedModel, corpus: "Corpus", corpus_path: str | None = None)
         "corpus": corpus_path or config.corpus.path or config.corpus.source,
         "damaged": model.weights.damaged,
     }
-    del result["bits_per_byte_error"]
-    return finite(result | spread) | about
+    return finite(figures) | about
 
 
 def baselines(corpus: "Corpus", context: int) -> dict[str, float | None]:
@@ -127,14 +129,9 @@ def baselines(corpus: "Corpus", context: int) -> dict[str, float | None]:
 
     losses = NGram(corpus.train, corpus.vocab_size).losses(corpus.held_out_windows(context))
     found = {"unigram": corpus.unigram_loss, "fivegram": float(losses.mean())}
-    bits = _bits(corpus)
+    bits = corpus.bits_per_nat
     in_bits = {f"{name}_bits_per_byte": loss * bits if bits else None for name, loss in found.items()}
     return {f"{name}_loss": loss for name, loss in found.items()} | in_bits
-
-
-def _bits(corpus: "Corpus") -> float | None:
-    """Bits per byte of a loss of one nat per token on the held-out text; None for token files."""
-    return len(corpus.held_out) / corpus.held_out_bytes / math.log(2) if corpus.held_out_bytes else None
 
 
 def _steps(text: str) -> list[Step]:
