@@ -62,7 +62,7 @@ class Launch:
         self._offset += len(whole)
         for line in whole.splitlines():
             # A damaged one is of an earlier launch, torn by a cut, and ended by this one.
-            if event := parse(line.decode(errors="replace"), strict=True):
+            if event := parse(line.decode(errors="replace")):
                 self.events.append(event)
                 self._on_event(event)
         return bool(whole)

@@ -9,7 +9,7 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,12 +75,12 @@ def recall(path: Path, *events: str) -> Recalled:
                 named = event in line[:EVENT_CHARACTERS]
                 if not named and (event not in BINDING or BINDING[event] not in line):
                     continue
-                if parsed := parse(line, strict=True):
+                if parsed := parse(line):
                     found |= {event: parsed} if parsed["event"] == event else {}
                 elif event in BINDING and not _torn(line):
                     damaged[event] = number
     for line in reversed(tail):
-        if last := parse(line, strict=True):
+        if last := parse(line):
             break
     return Recalled(found, last, damaged)
 
@@ -98,10 +98,10 @@ def _checked(text: str) -> bytes:
     return f'{body}{CRC}{zlib.crc32(body.encode()):08x}"}}\n'.encode()
 
 
-def parse(line: str, strict: bool = False) -> dict[str, Any] | None:
-    """The event, None if the line is damaged. One without a checksum is damaged too where `strict`."""
+def parse(line: str) -> dict[str, Any] | None:
+    """The event, None if the line is damaged or carries no checksum."""
     body, mark, rest = line.rstrip("\n").rpartition(CRC)
-    if (mark and rest != f'{zlib.crc32(body.encode()):08x}"}}') or (strict and not mark):
+    if not mark or rest != f'{zlib.crc32(body.encode()):08x}"}}':
         return None
     try:
         event = json.loads(line)
@@ -122,13 +122,3 @@ def _ends_in_newline(path: Path) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         return file.read(1) in (b"\n", b"")
-
-
-def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
-    """Events in the order written. Lines torn by a power cut are passed over; a missing file has no events."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if event := parse(line):
-                yield event

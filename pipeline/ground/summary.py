@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput
 from pipeline.flight.display import clock
-from pipeline.flight.ledger import read_ledger
+from pipeline.ground.tail import Tail
 from pipeline.ground.totals import ENDINGS, Summary, summarise
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show(run_dir: Path, console: "Console | None" = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    summary = summarise(read_ledger(run_dir / "ledger.jsonl"))
+    summary = summarise(Tail(run_dir / "ledger.jsonl").read())
     if not summary.launches:
         raise BadInput(f"{run_dir}/ledger.jsonl: has no launch; name the directory of a run")
     ending = ENDINGS.get(summary.ending or "", "cut short; the same command resumes")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.flight.appender import Appender
-from pipeline.flight.ledger import Ledger, read_ledger
+from pipeline.flight.ledger import Ledger
+from pipeline.ground.tail import Tail
 
 FULL = Path("/dev/full")  # the kernel's own: every write is refused with ENOSPC
 
@@ -37,11 +38,11 @@ def test_a_ledger_on_a_full_disk_stops_nobody_and_has_every_line_in_the_end(tmp_
     os.dup2(os.open(FULL, os.O_WRONLY), ledger._file._file)
     for reason in ("a", "b"):
         ledger.append("save_failed", reason=reason)
-    assert [event["event"] for event in read_ledger(tmp_path / "ledger.jsonl")] == ["launch"]
+    assert [event["event"] for event in Tail(tmp_path / "ledger.jsonl").read()] == ["launch"]
     give_room(ledger._file, tmp_path / "ledger.jsonl")
     ledger.append("sealed", checkpoint=3)
     ledger.close()
-    events = list(read_ledger(tmp_path / "ledger.jsonl"))
+    events = list(Tail(tmp_path / "ledger.jsonl").read())
     assert [event.get("reason") for event in events] == [None, "a", "b", None]
     assert events[-1]["checkpoint"] == 3
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.flight.ledger import Ledger, read_ledger, recall
+from pipeline.flight.ledger import Ledger, recall
+from pipeline.ground.tail import Tail
 
 
 def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
         again = Ledger(path)
         again.append("resume")
         again.close()
-        events = [event["event"] for event in read_ledger(path)]
+        events = [event["event"] for event in Tail(path).read()]
         assert events[-1] == "resume"
         assert events[:-1] == [
             json.loads(line)["event"] for line in whole[:length].decode().splitlines() if line[-1:] == "}"
@@ -39,7 +40,7 @@ def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
 
 def test_a_run_without_a_ledger_has_no_events(tmp_path: Path) -> None:
     assert recall(tmp_path / "none.jsonl", "cooldown") == ({}, None, {})
-    assert list(read_ledger(tmp_path / "none.jsonl")) == []
+    assert list(Tail(tmp_path / "none.jsonl").read()) == []
 
 
 def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path
     for at in range(decision + 1, len(whole) - 1):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         assert recall(path, "cooldown").found["cooldown"]["end"] == 9
-        assert {event.get("charge_wh", 1.5) for event in read_ledger(path)} == {1.5}
+        assert {event.get("charge_wh", 1.5) for event in Tail(path).read()} == {1.5}
 
 
 def test_any_flipped_bit_in_a_decision_is_found_and_no_other_decision_is_read(tmp_path: Path) -> None:
@@ -71,8 +72,8 @@ def test_any_flipped_bit_in_a_decision_is_found_and_no_other_decision_is_read(tm
 
 def test_a_line_without_its_checksum_is_shown_but_never_followed(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    path.write_text('{"event": "cooldown", "mission_s": 0.0, "step": 3, "start": 5, "end": 9}\n')
-    assert [event["end"] for event in read_ledger(path)] == [9]
+    path.write_text('{"event": "cooldown", "mission_s": 0.0, "step": 3, "wall": 0.0, "start": 5, "end": 9}\n')
+    assert [event["end"] for event in Tail(path).read()] == [9]
     assert recall(path, "cooldown") == ({}, None, {"cooldown": 1})
 
 

@@ -17,11 +17,11 @@ from typing import Any
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
 from pipeline.config.tree import Budget
-from pipeline.flight.ledger import read_ledger
 from pipeline.ground.bench import energy, memory, program, speed_table, starts
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.spread import spread
 from pipeline.ground.bench.worker import Worker, ours
+from pipeline.ground.tail import Tail
 from pipeline.lm.flops import token_flops
 
 PARTS = ("loop", "program", "start", "saves")
@@ -126,7 +126,7 @@ def saves(worker: Worker, run_dir: Path, steps: int, pairs: int) -> dict[str, An
             stalls += [now["stall_s"]] if saving else []
         longer.append(seconds[True] / seconds[False] - 1.0)
     worker.ask(train=0, save=False)  # until the last is sealed
-    sealed = [line for line in read_ledger(run_dir / "ledger.jsonl") if line["event"] == "sealed"][-pairs:]
+    sealed = [line for line in Tail(run_dir / "ledger.jsonl").read() if line["event"] == "sealed"][-pairs:]
     return {
         "state_mb": sealed[-1]["bytes"] / 1e6,
         "stall_s": spread(stalls),

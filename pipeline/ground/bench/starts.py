@@ -93,7 +93,7 @@ def _first_step(ledger: Path, read: int) -> dict[str, float] | None:
     except OSError:
         return None
     for line in new.splitlines():
-        event = parse(line.decode(errors="replace"), strict=True)
+        event = parse(line.decode(errors="replace"))
         if event and event["event"] == "first_step":
             return event["seconds"]
     return None
