@@ -94,23 +94,3 @@ def metas(directory: Path) -> Iterator[dict[str, Any]]:
         with suppress(OSError, seal.Damaged):
             if seal.holds(here, seal.read(here, step), META):
                 yield json.loads((here / META).read_bytes())
-
-
-def load_newest(directory: Path, like: Any) -> Restored:
-    """The newest sealed step that is whole, changing nothing on the disk: for those who only look at a run.
-
-    Raises:
-        RunFailed: there is none.
-        Refused: it is of another model.
-    """
-    steps = layout.steps(directory)
-    for step in reversed(steps):
-        try:
-            return load(directory, step, like)
-        except Damage:
-            continue
-    if steps:
-        raise RunFailed(
-            f"{directory}: none of {len(steps)} checkpoints is whole; see `train.py verify`, or restore a copy"
-        )
-    raise RunFailed(f"{directory}: no sealed checkpoint; train first, or name another run")

@@ -41,10 +41,6 @@ class Batches:
         self._prepared: tuple[tuple[int, int, int], Future[tuple[Chunk, int]]] | None = None
         self.mended = 0  # how often something changed in memory while it waited, and was made again
 
-    @property
-    def windows_per_epoch(self) -> int:
-        return len(self._windows)
-
     def batch(self, cursor: int, n: int) -> UInt[np.ndarray, "{n} context+1"]:
         """The `n` sequences from `cursor` on; inputs are [:, :-1], targets [:, 1:]. uint16 or uint32."""
         first, last = cursor // BLOCK, (cursor + n - 1) // BLOCK

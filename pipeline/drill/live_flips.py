@@ -68,16 +68,6 @@ class LiveFlips(Counts):
         late = {f"p{p}": int(np.percentile(self.latency_steps or [0], p, method="higher")) for p in (50, 99, 100)}
         return vars(self) | {"table": rows, "latency_steps": late}
 
-    def lines(self) -> list[str]:
-        """The table, for a terminal."""
-        names = list(vars(Counts()))
-        rows = [*((target, bits, counts) for (target, bits), counts in self.table.items()), ("all", "", self)]
-        head = f"{'target':<20}{'bits':<25}" + "".join(f"{name:>10}" for name in names)
-        return [head] + [
-            f"{target:<20}{bits:<25}" + "".join(f"{getattr(counts, name):>10,}" for name in names)
-            for target, bits, counts in rows
-        ]
-
 
 def small(config: Config, work: Path) -> Config:
     """The run of `config` with a model small enough for a thousand stretches, in the empty folder `work`.

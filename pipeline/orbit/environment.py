@@ -32,12 +32,9 @@ class Environment:
     @property
     def sunlit_fraction(self) -> float:
         """Mean illumination over the grid."""
-        return 1.0 - _integral(1.0 - self.illumination, self.step_s) / float(self.time_s[-1] - self.time_s[0])
-
-    @property
-    def eclipse_s(self) -> float:
-        """Time in shadow over the grid, penumbra counted by the share of light it takes [s]."""
-        return _integral(1.0 - self.illumination, self.step_s)
+        dark = 1.0 - self.illumination
+        dark_s = self.step_s * float(dark.sum() - 0.5 * (dark[0] + dark[-1]))
+        return 1.0 - dark_s / float(self.time_s[-1] - self.time_s[0])
 
 
 def environment(
@@ -81,8 +78,3 @@ def eclipses(sky: Environment) -> list[tuple[float, float]]:
     if dark[-1]:
         edges.append(sky.time_s[-1])
     return [(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _integral(values: Float[np.ndarray, " time"], step_s: float) -> float:
-    """Trapezium rule."""
-    return step_s * float(values.sum() - 0.5 * (values[0] + values[-1]))

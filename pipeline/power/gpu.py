@@ -23,10 +23,6 @@ class GpuCurve:
         """Throughput under a power cap, as a share of the full; 0 below the lowest power of the curve."""
         return 1.0 if cap_w is None else float(np.interp(cap_w, self.watts, self.shares, left=0.0))
 
-    def power_w(self, share: float) -> float:
-        """Power while training at a share of the full throughput [W]."""
-        return float(np.interp(share, self.shares, self.watts))
-
     def step_seconds(self, flops: float, cap_w: float | None = None) -> float:
         """How long one step of `flops` takes under a power cap [s]; infinite where the cap stops the GPU."""
         share = self.share(cap_w)

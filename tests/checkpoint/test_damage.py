@@ -5,7 +5,7 @@ import shutil
 import pytest
 from checkpoint_states import like, same, seal_steps, state_of
 
-from pipeline.checkpoint import load_newest, verify
+from pipeline.checkpoint import restore, verify
 from pipeline.config import RunFailed
 
 
@@ -59,7 +59,9 @@ def check_all(reset, run_dir, open_store, events, per_file, full):
         assert dict(verify(run_dir))[2], what
         if not full and dice.random() > 0.15:
             continue
-        assert load_newest(run_dir / "checkpoints", like(state_of(1, 8))).step == 1, what
+        with pytest.raises(restore.Damage):
+            restore.load(run_dir / "checkpoints", 2, like(state_of(1, 8)))
+        assert restore.load(run_dir / "checkpoints", 1, like(state_of(1, 8))).step == 1, what
         events.clear()
         restored = open_store().restore(like(state_of(1, 8)))
         assert restored.step == 1, what

@@ -10,7 +10,7 @@ import pytest
 from checkpoint_states import like, same, seal_steps, state_of
 from flax import nnx
 
-from pipeline.checkpoint import arrays, load_newest
+from pipeline.checkpoint import arrays, restore
 from pipeline.config import BadInput, RunFailed
 
 
@@ -208,14 +208,9 @@ def test_copy_on_another_machine_restores_and_is_readable_without_writing(open_s
     shutil.copytree(run_dir, tmp_path / "ground", copy_function=shutil.copyfile)
     shutil.rmtree(run_dir)
     before = sorted((tmp_path / "ground").rglob("*"))
-    assert same(load_newest(tmp_path / "ground" / "checkpoints", like(state_of(2))).state, state_of(2))
+    assert same(restore.load(tmp_path / "ground" / "checkpoints", 2, like(state_of(2))).state, state_of(2))
     assert sorted((tmp_path / "ground").rglob("*")) == before
     assert open_store(tmp_path / "ground").restore(like(state_of(2))).step == 2
-
-
-def test_reading_a_run_without_a_checkpoint_says_so(tmp_path):
-    with pytest.raises(RunFailed, match="no sealed checkpoint"):
-        load_newest(tmp_path, {})
 
 
 def test_save_under_way_makes_an_ordinary_save_give_up_and_an_urgent_one_wait(open_store, monkeypatch):

@@ -28,7 +28,7 @@ def test_windows_cannot_be_written_through() -> None:
 
 def test_each_epoch_is_a_permutation_and_a_new_one() -> None:
     batches = Batches(TOKENS, 9, seed=3)
-    per_epoch = batches.windows_per_epoch
+    per_epoch = len(windows(TOKENS, 9))
     assert per_epoch == 111
     epochs = [tuple(batches.batch(epoch * per_epoch, per_epoch)[:, 0]) for epoch in range(4)]
     assert all(sorted(epoch) == list(range(0, 999, 9)) for epoch in epochs)

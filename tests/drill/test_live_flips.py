@@ -41,7 +41,6 @@ def test_flips_at_rest_are_all_mended_and_the_control_ends_corrupted(tmp_path: P
     assert {target for target, _ in result.table} == set(TARGETS)
     assert result.noise > 0.0
     assert result.as_json()["latency_steps"]["p100"] <= REPLAY_EVERY
-    assert len(result.lines()) == len(result.table) + 2
 
 
 @pytest.mark.slow
@@ -53,7 +52,7 @@ def test_a_thousand_flips_in_parameters_and_optimizer_and_half_as_many_elsewhere
     demo = load(["--config", str(ROOT / "configs" / "demo.yaml"), "--corpus.cache_dir", str(tmp_path / "corpus")])
     result = run_live_flips(small(demo, tmp_path), flips=1500)
     with capsys.disabled():
-        print("", *result.lines(), f"noise {result.noise:.4f} nats per token", result.found_by, sep="\n")
-        print({name: value for name, value in result.as_json().items() if name != "table"})
+        told = result.as_json()
+        print("", *told.pop("table"), told, sep="\n")
     require_well(result, 1500)
     assert result.missed <= 15

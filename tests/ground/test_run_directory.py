@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from pipeline.checkpoint import Store, load_newest
+from pipeline.checkpoint import Store, restore
 from pipeline.config import BadInput, RunFailed, dump_yaml, load_file
 from pipeline.ground import evaluate, export, sample
 from pipeline.ground.run_directory import open_run
@@ -41,7 +41,7 @@ def test_parameters_are_those_of_the_sealed_state_and_nothing_is_written(
     run = open_run(copied)
     weights = run.weights()
     like = jax.eval_shape(lambda: init_state(run.config, weights.vocab_size))
-    whole = load_newest(copied / "checkpoints", like)
+    whole = restore.load(copied / "checkpoints", 40, like)
     assert (weights.step, weights.meta) == (whole.step, whole.meta)
     jax.tree.map(np.testing.assert_array_equal, weights.params, whole.state.params)
     assert fingerprint(copied) == before
