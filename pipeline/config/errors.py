@@ -1,4 +1,4 @@
-"""The two ways a command ends badly. Each message is one line that names the key, the value and the fix."""
+"""How a command ends badly. Each message is one line that names the key, the value and the fix."""
 
 
 class BadInput(Exception):

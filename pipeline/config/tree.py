@@ -140,7 +140,7 @@ class Config(Section):
                 f"model.attention: cudnn attends in 16 bits, and train.precision is {self.train.precision}; give bf16, "
                 "fp16 or fp8, or model.attention xla"
             )
-        if (channels := self.model.channels_per_head) % 8 or channels > 256:
+        if (channels := self.model.channels_per_head) % 8:  # `Model` allows 256 at most
             raise ValueError(
                 f"model.head_dim: {channels}: cudnn attends with heads of a multiple of 8 channels, at most 256; give "
                 "such a one, or model.attention xla"

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def _spool(config: CorpusConfig, inputs: list[Input], spool: Path, tick: Tick) -
     left = int(config.limit_mb * 1e6) if config.limit_mb else None
     starts, hashes = array("q"), array("Q")
     with spool.open("wb") as file, progress("read text", sum(item.size for item in inputs), tick) as advance:
-        for name, blocks in _all_documents(inputs, config.field):
+        for name, blocks in chain.from_iterable(documents(item, config.field) for item in inputs):
             begun = False
             for block in blocks:
                 if block and not begun:
@@ -74,11 +75,6 @@ def _spool(config: CorpusConfig, inputs: list[Input], spool: Path, tick: Tick) -
                 if left is not None and left < 4:  # no room that every character would fit
                     return np.array(starts), np.array(hashes, np.uint64)
     return np.array(starts), np.array(hashes, np.uint64)
-
-
-def _all_documents(inputs: list[Input], field: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-    for item in inputs:
-        yield from documents(item, field)
 
 
 def _new_tokenizer(config: CorpusConfig, spool: Path, train: Ranges, size: int, tick: Tick) -> Tokenizer:

@@ -1,1 +1,1 @@
-"""The running job, and the only place with side effects: launch, loop, governor, clock, notices, ledger."""
+"""The running job: launch, loop, governor, clock, notices, ledger."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import xxhash
+from xxhash import xxh3_128_hexdigest
 
 from pipeline.checkpoint import durable
 
@@ -51,7 +51,7 @@ class Programs:
                 path = self._directory / name
                 if _whole(path):
                     durable.fsync(path)
-                    new[name] = _digest(path.read_bytes())
+                    new[name] = xxh3_128_hexdigest(path.read_bytes())
                 else:
                     path.unlink()
             if new:
@@ -74,13 +74,9 @@ class Programs:
 def _read(path: Path) -> str | None:
     """The hash of a file; None if the disk no longer gives it back."""
     try:
-        return _digest(path.read_bytes())
+        return xxh3_128_hexdigest(path.read_bytes())
     except OSError:
         return None
-
-
-def _digest(data: bytes) -> str:
-    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _whole(path: Path) -> bool:

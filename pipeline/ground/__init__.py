@@ -1,1 +1,2 @@
-"""What people look at: evaluate, sample, verify, export, the closing summary. All of it only reads a run directory."""
+"""What people look at: plan, evaluate, sample, verify, report, export, downlink, the closing table; and what measures
+this machine: calibrate, bench. The directory of a run that is looked at is never written to."""

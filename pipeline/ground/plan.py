@@ -17,6 +17,7 @@ from pipeline.orbit import Environment, eclipses
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
 from pipeline.plan.reserve import require_reserve, reserve_wh
+from pipeline.plan.stops import NOTICE_S
 from pipeline.power import fresh
 
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
@@ -115,8 +116,8 @@ def _notices(made: Scenario, flight: Forecast) -> list[dict[str, Any]]:
         {
             "time_s": stop.time_s,
             "kind": stop.kind.name,
-            "seconds_left": stop.seconds_left,
-            "save_s": stop.time_s + stop.seconds_left,
+            "seconds_left": NOTICE_S,
+            "save_s": stop.time_s + NOTICE_S,
         }
         for stop in stops(made, flight)
     ]

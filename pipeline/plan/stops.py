@@ -22,11 +22,11 @@ class StopKind(Enum):
 
 
 class Stop(NamedTuple):
-    """A planned end of training. A checkpoint of its last step is sealed within `seconds_left`."""
+    """A planned end of training. A checkpoint of its last step is sealed within NOTICE_S, in which reserve and limits
+    hold even if training goes on."""
 
     time_s: float  # mission time of the last slot's end
     kind: StopKind
-    seconds_left: float  # in which reserve and limits hold even if training goes on
 
 
 def stops(scenario: Scenario, flight: Forecast) -> list[Stop]:
@@ -43,4 +43,4 @@ def stop_kind(scenario: Scenario, time_s: float, plate_c: float) -> StopKind:
 
 def _stop(scenario: Scenario, flight: Forecast, time_s: float) -> Stop:
     slot = max(0, int(np.searchsorted(flight.time_s, time_s - 0.5 * SLOT_S)))
-    return Stop(time_s, stop_kind(scenario, time_s, float(flight.trace.plate_c[slot])), NOTICE_S)
+    return Stop(time_s, stop_kind(scenario, time_s, float(flight.trace.plate_c[slot])))

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, load
 from pipeline.config.arguments import Parser, within
+from pipeline.ground import plan_picture
 from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench import memory, program, scaling_picture
 from pipeline.ground.bench.changed import changed
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=usable_path, help="a PNG to draw")
     own, rest = parser.parse_known_args(list(arguments))
     if own.out:
-        scaling_picture.check(own.out)
+        plan_picture.check(own.out)
     config = load([*DEFAULT, *rest], prog="train.py bench scaling")
     others = Others()
     rows = [_row(shaped(config, *size), own.repeats) for size in _sizes(own.sizes)]

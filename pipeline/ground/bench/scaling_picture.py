@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.ground.bench.memory import GOAL
-from pipeline.ground.plan_picture import INK, LIMIT, WORK, check
-
-__all__ = ["check", "draw"]
+from pipeline.ground.plan_picture import INK, LIMIT, WORK
 
 
 def draw(answer: dict[str, Any], path: Path) -> None:
