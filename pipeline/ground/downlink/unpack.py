@@ -3,15 +3,16 @@
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.checkpoint import durable
+from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import manifest, received
-from pipeline.ground.downlink.chunk import Malformed, Version
+from pipeline.ground.downlink.chunk import Malformed, Moment, Version
 from pipeline.ground.downlink.inbox import Inbox, Place, read_inbox
 from pipeline.ground.downlink.received import Span, gaps
 
@@ -27,14 +28,15 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
     """Rebuilds in the folder `out` every file of which all bytes are among the chunks of the folder `inbox`.
 
     A file appears when its SHA-256 is that of what was packed, in place of an older version, and never otherwise; a
-    step of checkpoints/ or weights/ gets its number when all of its files are there, and is NUMBER.partial until then.
+    step of weights/ gets its number when all of its files are there, one of checkpoints/ when it is what was sealed,
+    and is NUMBER.partial until then. One that is sealed anew on board takes the place of the first when it is whole.
     What is whole in `out` is not built again, so its chunks may be removed. Cut short anywhere, it is run again.
 
     Returns:
         complete: the paths of which `out` has the newest version that is known of.
         missing: of each other path the `bytes` that did not come, as [first, after the last] pairs; `chunks`, the
             addresses that the manifest has for them; `base`, a file to which chunks that came are differences, and
-            that is not here; `problem`, where all came and are not what was packed.
+            that is not here; `problem`, where all came and are not what was packed, or what was sealed.
         manifest: whether one came, without which there may be files that nothing here knows of.
         damaged: files of the inbox that are no chunk, and why. chunks: how many are one, copies counted once.
 
@@ -79,6 +81,8 @@ class _Rebuild:
             newest = self.known.whole.get(file.path)
             if newest and (newest[0] == file or newest[1] > self.inbox.at(file)):
                 continue
+            if self._is_left_out(file):
+                continue
             lacking.pop(file.path, None)
             try:
                 self._build(file)
@@ -88,8 +92,9 @@ class _Rebuild:
             came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
             self.known.parts[path] = (found.file, came)
         (self.out / _DRAFT).unlink(missing_ok=True)
+        unsealed = {folder: why for folder in self._begun() if (why := self._finish_step(folder))}
         self._remember()
-        return self._report(lacking)
+        return self._report(lacking, unsealed)
 
     def _build(self, file: Version) -> None:
         if PurePosixPath(file.path).parts[0] in _LISTING:
@@ -139,7 +144,7 @@ class _Rebuild:
 
     def _holds(self, base: Version) -> Path | None:
         """The file in `out` that begins as `base` is: that itself, or what was appended to it."""
-        path = self._target(base.path)
+        path = self._place(base.path)
         if not _is_plain(path) or path.stat().st_size < base.size:
             return None
         digest = hashlib.sha256()
@@ -170,10 +175,15 @@ class _Rebuild:
             at = end
 
     def _target(self, path: str) -> Path:
+        """Where a file is written. A checkpoint that has its number is whole, and stays as it is."""
         folder = _folder(path)
-        if folder is None or (self.out / folder).is_dir():
+        if folder is None or (not _is_sealed(folder) and (self.out / folder).is_dir()):
             return self.out / path
         return self.out / f"{folder}.partial" / PurePosixPath(path).relative_to(folder)
+
+    def _place(self, path: str) -> Path:
+        """Where a file lies, if it is here."""
+        return target if _is_plain(target := self._target(path)) else self.out / path
 
     def _make_parents(self, target: Path) -> None:
         folder = self.out
@@ -190,19 +200,76 @@ class _Rebuild:
     def _finish_folder(self, path: str, together: int) -> None:
         """Gives a step its number if `path` was the last of its files."""
         folder = _folder(path)
-        if folder is None or (self.out / folder).exists():
+        if folder is None:
             return
-        if sum(_folder(whole) == folder for whole in self.known.whole) == together:
+        if _is_sealed(folder):
+            self._finish_step(folder)
+        elif (self.out / folder).exists():
+            return
+        elif sum(_folder(whole) == folder for whole in self.known.whole) == together:
             durable.rename(self.out / f"{folder}.partial", self.out / folder)
 
+    def _begun(self) -> set[str]:
+        """Checkpoints without their number, or of which a new seal came."""
+        folders = {folder for path in self.known.whole if (folder := _folder(path)) and _is_sealed(folder)}
+        return {folder for folder in folders if (self.out / f"{folder}.partial").is_dir()}
+
+    def _seal(self, folder: str) -> tuple[seal.Seal | None, Moment, str | None]:
+        """The newest SEAL of a checkpoint that came, its time, and what is wrong with it."""
+        name = f"{folder}/{seal.NAME}"
+        if name not in self.known.whole:
+            return None, (0.0, 0), None
+        at = self.known.whole[name][1]
+        try:
+            return seal.read(self._place(name).parent, int(PurePosixPath(folder).name)), at, None
+        except (seal.Damaged, ValueError) as error:
+            return None, at, str(error)
+
+    def _is_left_out(self, file: Version) -> bool:
+        """Whether it is a file of a checkpoint that was sealed again since, without it."""
+        folder = _folder(file.path)
+        if folder is None or not _is_sealed(folder) or file.path == f"{folder}/{seal.NAME}":
+            return False
+        sealed, at, _ = self._seal(folder)
+        return sealed is not None and file.path[len(folder) + 1 :] not in sealed.files and self.inbox.at(file) <= at
+
+    def _finish_step(self, folder: str) -> str | None:
+        """Gives a checkpoint its number once it is what was sealed; why not, if all that its SEAL names is here."""
+        sealed, at, wrong = self._seal(folder)
+        if sealed is None:
+            return wrong
+        number, partial = self.out / folder, self.out / f"{folder}.partial"
+        names = {*sealed.files, seal.NAME}
+        if not partial.is_dir() or any(f"{folder}/{name}" not in self.known.whole for name in names):
+            return None
+        for path, (_, came) in list(self.known.whole.items()):
+            if _folder(path) == folder and path[len(folder) + 1 :] not in names and came <= at:  # of an earlier seal
+                del self.known.whole[path]
+        for left in [left for left in partial.rglob("*") if left.is_symlink() or not left.is_dir()]:
+            name = left.relative_to(partial).as_posix()
+            if name not in names and f"{folder}/{name}" not in self.known.whole:
+                left.unlink()
+        for name in names:
+            if not _is_plain(partial / name):  # as it was under the earlier seal
+                self._make_parents(partial / name)
+                shutil.copyfile(number / name, partial / name, follow_symlinks=False)
+        if problems := seal.problems(partial, sealed):
+            return "; ".join(problems[:3])
+        durable.fsync_tree(partial)
+        if number.exists():
+            layout.sweep(number.parent, number)
+            layout.remove(layout.take_out(number.parent, sealed.step))
+        durable.rename(partial, number)
+        return None
+
     def _is_here(self, file: Version) -> bool:
-        path = self._target(file.path)
+        path = self._place(file.path)
         return _is_plain(path) and path.stat().st_size == file.size
 
     def _remember(self) -> None:
         durable.write(self.out / received.NAME, received.encode(self.known))
 
-    def _report(self, lacking: dict[str, _Lacking]) -> dict[str, Any]:
+    def _report(self, lacking: dict[str, _Lacking], unsealed: dict[str, str]) -> dict[str, Any]:
         kept = self.known.whole.get(manifest.NAME)
         listed = manifest.decode((self.out / manifest.NAME).read_bytes()) if kept else []
         # What is lacking is of interest if it is newer than the manifest, or in it.
@@ -219,6 +286,9 @@ class _Rebuild:
             spans = ours.spans if ours else gaps([(0, entry.kept)], entry.file.size)
             came = self.inbox.places.get(entry.file, {}).keys()
             missing[path] = {"bytes": spans, "chunks": entry.addresses(spans, came)} | (ours.why if ours else {})
+        for folder, why in unsealed.items():
+            file, _ = self.known.whole[name := f"{folder}/{seal.NAME}"]
+            missing.setdefault(name, {"bytes": [(0, file.size)], "chunks": [], "problem": f"{folder}: {why}"})
         return {
             "complete": sorted(path for path in self.known.whole if path not in missing),
             "missing": missing,
@@ -232,6 +302,10 @@ def _folder(path: str) -> str | None:
     """checkpoints/500 of checkpoints/500/state/x."""
     parts = path.split("/")
     return "/".join(parts[:2]) if len(parts) > 2 and parts[0] in _FOLDERS else None
+
+
+def _is_sealed(folder: str) -> bool:
+    return folder.startswith("checkpoints/")
 
 
 def _is_plain(path: Path) -> bool:

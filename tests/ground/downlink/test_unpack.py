@@ -4,12 +4,14 @@ import hashlib
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from pipeline.checkpoint import seal
 from pipeline.config import BadInput
 from pipeline.ground.downlink.chunk import Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
@@ -285,9 +287,74 @@ def test_cut_short_after_any_file_it_goes_on(sent: Sent, tmp_path: Path, monkeyp
         assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[0]
 
 
+def seal_of(files: dict[str, bytes]) -> bytes:
+    """The SEAL of step 7 with these files."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {name: (len(data), seal.digest(data)) for name, data in files.items()}
+        seal.put(Path(folder), seal.Seal(7, sizes, {}))
+        return (Path(folder) / seal.NAME).read_bytes()
+
+
+def forge_step(inbox: Path, at: float, files: dict[str, bytes], *come: str) -> None:
+    """Those files that come of step 7 as it is at this time."""
+    for name, data in (files | {"SEAL": seal_of(files)}).items():
+        if name in come:
+            forge(inbox, f"checkpoints/7/{name}", data, at=(at, 1), together=len(files) + 1)
+
+
+FIRST, AGAIN = {"d/a": b"array", "meta": b"1", "same": b"="}, {"d/b": b"array", "meta": b"2", "same": b"="}
+
+
+def test_a_step_that_was_sealed_again_is_never_made_of_both(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, "d/a", "same")
+    unpack(inbox, out)
+    forge_step(inbox, 2.0, AGAIN, "meta", "SEAL")  # with d/a as many as there are to be
+    unpack(inbox, out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
+    forge_step(inbox, 2.0, AGAIN, "d/b")
+    assert unpack(inbox, out)["missing"] == {}
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
+    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
+    before = files_of(out)
+    forge_step(inbox, 1.0, FIRST, "meta", "SEAL")  # late
+    assert unpack(inbox, out)["missing"] == {}
+    assert files_of(out) == before
+    assert unpack(inbox, tmp_path / "other")["missing"] == {}, "in one go as well"
+    assert sorted(files_of(tmp_path / "other")) == sorted(before)
+
+
+def test_a_whole_step_stays_until_the_one_that_was_sealed_again_is_whole(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
+    unpack(inbox, out)
+    shutil.rmtree(inbox)  # what is the same in both comes once
+    for come in ("d/b", "SEAL"):
+        forge_step(inbox, 2.0, AGAIN, come)
+        unpack(inbox, out)
+        assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
+        assert (out / "checkpoints" / "7" / "meta").read_bytes() == b"1"
+    forge_step(inbox, 2.0, AGAIN, "meta")
+    assert unpack(inbox, out)["missing"] == {}
+    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
+    assert (out / "checkpoints" / "7" / "meta").read_bytes() == b"2"
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
+    assert "checkpoints/7/d/a" not in (out / "received.json").read_text()
+
+
+def test_a_step_that_is_not_what_was_sealed_gets_no_number_and_that_is_said(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, "d/a", "same", "SEAL")
+    forge_step(inbox, 1.0, FIRST | {"meta": b"rotten"}, "meta")
+    for _ in range(2):
+        missing = unpack(inbox, out)["missing"]
+        assert "checkpoints/7: meta: 6 bytes, sealed with 1" in missing["checkpoints/7/SEAL"]["problem"]
+        assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
+
+
 def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
-    forge(inbox, "checkpoints/7/SEAL", b"seal", together=2)
+    forge(inbox, "checkpoints/7/SEAL", seal_of({"state/x": b"array"}), together=2)
     unpack(inbox, out)
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
     forge(inbox, "checkpoints/7/state/x", b"array", together=2)
