@@ -2,10 +2,11 @@
 
 import errno
 import hashlib
+import heapq
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -102,15 +103,14 @@ class _Rebuild:
         pieces, base, absent = self._pieces(file)
         if missing := gaps([(start, end) for start, end, _ in pieces], file.size):
             raise _Lacking(file, missing, base=absent)
-        digest, draft = hashlib.sha256(), self.out / _DRAFT
-        with draft.open("wb") as written:
-            for data in self._content(file, pieces, base):
-                digest.update(data)
-                written.write(data)
-            written.flush()
-            os.fsync(written.fileno())
-        if digest.hexdigest() != file.sha256:
-            raise _Lacking(file, [(0, file.size)], problem="all bytes came, and are not those that were packed")
+        draft = self.out / _DRAFT
+        try:
+            self._write(draft, file, pieces, base)
+        except _Lacking:
+            if sum(end - start for start, end, _ in pieces) == file.size:
+                raise
+            # A chunk may hold what its file never did; and there are others for its place.
+            self._write(draft, file, pieces, base, oldest_first=True)
         if file.path == manifest.NAME:
             try:
                 manifest.decode(draft.read_bytes())
@@ -124,6 +124,19 @@ class _Rebuild:
             raise _Lacking(file, [(0, file.size)], problem=f"its place is taken: {error.filename}") from error
         self.known.whole[file.path] = (file, self.inbox.at(file))
         self._finish_folder(file.path, max(place.head.together for place in self.inbox.places[file].values()))
+
+    def _write(
+        self, draft: Path, file: Version, pieces: list[_Piece], base: Path | None, oldest_first: bool = False
+    ) -> None:
+        digest = hashlib.sha256()
+        with draft.open("wb") as written:
+            for data in self._content(file, _chosen(pieces, file.size, oldest_first), base):
+                digest.update(data)
+                written.write(data)
+            written.flush()
+            os.fsync(written.fileno())
+        if digest.hexdigest() != file.sha256:
+            raise _Lacking(file, [(0, file.size)], problem="all bytes came, and are not those that were packed")
 
     def _pieces(self, file: Version) -> tuple[list[_Piece], Path | None, str | None]:
         """What there is of a version, sorted; the base that some of it needs, or the path of one that is not here.
@@ -156,12 +169,10 @@ class _Rebuild:
             del self.known.whole[base.path]
         return None
 
-    def _content(self, file: Version, pieces: list[_Piece], base: Path | None) -> Iterator[bytes]:
-        """The bytes of pieces that leave no gap, each byte once."""
+    def _content(self, file: Version, pieces: Iterable[_Piece], base: Path | None) -> Iterator[bytes]:
+        """The bytes of pieces of which each goes on where the one before ends, or begins sooner."""
         at = 0
         for start, end, place in pieces:
-            if end <= at:
-                continue
             if place is None:
                 assert base is not None
                 yield from _blocks(base, at, end)
@@ -296,6 +307,23 @@ class _Rebuild:
             "damaged": self.inbox.damaged,
             "chunks": self.inbox.chunks,
         }
+
+
+def _chosen(pieces: list[_Piece], size: int, oldest_first: bool) -> Iterator[_Piece]:
+    """Of pieces that leave no gap, those that bring each byte: what a base has first, then the newest or oldest."""
+    chunks = [(place.head.at, place.address, (start, end, place)) for start, end, place in pieces if place]
+    chunks.sort(key=lambda each: each[:2], reverse=not oldest_first)
+    ranked = [piece for piece in pieces if piece[2] is None] + [piece for *_, piece in chunks]
+    ahead = sorted(range(len(ranked)), key=lambda rank: -ranked[rank][0])
+    here: list[int] = []  # ranks of those that begin at `at` or before
+    at = 0
+    while at < size:
+        while ahead and ranked[ahead[-1]][0] <= at:
+            heapq.heappush(here, ahead.pop())
+        while ranked[here[0]][1] <= at:
+            heapq.heappop(here)
+        yield ranked[here[0]]
+        at = ranked[here[0]][1]
 
 
 def _folder(path: str) -> str | None:

@@ -154,6 +154,17 @@ def forge(inbox: Path, path: str, content: bytes, **head: object) -> None:
     (inbox / f"{len(list(inbox.iterdir()))}.chunk").write_bytes(data)
 
 
+def forge_part(
+    inbox: Path, content: bytes, start: int, end: int, at: tuple[float, int], of: bytes | None = None
+) -> None:
+    """The bytes [start, end) of `content` as a chunk of the file plan.json, which is `of`, or `content`."""
+    inbox.mkdir(exist_ok=True)
+    whole = of or content
+    file = Version("plan.json", len(whole), hashlib.sha256(whole).hexdigest())
+    _, data = encode(Head(at, file, start, end - start), content[start:end])
+    (inbox / f"{len(list(inbox.iterdir()))}.chunk").write_bytes(data)
+
+
 def test_no_path_of_a_chunk_leads_out_of_the_folder(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     names = ["../x", "/tmp/dayside-x", "a/../../x", "a//x", "./x", "a\\..\\x", "..", ".hidden", "a/.x", "x\0y", "x\ny"]
@@ -208,6 +219,28 @@ def test_bytes_that_are_not_those_that_were_packed_are_never_written(tmp_path: P
     assert "not those that were packed" in found["missing"]["ledger.jsonl"]["problem"]
     assert not (out / "ledger.jsonl").exists()
     assert not list(out.glob(".*")), "nor is a draft left behind"
+
+
+@pytest.mark.parametrize("wrong", [1.0, 3.0])
+def test_of_chunks_for_one_place_the_newest_counts_and_then_the_oldest(wrong: float, tmp_path: Path) -> None:
+    """A flip on board between the hash of a file and that of a chunk makes a chunk that is whole and wrong."""
+    content = random.Random(0).randbytes(3000)
+    for seed in range(8):  # of the wrong bytes: their address must not decide
+        inbox, rotten = tmp_path / str(seed), random.Random(seed).randbytes(1000)
+        forge_part(inbox, content, 1000, 3000, at=(1.0, 1))
+        for at in (1.0, 3.0):
+            forge_part(inbox, rotten if at == wrong else content, 0, 1000, at=(at, 1), of=content)
+        assert unpack(inbox, tmp_path / f"out-{seed}")["missing"] == {}
+        assert (tmp_path / f"out-{seed}" / "plan.json").read_bytes() == content
+
+
+def test_what_is_sent_again_in_other_chunks_takes_the_place_of_a_wrong_one(tmp_path: Path) -> None:
+    content = random.Random(0).randbytes(3000)
+    forge_part(tmp_path / "inbox", b"rotten" * 100, 0, 600, at=(1.0, 1), of=content)
+    forge_part(tmp_path / "inbox", content, 600, 3000, at=(1.0, 1))
+    assert "problem" in unpack(tmp_path / "inbox", tmp_path / "out")["missing"]["plan.json"]
+    forge_part(tmp_path / "inbox", content, 0, 3000, at=(2.0, 1))
+    assert unpack(tmp_path / "inbox", tmp_path / "out")["missing"] == {}
 
 
 def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
