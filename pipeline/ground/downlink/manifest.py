@@ -9,6 +9,7 @@ from pipeline.ground.downlink.chunk import Version, digest, version, whole
 from pipeline.ground.downlink.received import Span
 
 NAME = "manifest.json"
+LARGEST = 16 << 20  # bytes; a chunk takes about 85, so 50 GB in chunks of 256 KiB
 _FORMAT = 1
 
 

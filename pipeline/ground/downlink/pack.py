@@ -123,7 +123,10 @@ def pieces(
 
 def manifest_pieces(run: RunDirectory, at: Moment, files: list[dict[str, Any]], chunk_bytes: int) -> list[Piece]:
     """The chunks of the manifest: its own are not in it."""
-    source = of_bytes("manifest", manifest.NAME, manifest.encode(run.config.name, files))
+    data = manifest.encode(run.config.name, files)
+    if len(data) > manifest.LARGEST:
+        raise RunFailed(f"{run.path}: its manifest has {len(data):,} bytes; give a larger --chunk-kib")
+    source = of_bytes("manifest", manifest.NAME, data)
     return list(_of_source(source, at, None, Received(), chunk_bytes))
 
 

@@ -77,7 +77,20 @@ class _Rebuild:
         self._remember()  # from here on the folder is ours
 
     def run(self) -> dict[str, Any]:
-        lacking: dict[str, _Lacking] = {}  # of each path, the newest version
+        try:
+            lacking = self._build_all()
+        finally:
+            (self.out / _DRAFT).unlink(missing_ok=True)
+        for path, found in lacking.items():
+            came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
+            self.known.parts[path] = (found.file, came)
+        unsealed = {folder: why for folder in self._begun() if (why := self._finish_step(folder))}
+        self._remember()
+        return self._report(lacking, unsealed)
+
+    def _build_all(self) -> dict[str, _Lacking]:
+        """Of each path, the newest version that cannot be built."""
+        lacking: dict[str, _Lacking] = {}
         for file in self.inbox.oldest_first():  # an older version is what a newer one may be told by
             newest = self.known.whole.get(file.path)
             if newest and (newest[0] == file or newest[1] > self.inbox.at(file)):
@@ -89,17 +102,13 @@ class _Rebuild:
                 self._build(file)
             except _Lacking as lack:
                 lacking[file.path] = lack
-        for path, found in lacking.items():
-            came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
-            self.known.parts[path] = (found.file, came)
-        (self.out / _DRAFT).unlink(missing_ok=True)
-        unsealed = {folder: why for folder in self._begun() if (why := self._finish_step(folder))}
-        self._remember()
-        return self._report(lacking, unsealed)
+        return lacking
 
     def _build(self, file: Version) -> None:
         if PurePosixPath(file.path).parts[0] in _LISTING:
             raise _Lacking(file, [(0, file.size)], problem="its place is that of the listing of what came")
+        if file.path == manifest.NAME and file.size > manifest.LARGEST:
+            raise _Lacking(file, [(0, file.size)], problem=f"a manifest has no more than {manifest.LARGEST:,} bytes")
         pieces, base, absent = self._pieces(file)
         if missing := gaps([(start, end) for start, end, _ in pieces], file.size):
             raise _Lacking(file, missing, base=absent)

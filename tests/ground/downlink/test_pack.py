@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground.downlink import main
+from pipeline.ground.downlink import main, manifest
 from pipeline.ground.downlink.chunk import decode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.unpack import unpack
@@ -161,6 +161,15 @@ def test_a_pack_that_fails_leaves_nothing_and_says_what_can_be_packed(run: Path,
         pack(run, tmp_path / "out", chunk_bytes=CHUNK)
     assert pack(run, tmp_path / "out", chunk_bytes=CHUNK, last="metrics")["chunks"] > 0
     assert unpack(tmp_path / "out", tmp_path / "ground")["missing"] == {}
+
+
+def test_a_manifest_that_the_ground_would_not_read_is_not_written(
+    make_bare_run: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "LARGEST", 1 << 10)
+    with pytest.raises(RunFailed, match=r"manifest has .* bytes; give a larger --chunk-kib"):
+        pack(make_bare_run(tmp_path / "run"), tmp_path / "out", chunk_bytes=512)
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_input_is_named(run: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.checkpoint import seal
 from pipeline.config import BadInput
-from pipeline.ground.downlink.chunk import Head, Version, decode, encode
+from pipeline.ground.downlink import manifest
+from pipeline.ground.downlink.chunk import LARGEST, Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.received import merge
 from pipeline.ground.downlink.unpack import unpack
@@ -241,6 +242,36 @@ def test_what_is_sent_again_in_other_chunks_takes_the_place_of_a_wrong_one(tmp_p
     assert "problem" in unpack(tmp_path / "inbox", tmp_path / "out")["missing"]["plan.json"]
     forge_part(tmp_path / "inbox", content, 0, 3000, at=(2.0, 1))
     assert unpack(tmp_path / "inbox", tmp_path / "out")["missing"] == {}
+
+
+def test_a_manifest_that_is_larger_than_any_is_left_out_and_all_else_is_built(tmp_path: Path) -> None:
+    inbox, out, size = tmp_path / "inbox", tmp_path / "out", manifest.LARGEST + 1
+    forge_blank(inbox, "manifest.json", size)
+    forge(inbox, "ledger.jsonl", b"good", at=(2.0, 2))
+    found = unpack(inbox, out)
+    assert found["complete"] == ["ledger.jsonl"]
+    assert "no more than 16,777,216 bytes" in found["missing"]["manifest.json"]["problem"]
+    assert sorted(path.name for path in out.iterdir()) == ["ledger.jsonl", "received.json"]
+
+
+def forge_blank(inbox: Path, path: str, size: int) -> None:
+    """A file of blanks, whole."""
+    inbox.mkdir()
+    file = Version(path, size, hashlib.sha256(b" " * size).hexdigest())
+    for start in range(0, size, LARGEST):
+        length = min(LARGEST, size - start)
+        (inbox / f"{start}.chunk").write_bytes(encode(Head((1.0, 1), file, start, length), b" " * length)[1])
+
+
+def test_no_draft_is_left_by_what_ends_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: bytes) -> None:
+        raise MemoryError
+
+    forge(tmp_path / "inbox", "manifest.json", b"x")
+    monkeypatch.setattr(manifest, "decode", fail)
+    with pytest.raises(MemoryError):
+        unpack(tmp_path / "inbox", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["received.json"]
 
 
 def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
