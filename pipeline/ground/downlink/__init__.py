@@ -100,11 +100,12 @@ def _send(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     acknowledged = given.mode == MODES[0]
     result = send(given.folder, given.to, acknowledged=acknowledged, timer_s=given.timer_s, mbit_s=given.mbit_s)
+    refused = f", of them no chunks: {', '.join(result['refused'][:4])}" if result["refused"] else ""
     print(
         json.dumps(result)
         if given.json
         else f"{len(result['sent']):,} chunks sent, {result['bytes'] / 1e6:.2f} MB on the link, of them "
-        f"{result['again'] / 1e6:.2f} MB again; {len(result['failed']):,} failed"
+        f"{result['again'] / 1e6:.2f} MB again; {len(result['failed']):,} failed{refused}"
     )
     return INCOMPLETE if result["failed"] else DONE
 

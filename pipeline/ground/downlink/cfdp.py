@@ -9,6 +9,7 @@ more bytes than a chunk, and no other message of the protocol touches the disk.
 """
 
 import contextlib
+import errno
 import random
 import re
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Malformed
 from pipeline.ground.downlink.inbox import read_chunk
 from pipeline.ground.downlink.pack import SUFFIX
@@ -40,8 +41,14 @@ try:
     from cfdppy.handler.dest import TransactionStep as DestStep
     from cfdppy.handler.source import SourceHandler
     from cfdppy.mib import CheckTimerProvider, DefaultFaultHandlerBase
-    from spacepackets.cfdp import ChecksumType, ConditionCode, FaultHandlerCode, TransmissionMode
-    from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataPdu
+    from spacepackets.cfdp import (
+        ChecksumType,
+        ConditionCode,
+        FaultHandlerCode,
+        FilestoreResponseStatusCode,
+        TransmissionMode,
+    )
+    from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataPdu, NakPdu
     from spacepackets.cfdp.pdu.ack import TransactionStatus
     from spacepackets.cfdp.pdu.finished import DeliveryCode
     from spacepackets.cfdp.pdu.helper import PduFactory
@@ -90,6 +97,7 @@ def send(
 
     Returns:
         sent and failed: names of chunks (in class 1 nobody says what arrived: failed is what the link did not take);
+        refused: of those that failed, what was not sent, as no receiver takes it: no chunk by its name, kind or size;
         bytes on the link, and of them those sent `again`.
 
     Raises:
@@ -104,8 +112,12 @@ def send(
         except OSError as error:
             raise BadInput(f"--to: {to[0]}:{to[1]}: {error.strerror or error}; give another address") from error
         sender = _Sender(link, acknowledged, mbit_s, timer_s)
-        result: dict[str, Any] = {"sent": [], "failed": []}
+        result: dict[str, Any] = {"sent": [], "failed": [], "refused": []}
         for path in sorted(folder.glob(f"*{SUFFIX}")):
+            if not _is_sendable(path):
+                result["refused"].append(path.name)
+                result["failed"].append(path.name)
+                continue
             whole = not sender.alone and any(sender.transfer(path) for _ in range(ATTEMPTS if acknowledged else 1))
             result["sent" if whole else "failed"].append(path.name)
     return result | {"bytes": sender.bytes, "again": sender.again}
@@ -117,10 +129,11 @@ def receive(
     """Takes chunks into `inbox`, each under its name when it is whole and durable, until nothing came for `silent_s`.
 
     Returns:
-        whole: names in the order in which they came; refused: what came whole and is no chunk.
+        whole: names in the order in which they came; refused: what came whole and is not the chunk of that name.
 
     Raises:
         BadInput: the address or the folder cannot be had.
+        RunFailed: the disk is full.
     """
     inbox = Path(inbox)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
@@ -133,10 +146,17 @@ def receive(
             (inbox / _Receiver.INCOMING).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"{inbox}: cannot be written ({error.strerror}); give another folder") from error
-        result = _Receiver(link, inbox, timer_s).listen(silent_s)
-    with contextlib.suppress(OSError):  # what was cut short is for the next pass to replace
-        (inbox / _Receiver.INCOMING).rmdir()
-    return result
+        receiver = _Receiver(link, inbox, timer_s)
+        try:
+            return receiver.listen(silent_s)
+        except OSError as error:
+            if not _is_full(error):
+                raise
+            raise RunFailed(f"{inbox}: no space; free some: what it did not take its sender still has") from error
+        finally:
+            receiver.end()
+            with contextlib.suppress(OSError):
+                (inbox / _Receiver.INCOMING).rmdir()
 
 
 class _Sender:
@@ -153,6 +173,13 @@ class _Sender:
 
     def transfer(self, path: Path) -> bool:
         """One transaction; whether the peer has the file, as far as it can be known."""
+        try:
+            return self._transfer(path)
+        except Exception:  # the file is gone or cannot be read, or cfdp-py stumbles: that costs this transaction
+            self.alone = False
+            return False
+
+    def _transfer(self, path: Path) -> bool:
         user, furthest, busy = _User(None), 0, time.monotonic()
         source = SourceHandler(_local(SATELLITE), user, self.table, _Timers(self.timer_s), self.numbers)
         source.put_request(PutRequest(GROUND, path.absolute(), Path(path.name), self.mode, None))
@@ -161,10 +188,13 @@ class _Sender:
         while source.state != CfdpState.IDLE and time.monotonic() - busy < self.timer_s * EXPIRATIONS:
             answer = self._answer(self.timer_s / 5 if idle else 0.0)
             idle, self.alone = answer is None, self.alone and answer is None
+            if not _is_answer(answer, source.file_size or 0):
+                continue
+            refused = False
             try:
                 source.state_machine(answer)
             except _REFUSALS:
-                continue  # of another transaction, or late
+                refused = True  # of another transaction, or late
             while (held := source.get_next_packet()) and held.pdu:
                 idle = False
                 if not self._put(held.pdu.pack()):
@@ -173,7 +203,7 @@ class _Sender:
                     end = held.pdu.offset + len(held.pdu.file_data)
                     self.again += len(held.pdu.file_data) if end <= furthest else 0
                     furthest = max(furthest, end)
-            busy = busy if idle else time.monotonic()
+            busy = busy if idle or refused else time.monotonic()
         # What was lost was sent again in class 2 alone.
         return user.whole and (self.mode == TransmissionMode.ACKNOWLEDGED or not lost)
 
@@ -222,8 +252,10 @@ class _Receiver:
                 pass
             try:
                 answers = self._answers(packet)
-            except Exception:  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
-                self._end()
+            except Exception as error:
+                if _is_full(error):
+                    raise
+                self.end()  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
                 continue
             for answer in answers:
                 with contextlib.suppress(OSError):  # the link is down: lost, as anything on it may be
@@ -247,19 +279,23 @@ class _Receiver:
         while (held := self.dest.get_next_packet()) and held.pdu:
             answers.append(bytes(held.pdu.pack()))
         if self.user.finished and self.dest.state == CfdpState.IDLE:
-            self._end()
+            self.end()
         return answers
 
     def _begin(self, number: int) -> None:
-        self._end()
+        self.end()
         self.number = number
-        self.user = _User(RestrictedFilestore((self.inbox / self.INCOMING).absolute()), self._take)
+        self.user = _User(_Incoming((self.inbox / self.INCOMING).absolute()), self._take)
         self.dest = DestHandler(_local(GROUND), self.user, self.table, _Timers(self.timer_s))
         # All handlers of cfdp-py 0.7 share one list of lost stretches, with what the last transaction left there.
         self.dest._params.acked_params.lost_seg_tracker.reset()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Of a transaction that was cut short nothing stays: its sender begins it anew."""
         if self.number is not None:
+            if self.user.name:
+                with contextlib.suppress(OSError):
+                    (self.inbox / self.INCOMING / self.user.name).unlink()
             self.over[self.number] = None
             while len(self.over) > _REMEMBERED:
                 self.over.popitem(last=False)
@@ -272,10 +308,13 @@ class _Receiver:
         try:
             if not whole:
                 return False
-            read_chunk(came)
+            if not name.endswith(f"-{read_chunk(came).address[:16]}{SUFFIX}"):
+                raise Malformed("another chunk than its name says")
             durable.fsync(came)
             durable.rename(came, self.inbox / name)
-        except (Malformed, OSError):
+        except (Malformed, OSError) as error:
+            if _is_full(error):
+                raise
             self.result["refused"].append(name)
             return False
         finally:
@@ -291,6 +330,14 @@ _AFTER_EOF = (
     DestStep.SENDING_FINISHED_PDU,
     DestStep.WAITING_FOR_FINISHED_ACK,
 )
+
+
+class _Incoming(RestrictedFilestore):
+    def create_file(self, file: Path) -> FilestoreResponseStatusCode:
+        """Of a file that cannot be made for want of space cfdp-py says that it was not allowed."""
+        self.restricted_path.mkdir(parents=True, exist_ok=True)
+        (self.restricted_path / file.name).touch()
+        return FilestoreResponseStatusCode.CREATE_SUCCESS
 
 
 class _User(CfdpUserBase):
@@ -360,6 +407,8 @@ def _remote(entity: ByteFieldU16, timer_s: float) -> RemoteEntityConfigTable:
                 closure_requested=False,
                 crc_on_transmission=True,
                 default_transmission_mode=TransmissionMode.ACKNOWLEDGED,
+                # With the metadata lost, each packet that comes would be answered by a request for the whole file.
+                immediate_nak_mode=False,
                 crc_type=ChecksumType.CRC_32,
                 positive_ack_timer_interval_seconds=timer_s,
                 positive_ack_timer_expiration_limit=EXPIRATIONS,
@@ -389,6 +438,26 @@ def _harmless(packet: Any) -> bool:
     if isinstance(packet, EofPdu):  # of another condition spacepackets writes no acknowledgement
         return packet.file_size <= LARGEST_CHUNK and packet.condition_code == ConditionCode.NO_ERROR
     return True
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_sendable(path: Path) -> bool:
+    """Whether a receiver takes it: `_harmless` there."""
+    with contextlib.suppress(OSError):
+        return bool(_NAME.fullmatch(path.name)) and path.is_file() and path.stat().st_size <= LARGEST_CHUNK
+    return False
+
+
+def _is_answer(packet: Any, size: int) -> bool:
+    """Whether a receiver of so many bytes may say that: it asks for each of them once, and once for the metadata."""
+    if not isinstance(packet, NakPdu):
+        return not isinstance(packet, FileDataPdu)
+    asked = packet.segment_requests
+    within = all(start <= end <= size for start, end in asked) and asked.count((0, 0)) <= 1
+    return within and sum(end - start for start, end in asked) <= size
 
 
 def _is_acknowledged_eof(packet: Any) -> bool:

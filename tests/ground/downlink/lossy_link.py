@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 
@@ -12,6 +13,7 @@ class LossyLink:
     def __init__(self, beyond: tuple[str, int], loss: float, disorder: float = 0.0, seed: int = 0):
         self.beyond, self.loss, self.disorder, self.random = beyond, loss, disorder, random.Random(seed)
         self.lost = self.passed = 0
+        self.stranger: Callable[[bytes], bytes | None] = lambda data: None  # what someone else answers to a packet
         self._near, self._far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         for side in (self._near, self._far):
             side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -45,6 +47,8 @@ class LossyLink:
                 continue
             if side is self._near:
                 self._sender = sender
+                if forged := self.stranger(data):
+                    self._near.sendto(forged, sender)
             drawn = self.random.random()
             if drawn < self.loss:
                 self.lost += 1

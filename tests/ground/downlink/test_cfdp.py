@@ -8,18 +8,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lossy_link import LossyLink
-from spacepackets.cfdp import ConditionCode, CrcFlag, PduConfig, TransmissionMode
-from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataParams, MetadataPdu
+from spacepackets.cfdp import ConditionCode, CrcFlag, Direction, PduConfig, TransmissionMode
+from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataParams, MetadataPdu, NakPdu
 from spacepackets.cfdp.pdu.file_data import FileDataParams
+from spacepackets.cfdp.pdu.helper import PduFactory
 from spacepackets.util import ByteFieldU16, ByteFieldU32
 
-from pipeline.config import BadInput
+from pipeline.checkpoint import durable
+from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import cfdp, main
 from pipeline.ground.downlink.cfdp import MODES, receive, send
 from pipeline.ground.downlink.pack import pack
@@ -38,12 +41,16 @@ def packed(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def free_address() -> tuple[str, int]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()
+
+
 @contextlib.contextmanager
 def listening(inbox: Path, loss: float, disorder: float = 0.0) -> Iterator[tuple[tuple[str, int], LossyLink]]:
     """The address of a link to a receiver that fills `inbox`."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        address = free.getsockname()
+    address = free_address()
     receiver = threading.Thread(target=receive, args=(inbox, address, SILENT_S, TIMER_S))
     receiver.start()
     try:
@@ -222,3 +229,116 @@ def test_an_address_that_cannot_be_had_is_named(packed: Path, tmp_path: Path) ->
             receive(tmp_path, taken.getsockname(), silent_s=0.1)
     with pytest.raises(BadInput, match="no such folder"):
         send(tmp_path / "none", ("127.0.0.1", 1))
+
+
+def test_while_the_metadata_is_missing_no_packet_is_answered_by_a_request_for_all(tmp_path: Path) -> None:
+    config = PduConfig(
+        *(ByteFieldU16(1), ByteFieldU16(2), ByteFieldU32(1), TransmissionMode.ACKNOWLEDGED),
+        crc_flag=CrcFlag.WITH_CRC,
+    )
+    answers: list[object] = []
+    with (
+        listening(tmp_path / "inbox", 0.0) as (address, _),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,
+        contextlib.suppress(TimeoutError),
+    ):
+        peer.settimeout(5 * TIMER_S)
+        for number in range(40):
+            peer.sendto(FileDataPdu(config, FileDataParams(b"x" * 900, 900 * number, None)).pack(), address)
+        peer.sendto(EofPdu(config, b"\x00" * 4, 36000).pack(), address)
+        while len(answers) < 40:
+            answers.append(PduFactory.from_raw(peer.recv(1 << 16)))
+    assert 1 <= sum(isinstance(answer, NakPdu) for answer in answers) < 10
+
+
+def test_what_is_no_chunk_costs_itself_alone_and_is_said_once(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(packed, tmp_path / "out"))
+    first, second, *_ = sorted(contents(packed))
+    (folder / f"000000-{'0' * 16}.chunk").mkdir()
+    (folder / f"000000-{'1' * 16}.chunk").symlink_to("nowhere")
+    (folder / "copy (1).chunk").write_bytes((folder / first).read_bytes())
+    real = cfdp._is_sendable
+
+    def gone_by_then(path: Path) -> bool:
+        found = real(path)
+        if path.name == second:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(cfdp, "_is_sendable", gone_by_then)
+    with listening(tmp_path / "inbox", 0.0) as ((host, port), _):
+        assert main(["send", str(folder), "--to", f"{host}:{port}", "--mbit-s", "40", "--timer-s", str(TIMER_S)]) == 75
+    told = capsys.readouterr().out
+    assert "; 4 failed, of them no chunks: 000000-0" in told
+    assert told.count("copy (1).chunk") == 1
+    assert contents(tmp_path / "inbox").keys() == contents(packed).keys() - {second}
+
+
+REQUESTS = {
+    "wrong after right": [(0, 100), (200, 100)],
+    "beyond the end": [(0, 2 << 20)],
+    "the same again and again": [(0, 1000)] * 100,
+    "the metadata again and again": [(0, 0)] * 100,
+}
+
+
+@pytest.mark.parametrize("asked", [*REQUESTS.values(), None], ids=[*REQUESTS, "no answer at all"])
+def test_a_forged_answer_costs_itself_alone(asked: list[tuple[int, int]] | None, packed: Path, tmp_path: Path) -> None:
+    def forged(data: bytes) -> bytes | None:
+        packet = PduFactory.from_raw(data)
+        if not isinstance(packet, FileDataPdu) or packet.offset:
+            return None
+        config = PduConfig(
+            *(ByteFieldU16(1), ByteFieldU16(2), packet.transaction_seq_num, TransmissionMode.ACKNOWLEDGED),
+            crc_flag=CrcFlag.WITH_CRC,
+            direction=Direction.TOWARDS_SENDER,
+        )
+        if asked is None:
+            return bytes(FileDataPdu(config, FileDataParams(b"x", 0, None)).pack())
+        return bytes(NakPdu(config, 0, 1000, asked).pack())
+
+    (tmp_path / "two").mkdir()
+    for path in sorted(packed.iterdir(), key=lambda path: path.stat().st_size)[-2:]:
+        shutil.copy(path, tmp_path / "two")
+    with listening(tmp_path / "inbox", 0.0) as (address, link):
+        link.stranger = forged
+        result = send(tmp_path / "two", address, timer_s=TIMER_S, mbit_s=2)
+    assert result["failed"] == []
+    assert result["bytes"] < 1.3 * sum(map(len, contents(tmp_path / "two").values()))
+    assert contents(tmp_path / "inbox") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "where", [(cfdp.RestrictedFilestore, "write_data"), (durable, "fsync")], ids=["write", "flush"]
+)
+def test_a_full_disk_ends_receiving_in_one_line_and_leaves_no_part(
+    where: tuple[object, str], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls, address = getattr(*where), [0], free_address()
+
+    def fail(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*given)
+
+    monkeypatch.setattr(*where, fail)
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(receive, tmp_path / "inbox", address, SILENT_S, TIMER_S)
+        result = send(packed, address, timer_s=TIMER_S, mbit_s=40)
+        with pytest.raises(RunFailed, match="no space; free some"):
+            received.result()
+    assert contents(tmp_path / "inbox").keys() == set(result["sent"])
+    assert not (tmp_path / "inbox" / ".incoming").exists()
+
+
+def test_a_chunk_under_the_name_of_another_takes_no_place(packed: Path, tmp_path: Path) -> None:
+    first, second, *_ = sorted(packed.iterdir())
+    (tmp_path / "other").mkdir()
+    shutil.copy(second, tmp_path / "other" / first.name)
+    with listening(tmp_path / "inbox", 0.0) as (address, _):
+        assert send(packed, address, timer_s=TIMER_S, mbit_s=40)["failed"] == []
+        assert send(tmp_path / "other", address, timer_s=TIMER_S, mbit_s=40)["failed"] == [first.name]
+    assert contents(tmp_path / "inbox") == contents(packed)
