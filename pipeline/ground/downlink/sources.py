@@ -64,7 +64,10 @@ def sources(run: RunDirectory, last: str = GROUPS[-1]) -> Iterator[Source]:
         return
     yield from _file("checkpoint", run.path, "tokenizer.json")
     step = layout.path(Path("checkpoints"), weights.step)
-    names = (*sorted(seal.read(run.path / step, weights.step).files), seal.NAME)
+    try:
+        names = (*sorted(seal.read(run.path / step, weights.step).files), seal.NAME)
+    except seal.Damaged as error:  # it was whole a moment ago
+        raise RunFailed(f"{run.path / step}: {error}; it went while it was being read: run it again") from error
     for name in names:
         yield from _file("checkpoint", run.path, (step / name).as_posix(), len(names))
 

@@ -151,6 +151,24 @@ def test_a_file_that_shrinks_or_goes_while_it_is_read_is_named(
         pack(run, tmp_path / "chunks", chunk_bytes=512)
 
 
+def test_a_checkpoint_that_goes_after_its_weights_were_read_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.ground.downlink import sources as module
+
+    real = module.int8_files
+
+    def thinned_out(*given: object) -> dict[str, bytes]:
+        files = real(*given)
+        shutil.rmtree(run / "checkpoints" / "20")
+        return files
+
+    monkeypatch.setattr(module, "int8_files", thinned_out)
+    with pytest.raises(RunFailed, match=r"checkpoints/20: SEAL: missing; .*: run it again$"):
+        pack(run, tmp_path / "out", chunk_bytes=CHUNK)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_pack_that_fails_leaves_nothing_and_says_what_can_be_packed(run: Path, tmp_path: Path) -> None:
     (run / "checkpoints" / "20" / "SEAL").unlink()
     with pytest.raises(RunFailed, match=r"step 20: SEAL: missing; restore a copy .*; .* --until metrics$"):
