@@ -11,6 +11,8 @@ from pipeline.ground.downlink.chunk import Moment, Version, moment, version, who
 NAME = "received.json"
 _FORMAT = 1
 _LARGEST = 16 << 20  # bytes
+_AROUND = 100  # bytes around the lines of files
+_STEPS = ("checkpoints/", "weights/")
 
 Span = tuple[int, int]  # first byte, and the one after the last
 
@@ -55,9 +57,20 @@ def read(path: Path, missing: bool = False) -> Received:
 
 
 def encode(received: Received) -> bytes:
-    """One line for each file, to be read by people too."""
-    whole = [json.dumps([file.path, file.size, file.sha256, at]) for file, at in received.whole.values()]
-    parts = [json.dumps([file.path, file.size, file.sha256, spans]) for file, spans in received.parts.values()]
+    """One line for each file, to be read by people too; no more of them than may be read.
+
+    Of too many the files of the oldest steps go first, which no pack asks for; whatever else goes is sent again.
+    """
+    whole = {path: json.dumps([path, file.size, file.sha256, at]) for path, (file, at) in received.whole.items()}
+    parts = {path: json.dumps([path, file.size, file.sha256, spans]) for path, (file, spans) in received.parts.items()}
+    over = sum(len(line) + 2 for line in (*whole.values(), *parts.values())) + _AROUND - _LARGEST
+    oldest = sorted(whole, key=lambda path: received.whole[path][1])
+    steps = [(whole, path) for path in oldest if path.startswith(_STEPS)]
+    others = [(whole, path) for path in oldest if not path.startswith(_STEPS)]
+    for lines, path in (*steps, *((parts, path) for path in received.parts), *others):
+        if over <= 0:
+            break
+        over -= len(lines.pop(path)) + 2
     return f'{{"format": {_FORMAT}, {_lines("whole", whole)}, {_lines("parts", parts)}}}\n'.encode()
 
 
@@ -78,8 +91,8 @@ def gaps(spans: list[Span], size: int) -> list[Span]:
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
 
 
-def _lines(name: str, lines: list[str]) -> str:
-    joined = ",\n".join(lines)
+def _lines(name: str, lines: dict[str, str]) -> str:
+    joined = ",\n".join(lines.values())
     return f'"{name}": [\n{joined}\n]'
 
 

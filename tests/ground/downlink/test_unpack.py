@@ -14,6 +14,7 @@ import pytest
 from pipeline.checkpoint import seal
 from pipeline.config import BadInput
 from pipeline.ground.downlink import manifest
+from pipeline.ground.downlink import received as listing
 from pipeline.ground.downlink.chunk import LARGEST, Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.received import merge
@@ -328,6 +329,24 @@ def test_the_way_out_of_a_damaged_listing_is_named_and_is_one(sent: Sent, tmp_pa
     assert unpack(inbox, tmp_path / "new")["missing"] == {}
     with pytest.raises(BadInput, match=r"received\.json: not what .*; copy it once more, or leave --received out$"):
         pack(tmp_path / "new", tmp_path / "chunks", listing)
+
+
+def test_no_more_is_listed_than_may_be_read_and_the_oldest_steps_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_LARGEST", 5000)
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "config.yaml", b"of the first pass")
+    forge(inbox, "plan.json", b"a part", size=1000, at=(1.0, 1))
+    for step in range(50):
+        forge(inbox, f"weights/{step}/x", b"weights", at=(2.0 + step, 1), together=1)
+    for _ in range(2):
+        assert len(unpack(inbox, out)["complete"]) == 51
+        listed = listing.read(out / "received.json")
+        assert 20 < len(listed.whole) < 51
+        assert {"config.yaml", "weights/49/x"} < listed.whole.keys()
+        assert "weights/0/x" not in listed.whole
+        assert list(listed.parts) == ["plan.json"]
 
 
 def test_cut_short_after_any_file_it_goes_on(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
