@@ -68,7 +68,7 @@ class Job:
     overslept: bool  # the end has passed since the checkpoint, by this machine's clock
 
     def __post_init__(self) -> None:
-        self.mode = Mode.OFF
+        self.mode, self.safe = Mode.OFF, False  # as last written down
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
@@ -134,12 +134,12 @@ class Job:
         if directive.checkpoint is Save.NOW:
             assert directive.notice is not None
             self.seal(directive.notice)
-        if directive.reason.startswith(SAFE):
+        if safe := directive.reason.startswith(SAFE):
             self.outlook.interrupted()
         if directive.mode != Mode.TRAIN:
             self.guard.rest(self.state, self.progress.step)
-        if directive.mode != self.mode:
-            self.mode = directive.mode
+        if (directive.mode, safe) != (self.mode, self.safe):
+            self.mode, self.safe = directive.mode, safe
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
         self.spacecraft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
 

@@ -1,6 +1,5 @@
 """What a ledger says of a run, gathered in one pass: curves, modes, checkpoints, outages, incidents."""
 
-import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -145,7 +144,7 @@ class History:
         kind = event["event"]
         now = Moment(event["mission_s"], event["wall"], event["step"])
         if kind == "clock_set":
-            self._rename(number(event.get("seconds")))
+            self._rename(event["seconds"])
         if kind in ("launch", "resume"):
             self._launch(now)
             self._note(Note(now, event, self.gaps[-1] if self.last else None))
@@ -220,8 +219,6 @@ class History:
 
     def _rename(self, seconds: float) -> None:
         """The clock was set by so much: all moments of before have other names, so that none passed between them."""
-        if not math.isfinite(seconds):
-            return
         self.set_s += seconds
         for table in (self.steps, self.telemetry, self.validations, self.seals, self.plans):
             table.shift("mission_s", seconds)

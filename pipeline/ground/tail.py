@@ -15,6 +15,7 @@ _WHOLE = {
     "sealed": (*_POSITION, "checkpoint"),
     "deleted": (*_POSITION, "checkpoint"),
     "cooldown": (*_POSITION, "start", "end"),
+    "clock_set": (*_POSITION, "seconds"),
 }
 _CRC = b', "crc": "'  # before the checksum of the line, its last key
 _LARGEST = 1e12  # of a step or a second that a reader needs; more is no mission's

@@ -363,3 +363,14 @@ def test_a_plan_that_is_lost_is_written_anew_when_all_is_spent(tiny: Path, tmp_p
 def test_noise_of_modelled_sensors_is_saved(tiny: Path, tmp_path: Path) -> None:
     noisy = ["--mission.policy", "optimal", "--telemetry.charge_noise_wh", "2", "--telemetry.temperature_noise_k", "1"]
     assert train.main(["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *noisy, "--json"]) == 0
+
+
+def test_that_the_watchdog_barks_while_the_gpu_is_off_is_written_down(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--config", str(tiny), "--run_dir", str(run), "--mission.harvest_error", "-0.8"]
+    assert train.main([*words, "--satellite.battery.capacity_wh", "250", "--json"]) == 0
+    modes = ledger(run, "mode")
+    barked = [number for number, event in enumerate(modes) if event["reason"].startswith("SAFE: charge")]
+    assert barked
+    assert modes[barked[0]]["mode"] == "OFF"
+    assert modes[barked[0] - 1]["mode"] == "OFF", "the control: it was off before"

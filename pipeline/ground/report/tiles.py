@@ -61,7 +61,7 @@ def _energy(material: Material) -> Tile | None:
 def _time(history: History) -> Tile:
     summary, lines = history.summary, []
     if (orbits := finite(summary.totals.get("orbits"))) is not None:
-        lines.append(f"{orbits:.1f} orbits, {count(int(number(summary.totals.get('eclipses', 0))), 'eclipse')}")
+        lines.append(f"{orbits:.1f} orbits, {count(int(finite(summary.totals.get('eclipses')) or 0), 'eclipse')}")
     lines.append(f"{duration(summary.wall_s)} of this computer's time")
     return Tile("Mission time", duration(history.length_s), lines)
 
