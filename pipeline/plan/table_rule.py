@@ -89,6 +89,7 @@ class TableRule:
         self._room_j = self._limit_j - self.levels.payload_w * (1.0 + CAUTION) * POLL_S
         pairs = zip(self.levels.cap_w.tolist(), self._room_j.tolist(), strict=True)
         self._falling = list(enumerate(pairs))[::-1]  # power and room of each level, the highest first
+        self._lowest_w = self.levels.cap_w.item(0)
         self._heat = self._heat_axis()
         self._days: dict[int, Day] = {}
         require_reserve(plant, scenario.timeline.span(0.0, 2.0 * DAY_S), CAUTION)
@@ -111,7 +112,7 @@ class TableRule:
         cooled_j = heat_j - parameters.plant.radiated_w(heat_j, SUNLIT) * POLL_S
         for level, (level_w, room_j) in self._falling:
             if charge_wh >= least_wh.item(sample, level) and cooled_j <= room_j:
-                return min(wanted_w, level_w)
+                return min(max(wanted_w, self._lowest_w), level_w)
         return 0.0
 
     def piece(self, time_s: Series) -> tuple[Parameters, Row]:
@@ -140,7 +141,8 @@ class TableRule:
         allowed = (charge_wh >= row.least_wh) & (cooled_j <= parameters.room_j)
         cap_w = (parameters.level_w * allowed).max()
         wanted_w = _read(lambda at: caps_w[at], row.slot, cell)
-        return (gain > 0.0) * lesser(cap_w, wanted_w)
+        # Rounded to half precision, the lowest power may lie below the curve, where the GPU stands still.
+        return (gain > 0.0) * lesser(cap_w, -lesser(-wanted_w, -parameters.level_w[0]))
 
     def _start_limit(self) -> float:
         """Enthalpy from which p* can be kept up for a dwell in sunlight [J].

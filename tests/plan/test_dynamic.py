@@ -7,6 +7,7 @@ import planned
 import pytest
 import shipped
 
+from pipeline.config.mission import Gpu
 from pipeline.plan import Mode, Planner, bound, forecast, table_rule
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
@@ -40,6 +41,22 @@ def test_a_finer_grid_wins_little_where_heat_decides(name: str) -> None:
 def test_flight_polls_what_the_forecast_flies(world: planned.World) -> None:
     rule = Planner(world.scenario)
     trace, plant = world.flown(rule).trace, world.scenario.plant
+    heat_j, full_wh = plant.heat_at(trace.plate_c), plant.full_wh(trace)
+    for slot in range(1, len(trace.mode), 37):
+        last, on = slot - 1, trace.mode[slot - 1] > Mode.OFF
+        assert rule.poll(SLOT_S * slot, trace.charge_wh[last], heat_j[last], on, full_wh[last]) == trace.cap_w[slot]
+
+
+@pytest.mark.parametrize("curve", [[[1.0, 350.1]], [[0.8, 290.7], [1.0, 410.3]]])
+def test_powers_that_half_precision_does_not_hold_stay_on_the_curve(curve: list[list[float]]) -> None:
+    """Below its lowest point the GPU draws power and does nothing. Flight and forecast read alike there too."""
+    gpu = Gpu(curve=curve, idle_w=50.0)
+    world = planned.world(shipped.orbit("starcloud-1"), shipped.satellite("starved"), gpu, restart_s=60.0)
+    rule, plant = TableRule(world.scenario), world.scenario.plant
+    trace = world.flown(rule).trace
+    caps_w = trace.cap_w[trace.cap_w > 0.0]
+    assert trace.steps[-1] > 0.0
+    assert np.all((caps_w >= curve[0][1]) & (caps_w <= curve[-1][1]))
     heat_j, full_wh = plant.heat_at(trace.plate_c), plant.full_wh(trace)
     for slot in range(1, len(trace.mode), 37):
         last, on = slot - 1, trace.mode[slot - 1] > Mode.OFF
