@@ -41,6 +41,8 @@ Lines = list[tuple[float, float]]  # intercept, slope
 # Blocks of variables, each one value for each slot; the last two only where heat can bind.
 SHARE, DRAWN, STEPS, SUN, IN_ON, OUT_ON, IN_OFF, OUT_OFF, CHARGE, HEAT, REJECTED = range(11)
 
+SOLVED, INFEASIBLE = 0, 2  # as linprog says it
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -63,7 +65,7 @@ def bound(scenario: Scenario, state: State, start_s: float, duration_s: float, s
 
     Raises:
         BadInput: where the elements give no position, or the battery does not carry the bus through an umbra.
-        RunFailed: where no plan keeps the floor from this state.
+        RunFailed: where no plan keeps the floor from this state, or the solver fails.
     """
     timeline = scenario.timeline
     count, per = int(duration_s / slot_s), round(slot_s / timeline.step_s)
@@ -93,16 +95,18 @@ def _optimum(scenario: Scenario, state: State, slots: _Slots, slot_s: float, end
     low, high = [zero] * blocks, [unbounded] * blocks
 
     on = levels(scenario)
-    corners = hull(np.stack([on.payload_w, on.steps_per_s], axis=1))
+    # In shares of the full rate: in steps a second, the solver can lose its way.
+    rates = on.steps_per_s / on.steps_per_s[-1]
+    corners = hull(np.stack([on.payload_w, rates], axis=1))
     slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0])
     high[SHARE] = one
     at_most += [
         ({SHARE: on.payload_w[0] * eye, DRAWN: -eye}, zero),
         ({SHARE: -on.payload_w[-1] * eye, DRAWN: eye}, zero),
-        ({SHARE: -on.steps_per_s[-1] * eye, STEPS: eye}, zero),
+        ({SHARE: -rates[-1] * eye, STEPS: eye}, zero),
     ]
-    for (watts, steps), slope in zip(corners[:-1], slopes, strict=True):
-        at_most.append(({SHARE: -(steps - slope * watts) * eye, DRAWN: -slope * eye, STEPS: eye}, zero))
+    for (watts, rate), slope in zip(corners[:-1], slopes, strict=True):
+        at_most.append(({SHARE: -(rate - slope * watts) * eye, DRAWN: -slope * eye, STEPS: eye}, zero))
 
     # The Sun is shared between on and off, within what the slot's moments offer; the twin meets the mean.
     sun_w, low[SUN] = slots.surplus_w, -unbounded
@@ -145,20 +149,23 @@ def _optimum(scenario: Scenario, state: State, slots: _Slots, slot_s: float, end
             at_most.append(({HEAT: -slope * enthalpy, REJECTED: eye}, right))
 
     cost = np.zeros(blocks * count)
-    cost[STEPS * count : (STEPS + 1) * count] = -slot_s
+    cost[STEPS * count : (STEPS + 1) * count] = -1.0
     empty = csr_array((count, count))
-    found = linprog(
-        cost,
-        A_ub=block_array([[row.get(block, empty) for block in range(blocks)] for row, _ in at_most]),
-        b_ub=np.concatenate([right for _, right in at_most]),
-        A_eq=block_array([[row.get(block, empty) for block in range(blocks)] for row, _ in equal]),
-        b_eq=np.concatenate([right for _, right in equal]),
-        bounds=np.stack([np.concatenate(low), np.concatenate(high)], axis=1),
-        method="highs",
-    )
-    if not found.success:
+    programme = {
+        "A_ub": block_array([[row.get(block, empty) for block in range(blocks)] for row, _ in at_most]),
+        "b_ub": np.concatenate([right for _, right in at_most]),
+        "A_eq": block_array([[row.get(block, empty) for block in range(blocks)] for row, _ in equal]),
+        "b_eq": np.concatenate([right for _, right in equal]),
+        "bounds": np.stack([np.concatenate(low), np.concatenate(high)], axis=1),
+    }
+    found = linprog(cost, **programme, method="highs")
+    if found.status not in (SOLVED, INFEASIBLE):  # the simplex method can lose its way where an interior point does not
+        found = linprog(cost, **programme, method="highs-ipm")
+    if found.status == INFEASIBLE:
         raise RunFailed(f"no plan keeps the battery's floor from {state.charge_wh:.0f} Wh: {found.message}")
-    return -float(found.fun)
+    if found.status != SOLVED:
+        raise RunFailed(f"the bound was not found: the solver of linear programmes failed: {found.message}")
+    return -float(found.fun) * slot_s * float(on.steps_per_s[-1])
 
 
 def _diagonal(values: Series) -> "csr_array":

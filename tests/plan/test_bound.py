@@ -1,13 +1,16 @@
 """The bound is above everything that flies, and not far above."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import planned
 import pytest
 import shipped
+from scipy import optimize
 
 from pipeline.config import RunFailed
+from pipeline.config.mission import Gpu
 from pipeline.plan import bound, policies
 from pipeline.plan.bound import _above, _below, _emitted_w
 from pipeline.plan.levels import hull
@@ -74,6 +77,43 @@ def test_a_state_from_which_the_floor_cannot_hold_is_refused() -> None:
     low = world.begun._replace(charge_wh=world.scenario.plant.floor_wh - 50.0)
     with pytest.raises(RunFailed, match="floor"):
         bound(world.scenario, low, 0.0, DAY_S)
+
+
+@pytest.mark.parametrize(
+    ("satellite", "gpu", "flops"),
+    [
+        ("rich", shipped.gpu("h200-measured"), 1e11),
+        ("starved", shipped.gpu("h100-sxm-measured"), 1e13),
+        ("rich", Gpu(curve=[[1.0, 663.2]], idle_w=50.0), 1e15),
+    ],
+)
+def test_the_bound_is_found_however_many_steps_a_second_holds(satellite: str, gpu: Gpu, flops: float) -> None:
+    world = planned.world(shipped.orbit("starcloud-1"), shipped.satellite(satellite), gpu, restart_s=60.0)
+    limit = bound(replace(world.scenario, step_flops=flops), world.begun, 0.0, DAY_S)
+    assert 0.99 * limit.upper_steps <= limit.feasible_steps <= limit.upper_steps
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_where_the_solver_fails_it_tries_another_way_and_then_says_so(
+    monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Only where no plan exists is the floor to blame."""
+    world, solved = planned.named("starved"), optimize.linprog
+    limit = bound(world.scenario, world.begun, 0.0, 3600.0)
+
+    def lost(*programme: Any, method: str, **more: Any) -> Any:
+        if again and method == "highs-ipm":
+            return solved(*programme, method=method, **more)
+        return optimize.OptimizeResult(status=4, success=False, message="numerical difficulties", fun=None)
+
+    monkeypatch.setattr(optimize, "linprog", lost)
+    if again:
+        assert bound(world.scenario, world.begun, 0.0, 3600.0).upper_steps == pytest.approx(limit.upper_steps, rel=1e-6)
+    else:
+        with pytest.raises(RunFailed, match="solver") as caught:
+            bound(world.scenario, world.begun, 0.0, 3600.0)
+        assert "floor" not in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_lines_stand_on_their_sides_of_the_emitted_heat() -> None:
