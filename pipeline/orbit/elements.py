@@ -22,8 +22,8 @@ EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422
 # Elements are good for weeks. A mission may have to live with old ones for long; but so far from their epoch, a clock
-# or a date is wrong.
-FAR_DAYS = 1000.0
+# or a date is wrong. A circular orbit is nobody's measurement and does not age; the almanac of the Sun ends with 2050.
+FAR_DAYS, FAR_DAYS_UNAGED = 1000.0, 10_000.0
 
 # Columns of the numbers in a pair of element lines (CelesTrak, TLE format), and the keyword of `Omm` that says what
 # each may be. SGP4's own reader takes a letter for the end of the number and flies another orbit without a word.
@@ -54,6 +54,7 @@ class Track:
     satrec: Satrec
     start_jd: float
     start_fraction: float
+    ages: bool = True  # elements that were measured
 
     @property
     def period_s(self) -> float:
@@ -83,13 +84,17 @@ class Track:
         whole, fraction = self.julian(time_s)
         errors, position, _ = self.satrec.sgp4_array(whole, fraction)
         off_days = np.abs(whole - self.satrec.jdsatepoch + fraction - self.satrec.jdsatepochF)
-        bad = np.flatnonzero((errors != 0) | ~np.isfinite(position).all(axis=-1) | (off_days > FAR_DAYS))
+        far_days = FAR_DAYS if self.ages else FAR_DAYS_UNAGED
+        bad = np.flatnonzero((errors != 0) | ~np.isfinite(position).all(axis=-1) | (off_days > far_days))
         if bad.size:
             when = self.utc(float(time_s[bad[0]])).isoformat(timespec="seconds")
             why = SGP4_ERRORS.get(int(errors[bad[0]]), "it is not a number")
-            if off_days[bad[0]] > FAR_DAYS:
+            if off_days[bad[0]] > far_days:
                 why = f"{off_days[bad[0]]:.0f} days from the epoch of the elements"
-            raise BadInput(f"orbit: no position at {when}: {why}; use newer elements, or an orbit.start near theirs")
+            advice = "set the clock, or orbit.start"
+            if self.ages:
+                advice = "use newer elements, or an orbit.start near theirs"
+            raise BadInput(f"orbit: no position at {when}: {why}; {advice}")
         return position
 
 
@@ -113,7 +118,7 @@ def track(orbit: Orbit) -> Track:
         satrec = _circular(orbit, *start)
     if orbit.start is not None:
         start = _julian(orbit.start)
-    return Track(satrec, *start)
+    return Track(satrec, *start, ages=orbit.kind in ("tle", "omm"))
 
 
 def checksum(line: str) -> int:

@@ -43,8 +43,13 @@ class Simulator:
         """The state after `seconds` of one command from mission second `start_s`.
 
         It is integrated in equal steps of at most `longest_step_s`.
+
+        Raises:
+            BadInput: where the elements give no position.
         """
         end_s = start_s + seconds
+        if seconds > DAY_S:  # beyond the elements, that is said before many days are flown in vain
+            self._day(self.timeline.number(end_s))
         while seconds > 0.0:
             number = self.timeline.number(start_s)
             piece_s = min(seconds, (number + 1) * DAY_S - start_s)

@@ -84,6 +84,15 @@ def test_newer_elements_serve_a_mission_that_began_long_before_them() -> None:
     assert np.isfinite(path.positions_km(np.array([1096.0 * 86400.0]))).all()
 
 
+@pytest.mark.parametrize("name", ["iss", "sso-550-dawn-dusk"])
+def test_an_orbit_that_nobody_measured_does_not_age(name: str) -> None:
+    path = track(shipped.orbit(name))
+    assert np.isfinite(path.positions_km(np.array([10.0 * 365.0 * DAY_S]))).all()
+    with pytest.raises(BadInput, match=r"no position at .* 26500 days .*set the clock") as caught:
+        path.positions_km(np.array([26500.0 * DAY_S]))
+    assert "newer elements" not in str(caught.value)
+
+
 def test_a_position_that_is_no_number_is_refused() -> None:
     """SGP4 itself sees no error in a satellite that flies backwards."""
     backwards = Satrec.twoline2rv(FIRST, SECOND.replace("15.21652070", "-5.21652070"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import shipped
 
-from pipeline.config.errors import RunFailed
+from pipeline.config.errors import BadInput, RunFailed
 from pipeline.orbit import Timeline, track
 from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
 
@@ -34,6 +34,15 @@ def test_pieces_that_respect_the_grid_add_up_to_one_advance(simulator: Simulator
         pieces = simulator.advance(pieces, command, now_s, seconds)
         now_s += seconds
     close(pieces, whole)
+
+
+def test_an_end_beyond_the_elements_is_refused_before_a_day_is_flown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock far ahead would else be told so after minutes."""
+    simulator, flown = Simulator(SATELLITE, Timeline(track(shipped.orbit("starcloud-1")))), []
+    monkeypatch.setattr(simulator, "_within_day", lambda state, *rest: flown.append(rest) or state)
+    with pytest.raises(BadInput, match="no position"):
+        simulator.advance(fresh(SATELLITE), OFF, 0.0, 2000.0 * DAY_S)
+    assert not flown
 
 
 def test_across_midnight_nothing_is_lost_or_counted_twice(simulator: Simulator) -> None:
