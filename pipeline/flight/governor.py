@@ -104,7 +104,7 @@ class Governor:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
             steps = self._fitting(cap_w) if mode == Mode.TRAIN else 0
             return Directive(mode, cap_w, steps, self._next_slot(now_s), Save.NONE, "charge allows")
-        kind = stop_kind(self._scenario, now_s, float(self._scenario.plant.plate_c(heat_j)))
+        kind = stop_kind(self._scenario, now_s, float(self._scenario.plant.plate_c(heat_j)), craft.cap_w)
         reason = f"{SAFE}: {unsafe}" if unsafe else WAITING_FOR[kind]
         deadline_s = self._next_slot(now_s) if craft.simulated else now_s + WAIT_S
         if not payload.on:

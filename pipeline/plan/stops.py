@@ -18,7 +18,7 @@ class StopKind(Enum):
 
     UMBRA = "umbra"  # the battery must carry the bus through the shadow under way or ahead
     LOW_CHARGE = "low charge"  # nothing is left to spend in sunlight
-    HOT = "hot"  # the plate is at its limit
+    HOT = "hot"  # the plate is at its limit, or at the junction's
 
 
 class Stop(NamedTuple):
@@ -34,13 +34,14 @@ def stops(scenario: Scenario, flight: Forecast) -> list[Stop]:
     return [_stop(scenario, flight, time_s) for time_s in flight.stops_s]
 
 
-def stop_kind(scenario: Scenario, time_s: float, plate_c: float) -> StopKind:
-    """Why training stops at a moment at which a rule gives up power."""
-    if plate_c > scenario.plant.limit_c - HOT_K:
+def stop_kind(scenario: Scenario, time_s: float, plate_c: float, cap_w: float) -> StopKind:
+    """Why training stops at a moment at which a rule gives up the power `cap_w`."""
+    if plate_c > scenario.plant.limit_at(cap_w) - HOT_K:
         return StopKind.HOT
     return StopKind.UMBRA if scenario.timeline.light(time_s + POLL_S) < 1.0 else StopKind.LOW_CHARGE
 
 
 def _stop(scenario: Scenario, flight: Forecast, time_s: float) -> Stop:
     slot = max(0, int(np.searchsorted(flight.time_s, time_s - 0.5 * SLOT_S)))
-    return Stop(time_s, stop_kind(scenario, time_s, float(flight.trace.plate_c[slot])))
+    plate_c, cap_w = float(flight.trace.plate_c[slot]), float(flight.trace.cap_w[slot])
+    return Stop(time_s, stop_kind(scenario, time_s, plate_c, cap_w))

@@ -49,6 +49,14 @@ def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
     return steps
 
 
+def test_power_given_up_at_the_limit_of_the_junction_is_told_as_heat() -> None:
+    hot = ["--satellite.array.area_m2", "6", "--satellite.battery.capacity_wh", "5000"]
+    _, craft, governor = mission(*hot, "--satellite.radiator.junction_k_w", "0.15", "--mission.policy", "full-power")
+    while (directive := governor.poll()).checkpoint is not Save.NOW:
+        obey(craft, directive)
+    assert directive.reason == "cooling down"
+
+
 @pytest.mark.parametrize("policy", ["full-power", "optimal"])
 @pytest.mark.parametrize("satellite", ["starcloud-1", "starved", "rich", "heat-limited"])
 @pytest.mark.parametrize("orbit", ["starcloud-1", "sso-ltan-1030", "iss"])

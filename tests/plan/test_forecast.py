@@ -8,7 +8,7 @@ import shipped
 
 from pipeline.config.errors import BadInput
 from pipeline.config.mission import Mission
-from pipeline.plan import Greedy, Mode, Payload, Planner, Scenario, forecast, scenario
+from pipeline.plan import Greedy, Mode, Payload, Planner, Scenario, StopKind, forecast, scenario, stops
 from pipeline.plan.forecast import APART_S, NEAR_S, PIECE_SLOTS, SHORT_SLOTS, SLOT_S
 from pipeline.power import Simulator, fresh
 
@@ -132,6 +132,18 @@ def test_stops_lie_inside_the_forecast(world: Scenario, rule: Greedy) -> None:
     ahead = forecast(world, rule, fresh(STARVED), orbits=5.0)
     assert all(0.0 <= moment <= ahead.end_s for moment in ahead.stops_s)
     assert abs(len(ahead.stops_s) - ahead.restarts) <= 1
+
+
+HOT_JUNCTION = {"array": {"area_m2": 6.0}, "battery": {"capacity_wh": 5000.0}, "radiator": {"junction_k_w": 0.15}}
+
+
+def test_stops_at_the_limit_of_the_junction_are_of_heat() -> None:
+    """At 350 W the plate may have 47.5 °C, which is 12.5 K below its own limit; charge there is enough of."""
+    satellite = shipped.changed(shipped.satellite("starcloud-1"), **HOT_JUNCTION)
+    hot = scenario(shipped.orbit("starcloud-1"), satellite, shipped.gpu("h100-pcie"), Mission(), 1e15)
+    kinds = [stop.kind for stop in stops(hot, forecast(hot, Greedy(hot), fresh(satellite), horizon_s=0.4 * DAY_S))]
+    assert len(kinds) > 5
+    assert set(kinds) == {StopKind.HOT}
 
 
 def test_a_far_day_stands_for_its_neighbours(world: Scenario, rule: Greedy) -> None:
