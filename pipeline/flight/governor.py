@@ -6,13 +6,12 @@ from enum import Enum
 from statistics import median
 from typing import NamedTuple
 
-from pipeline.config import BadInput, Config
+from pipeline.config import Config
 from pipeline.flight.notices import Notice
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.watchdog import Watchdog
-from pipeline.plan import Greedy, Mode, Planner, Scenario, StopKind, stop_kind
+from pipeline.plan import Greedy, Mode, Planner, Scenario, StopKind, require_polls, stop_kind
 from pipeline.plan.forecast import SLOT_S
-from pipeline.plan.greedy import POLL_S
 from pipeline.plan.stops import NOTICE_S
 
 SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
@@ -62,6 +61,7 @@ class Governor:
             BadInput: one step takes longer than the rule may go unasked.
         """
         scenario = spacecraft.scenario
+        require_polls(scenario, config.mission)
         self._make_rule = Planner if config.mission.policy == "optimal" else Greedy
         self.rule: Greedy | Planner = self._make_rule(scenario)
         self._planned_with = 1.0, 1.0, 1.0  # harvest, slowness and draw of that rule
@@ -73,13 +73,6 @@ class Governor:
         self._harvest = 1.0  # measured over modelled harvest
         self._joules = self._commanded_j = 0.0  # in the window under way
         self.capacity = capacity(config, scenario)
-        if spacecraft.simulated:
-            slowest_w = self.rule.levels.cap_w.min() if isinstance(self.rule, Planner) else None
-            if (longest_s := scenario.step_seconds(slowest_w)) > POLL_S:
-                raise BadInput(
-                    f"mission.step_flops: {scenario.step_flops:g}: a step takes {longest_s:.0f} s, but charge must be "
-                    f"looked at every {POLL_S:.0f} s; lower it, or use a smaller batch"
-                )
 
     def _fitting(self, cap_w: float) -> int:
         """Steps that fit between two polls, which are as dense as the slots of the forecast."""

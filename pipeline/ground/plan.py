@@ -15,7 +15,7 @@ from pipeline.ground.arguments import usable_path
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
 from pipeline.orbit import Environment, eclipses
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, stops
+from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, require_polls, stops
 from pipeline.plan.reserve import require_reserve, reserve_wh
 from pipeline.plan.stops import NOTICE_S
 from pipeline.power import fresh
@@ -64,9 +64,10 @@ def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dic
         days: how long to plan for; null: as long as the budget lasts.
 
     Raises:
-        BadInput: the budget ends before the mission begins, or too late to be planned, or the battery begins with
-            less than it must hold.
+        BadInput: the budget ends before the mission begins, or too late to be planned, the battery begins with less
+            than it must hold, or a step takes longer than a run may.
     """
+    require_polls(made, config.mission)
     begun, limit = fresh(config.satellite), limits(config, made)
     sky = made.timeline.span(0.0, DAY_S)
     require_reserve(made.plant, sky, 0.0)

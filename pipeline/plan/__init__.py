@@ -5,7 +5,7 @@ from pipeline.plan.forecast import Forecast, Policy, forecast
 from pipeline.plan.greedy import Greedy, decide
 from pipeline.plan.montecarlo import Chances, Noise, Outcomes, outcomes
 from pipeline.plan.payload import Payload
-from pipeline.plan.planner import Planner, policies
+from pipeline.plan.planner import Planner, policies, require_polls
 from pipeline.plan.scenario import Mode, Scenario, scenario
 from pipeline.plan.stops import Stop, StopKind, stop_kind, stops
 
@@ -28,6 +28,7 @@ __all__ = [
     "forecast",
     "outcomes",
     "policies",
+    "require_polls",
     "scenario",
     "stop_kind",
     "stops",

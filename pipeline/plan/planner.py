@@ -7,11 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from pipeline.config.errors import BadInput
+from pipeline.config.mission import Mission
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.baselines import baselines
 from pipeline.plan.flyer import Carry, Machine, begin, fly
 from pipeline.plan.forecast import PIECE_SLOTS, SLOT_S, Policy, sampled
-from pipeline.plan.greedy import Greedy, Limits, decide
+from pipeline.plan.greedy import POLL_S, Greedy, Limits, decide
+from pipeline.plan.levels import levels
 from pipeline.plan.scenario import Scenario
 from pipeline.plan.table_rule import Grid, Parameters, TableRule
 from pipeline.plan.table_rule import Row as TableRow
@@ -120,6 +123,22 @@ def policies(scenario: Scenario, end_s: float) -> dict[str, Policy]:
         BadInput: when the battery cannot carry the bus alone through an umbra, or the array not from day to day.
     """
     return {"dp": Planner(scenario, end_s), **baselines(scenario)}
+
+
+def require_polls(scenario: Scenario, mission: Mission) -> None:
+    """A rule can be asked as often as it must be, at the lowest power that it may choose. A real clock measures first.
+
+    Raises:
+        BadInput: one step takes longer than the rule may go unasked.
+    """
+    if mission.clock != "simulated":
+        return
+    lowest_w = levels(scenario).worthwhile.cap_w.item(0) if mission.policy == "optimal" else None
+    if (longest_s := scenario.step_seconds(lowest_w)) > POLL_S:
+        raise BadInput(
+            f"mission.step_flops: {scenario.step_flops:g}: a step takes {longest_s:.0f} s, but charge must be looked "
+            f"at every {POLL_S:.0f} s; lower it, or use a smaller batch"
+        )
 
 
 @jax.jit

@@ -100,6 +100,7 @@ def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--out", "no/such/folder/plan.png"], "no/such/folder"),
         (["--satellite.battery.capacity_wh", "60"], "satellite.battery"),
         (["--satellite.battery.initial_charge", "0.6"], "satellite.battery.initial_charge: 0.6"),
+        (["--mission.step_flops", "2.6e16", "--days", "1"], "mission.step_flops: 2.6e+16: a step takes"),
         (["--dayz", "3"], "dayz"),
     ],
 )
