@@ -20,6 +20,7 @@ from pipeline.power.plant import Scalar, lesser
 
 AHEAD_S = 6.0 * 3600.0  # in view beyond the day: about four orbits, longer than battery and radiator remember
 COLD_K = 15.0  # below the limit or the melting point, a colder plate is worth no more
+MOST_PITCHES = 250  # of heat: time goes with their square, 2 s a day by then; the satellites that ship have 101 at most
 CHARGES, CHARGES_WITH_HEAT = 48, 24  # where heat binds, 48 win 0.05 % and cost twice as much
 UNREACHABLE_WH = 1e6
 CAUTION = 0.1  # harvest may be so much smaller, load so much larger, than modelled
@@ -160,7 +161,8 @@ class TableRule:
         if not self.scenario.heat_binds:
             return HeatAxis(np.array([top_j]), top_j, plant.radiator_j_k)
         bottom_j = max(plant.resting_j(DARK), min(top_j, 0.0) - COLD_K * plant.radiator_j_k)
-        return heat_axis(top_j, bottom_j, plant.radiator_j_k * self.grid.heat_pitch_k)
+        pitch_j = max(plant.radiator_j_k * self.grid.heat_pitch_k, (top_j - bottom_j) / MOST_PITCHES)
+        return heat_axis(top_j, bottom_j, pitch_j)
 
     def _day(self, number: int) -> Day:
         if number not in self._days:

@@ -9,6 +9,7 @@ import shipped
 
 from pipeline.config.mission import Gpu
 from pipeline.plan import Mode, Planner, bound, forecast, table_rule
+from pipeline.plan.baselines import baselines
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.table_rule import Grid, TableRule
@@ -130,6 +131,18 @@ def test_the_heat_axis_finds_its_own_points() -> None:
     axis = heat_axis(3e5, -2e5, 2e4)
     np.testing.assert_allclose(axis.place(axis.points_j), np.arange(len(axis.points_j)), atol=1e-9)
     assert axis.points_j[-1] <= -2e5
+
+
+def test_much_latent_heat_in_a_light_plate_makes_the_axis_coarser_not_longer() -> None:
+    light = shipped.changed(shipped.satellite("heat-limited"), radiator={"latent_j": 2e6, "heat_capacity_j_k": 4000.0})
+    world = planned.world(shipped.orbit("starcloud-1"), light)
+    rule = TableRule(world.scenario)
+    axis, plant = rule._heat, world.scenario.plant
+    assert len(axis.points_j) < 310
+    assert axis.points_j[-1] <= -15.0 * plant.radiator_j_k
+    flight = world.flown(rule)
+    assert world.violations(flight) == (0, 0)
+    assert flight.steps >= max(world.flown(simple).steps for simple in baselines(world.scenario).values())
 
 
 def test_a_poll_is_quick_and_a_day_is_planned_within_a_second() -> None:
