@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import replace
-from enum import Enum
 from statistics import median
 from typing import NamedTuple
 
@@ -21,11 +20,6 @@ PACE = 0.2  # weight of the newest measurement in the correction of the GPU's cu
 PIECES = 9  # of work, whose median is what is planned with: one that stalls says nothing of the others
 
 
-class Save(Enum):
-    NONE = "none"
-    NOW = "now"  # sealed before anything else happens
-
-
 WAITING_FOR = {
     StopKind.HOT: "cooling down",
     StopKind.UMBRA: "umbra reserve",
@@ -40,9 +34,8 @@ class Directive(NamedTuple):
     cap_w: float
     chunk_steps: int
     deadline_s: float
-    checkpoint: Save
     reason: str
-    notice: Notice | None = None  # that power is given up
+    notice: Notice | None = None  # power is given up: the state is sealed first
 
 
 def capacity(config: Config, scenario: Scenario) -> int:
@@ -96,14 +89,14 @@ class Governor:
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
             steps = self._fitting(cap_w) if mode == Mode.TRAIN else 0
-            return Directive(mode, cap_w, steps, self._next_slot(now_s), Save.NONE, "charge allows")
+            return Directive(mode, cap_w, steps, self._next_slot(now_s), "charge allows")
         kind = stop_kind(self._scenario, now_s, float(self._scenario.plant.plate_c(heat_j)), craft.cap_w)
         reason = f"{SAFE}: {unsafe}" if unsafe else WAITING_FOR[kind]
         deadline_s = self._next_slot(now_s) if craft.simulated else now_s + WAIT_S
         if not payload.on:
-            return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NONE, reason)
+            return Directive(Mode.OFF, 0.0, 0, deadline_s, reason)
         notice = Notice(SAFE, 0.0) if unsafe else Notice(kind.name, NOTICE_S)
-        return Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NOW, reason, notice)
+        return Directive(Mode.OFF, 0.0, 0, deadline_s, reason, notice)
 
     @staticmethod
     def _next_slot(now_s: float) -> float:

@@ -16,7 +16,7 @@ from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
-from pipeline.flight.governor import SAFE, WAIT_S, Directive, Governor, Save
+from pipeline.flight.governor import SAFE, WAIT_S, Directive, Governor
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
@@ -117,7 +117,7 @@ class Job:
             self.plan(why)
         if self.unsure and self.budget.over():
             deadline_s, why = self.spacecraft.clock.now() + WAIT_S, "past the end by a clock that may yet be set right"
-            self.follow(Directive(Mode.OFF, 0.0, 0, deadline_s, Save.NONE, why))
+            self.follow(Directive(Mode.OFF, 0.0, 0, deadline_s, why))
         elif self.spacecraft.granted + ROUNDING < self.next_work():
             self.follow(self.governor.poll())
         elif self.validation_due():
@@ -131,8 +131,7 @@ class Job:
 
     def follow(self, directive: Directive) -> None:
         """Writes down a change of mode, seals before power is given up, and lets the satellite do as it is told."""
-        if directive.checkpoint is Save.NOW:
-            assert directive.notice is not None
+        if directive.notice:
             self.seal(directive.notice)
         if safe := directive.reason.startswith(SAFE):
             self.outlook.interrupted()

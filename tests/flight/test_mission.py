@@ -15,7 +15,7 @@ from pipeline.checkpoint import Store
 from pipeline.config import Config, load
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import outlier_steps
-from pipeline.flight.governor import Directive, Governor, Save
+from pipeline.flight.governor import Directive, Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm import step
@@ -52,7 +52,7 @@ def fly(craft: Spacecraft, governor: Governor, orbits: float) -> int:
 def test_power_given_up_at_the_limit_of_the_junction_is_told_as_heat() -> None:
     hot = ["--satellite.array.area_m2", "6", "--satellite.battery.capacity_wh", "5000"]
     _, craft, governor = mission(*hot, "--satellite.radiator.junction_k_w", "0.15", "--mission.policy", "full-power")
-    while (directive := governor.poll()).checkpoint is not Save.NOW:
+    while not (directive := governor.poll()).notice:
         obey(craft, directive)
     assert directive.reason == "cooling down"
 
@@ -92,11 +92,11 @@ def test_power_given_up_is_sealed_first_and_only_once() -> None:
     seen = []
     while craft.orbits < 2:
         directive = governor.poll()
-        seen.append((directive.mode, directive.checkpoint))
+        seen.append((directive.mode, directive.notice))
         obey(craft, directive)
     stops = [i for i in range(1, len(seen)) if seen[i][0] == Mode.OFF and seen[i - 1][0] != Mode.OFF]
     assert stops
-    assert [i for i, (_, save) in enumerate(seen) if save is Save.NOW] == stops
+    assert [i for i, (_, notice) in enumerate(seen) if notice] == stops
 
 
 @pytest.mark.parametrize("policy", ["full-power", "optimal"])
