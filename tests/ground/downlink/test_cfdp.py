@@ -23,7 +23,7 @@ from spacepackets.util import ByteFieldU16, ByteFieldU32
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
-from pipeline.ground.downlink import cfdp, main
+from pipeline.ground.downlink import cfdp, cfdp_entities, main
 from pipeline.ground.downlink.cfdp import MODES, receive, send
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.unpack import unpack
@@ -259,7 +259,7 @@ def test_what_is_no_chunk_costs_itself_alone_and_is_said_once(
     (folder / f"000000-{'0' * 16}.chunk").mkdir()
     (folder / f"000000-{'1' * 16}.chunk").symlink_to("nowhere")
     (folder / "copy (1).chunk").write_bytes((folder / first).read_bytes())
-    real = cfdp._is_sendable
+    real = cfdp.is_sendable
 
     def gone_by_then(path: Path) -> bool:
         found = real(path)
@@ -267,7 +267,7 @@ def test_what_is_no_chunk_costs_itself_alone_and_is_said_once(
             path.unlink()
         return found
 
-    monkeypatch.setattr(cfdp, "_is_sendable", gone_by_then)
+    monkeypatch.setattr(cfdp, "is_sendable", gone_by_then)
     with listening(tmp_path / "inbox", 0.0) as ((host, port), _):
         assert main(["send", str(folder), "--to", f"{host}:{port}", "--mbit-s", "40", "--timer-s", str(TIMER_S)]) == 75
     told = capsys.readouterr().out
@@ -311,7 +311,7 @@ def test_a_forged_answer_costs_itself_alone(asked: list[tuple[int, int]] | None,
 
 
 @pytest.mark.parametrize(
-    "where", [(cfdp.RestrictedFilestore, "write_data"), (durable, "fsync")], ids=["write", "flush"]
+    "where", [(cfdp_entities.RestrictedFilestore, "write_data"), (durable, "fsync")], ids=["write", "flush"]
 )
 def test_a_full_disk_ends_receiving_in_one_line_and_leaves_no_part(
     where: tuple[object, str], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
