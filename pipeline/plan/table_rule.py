@@ -16,9 +16,9 @@ from pipeline.plan.levels import levels
 from pipeline.plan.reserve import overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import DARK, SUNLIT, Mode, Scenario
 from pipeline.power import OFF, Command, Plant
-from pipeline.power.plant import Scalar, lesser
+from pipeline.power.plant import HOUR_S, Scalar, lesser
 
-AHEAD_S = 6.0 * 3600.0  # in view beyond the day: about four orbits, longer than battery and radiator remember
+AHEAD_S = 6.0 * 3600.0  # in view beyond the day, at least: about four orbits, longer than a radiator remembers
 COLD_K = 15.0  # below the limit or the melting point, a colder plate is worth no more
 MOST_PITCHES = 250  # of heat: time goes with their square, 2 s a day by then; the satellites that ship have 101 at most
 CHARGES, CHARGES_WITH_HEAT = 48, 24  # where heat binds, 48 win 0.05 % and cost twice as much
@@ -92,6 +92,7 @@ class TableRule:
         self._falling = list(enumerate(pairs))[::-1]  # power and room of each level, the highest first
         self._lowest_w = self.levels.cap_w.item(0)
         self._heat = self._heat_axis()
+        self._ahead_s = self._memory_s()
         self._days: dict[int, Day] = {}
         require_reserve(plant, scenario.timeline.span(0.0, 2.0 * DAY_S), CAUTION)
         self._day(0)
@@ -156,6 +157,12 @@ class TableRule:
         # A plate too light for a whole dwell would otherwise never cool enough to begin.
         return max(limit_j - dwell_j, 0.5 * (plant.resting_j(SUNLIT) + limit_j))
 
+    def _memory_s(self) -> float:
+        """In view beyond the day: no less than p* takes to draw all that the battery may give."""
+        usable_wh = self.scenario.plant.capacity_wh - self.scenario.plant.floor_wh
+        hours = usable_wh / self.levels.payload_w[self.levels.efficient]
+        return self.grid.slot_s * round(max(AHEAD_S, hours * HOUR_S) / self.grid.slot_s)
+
     def _heat_axis(self) -> HeatAxis:
         plant, top_j = self.scenario.plant, float(self._kept_j.max())
         if not self.scenario.heat_binds:
@@ -176,8 +183,8 @@ class TableRule:
     def _plan(self, number: int) -> Day:
         scenario, plant, timeline, slot_s = self.scenario, self.scenario.plant, self.scenario.timeline, self.grid.slot_s
         begin_s = number * DAY_S
-        sky = timeline.span(begin_s, 2.0 * DAY_S)
-        per, count = round(slot_s / timeline.step_s), round((DAY_S + AHEAD_S) / slot_s)
+        sky = timeline.span(begin_s, max(2.0 * DAY_S, DAY_S + self._ahead_s))
+        per, count = round(slot_s / timeline.step_s), round((DAY_S + self._ahead_s) / slot_s)
         edges = per * np.arange(count + 1)
         reserve = reserve_wh(plant, sky, CAUTION)
         within = np.minimum(reserve, MOST_RESERVE * plant.capacity_wh)

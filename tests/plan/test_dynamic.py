@@ -109,6 +109,16 @@ def test_planned_days_are_kept_within_bounded_memory(monkeypatch: pytest.MonkeyP
     assert list(rule._days) == [2, 3]
 
 
+def test_a_large_battery_is_planned_for_as_long_as_it_remembers() -> None:
+    """With 6 hours in view its charge was worth less than it was, and the rule lost 1.9 % to the efficient point."""
+    large = shipped.changed(shipped.satellite("starved"), battery={"capacity_wh": 20_000.0})
+    world = planned.world(shipped.orbit("starcloud-1"), large, shipped.gpu("h100-pcie"), restart_s=60.0)
+    week = world.flown(TableRule(world.scenario), 7.0 * DAY_S)
+    simple = world.flown(baselines(world.scenario)["efficient_point"], 7.0 * DAY_S)
+    assert week.steps >= 0.99 * simple.steps
+    assert world.violations(week) == (0, 0)
+
+
 def test_nothing_is_kept_for_after_the_end() -> None:
     world = planned.named("starved")
     ended, endless = world.flown(Planner(world.scenario, DAY_S)), world.flown(Planner(world.scenario))
