@@ -109,7 +109,7 @@ class Spacecraft:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
         if self.was_dark_since_saved:
-            self._pass(OFF, in_a_hold=False)
+            self._pass(OFF, powered=False)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
 
     def _possible(self, state: State) -> State:
@@ -340,11 +340,11 @@ class Spacecraft:
         if "source" in self.__dict__:
             self.source.close()
 
-    def _pass(self, command: Command, in_a_hold: bool = True) -> float:
+    def _pass(self, command: Command, powered: bool = True) -> float:
         """Brings the plant from where it stands to the clock's time under a load; returns that time [s]."""
         before_s, self._until_s = self._until_s, self.clock.now()
         seconds = self._until_s - before_s
-        simulator = self._simulator if in_a_hold else self._simulator.without_power()
+        simulator = self._simulator if powered else self._simulator.without_power()
         self.state = simulator.advance(self.state, command, before_s, seconds)
         dark = self.scenario.timeline.light(self._until_s) < 0.5
         self.eclipses += dark and not self._was_dark

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import drawn_by, overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
 from pipeline.power import OFF
 from pipeline.power.plant import Scalar
@@ -65,8 +65,8 @@ class Greedy:
         first, second = np.array_split(highest_wh, 2)
         if second.max() < first.max():
             raise BadInput(
-                f"satellite.array: the bus alone drains the battery by {first.max() - second.max():.0f} Wh a day in "
-                "this orbit; enlarge area_m2"
+                f"satellite.array: {drawn_by(scenario.plant)} drain the battery by "
+                f"{first.max() - second.max():.0f} Wh a day in this orbit; enlarge area_m2"
             )
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool, full_wh: float) -> float:

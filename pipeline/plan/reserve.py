@@ -56,18 +56,19 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
     if overdrawn(plant, sky, OFF, margin).any():
         raise BadInput(
             f"satellite.battery.discharge_c_rate: the battery gives {plant.discharge_max_w:.0f} W, less than "
-            f"{_who(plant)} draw in shadow; enlarge it or capacity_wh"
+            f"{drawn_by(plant)} draw in shadow; enlarge it or capacity_wh"
         )
     needed_wh = reserve_wh(plant, sky, margin).max()
     if needed_wh > plant.capacity_wh:
         raise BadInput(
-            f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: {_who(plant)} need "
+            f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: {drawn_by(plant)} need "
             f"{needed_wh - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
             f"{plant.capacity_wh - plant.floor_wh:.0f}; enlarge battery or array"
         )
 
 
-def _who(plant: Plant) -> str:
+def drawn_by(plant: Plant) -> str:
+    """Who draws power in a hold, in words."""
     held = f" and GPU and host, {plant.hold_w:g} W in a hold (satellite.loads.hold_w)," if plant.hold_w else ""
     return f"bus and heater{held}"
 
