@@ -161,6 +161,17 @@ def test_a_far_day_stands_for_its_neighbours(world: Scenario, rule: Greedy) -> N
     assert some.restarts == pytest.approx(every.restarts, rel=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("satellite", ["starcloud-1", "starved", "heat-limited", "rich"])
+@pytest.mark.parametrize("orbit", ["starcloud-1", "iss", "sso-550-dawn-dusk", "sso-650-dawn-dusk", "sso-ltan-1030"])
+def test_far_days_are_told_by_one_of_three(orbit: str, satellite: str) -> None:
+    its = shipped.satellite(satellite)
+    made = scenario(shipped.orbit(orbit), its, shipped.gpu("h100-pcie"), Mission(), 2e15)
+    every, some = (forecast(made, Greedy(made), fresh(its), horizon_s=60 * DAY_S, sparse=far) for far in (False, True))
+    print(f"{orbit} {satellite}: {100.0 * (some.steps / every.steps - 1.0):+.2f} % of the steps of 60 days")
+    assert some.steps == pytest.approx(every.steps, rel=0.01)
+
+
 def test_a_limit_is_found_within_a_far_day(world: Scenario, rule: Greedy) -> None:
     horizon_s = NEAR_S + 3.0 * APART_S
     ahead = forecast(world, rule, fresh(STARVED), horizon_s=horizon_s, sparse=True)
