@@ -41,7 +41,8 @@ def bit_flip(run: Run) -> bool:
 def strike(run: Run) -> None:
     """One to three wounds, each in a file of the newest checkpoint, its SEAL, the ledger, config.yaml or
     tokenizer.json; or one in each checkpoint."""
-    steps = layout.steps(run.directory / "checkpoints")
+    # One whose seal is not written down yet would be taken for sealed anew, and whole, as soon as it is.
+    steps = [step for step in layout.steps(run.directory / "checkpoints") if step in run.sealed]
     if run.dice.random() < ALL_LOST:
         for step in steps:
             strike_step(run, step)
@@ -54,7 +55,7 @@ def strike(run: Run) -> None:
             strike_begun_with(run, CONFIG, look)
         elif target == TOKENIZER:
             strike_begun_with(run, TOKENIZER, look_at_tokenizer)
-        else:
+        elif steps:
             strike_step(run, steps[-1], seal_only=target == "seal")
 
 
