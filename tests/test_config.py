@@ -88,16 +88,31 @@ print(ascii(config.satellite.name))
     assert read.stdout == "'\\xdcberflug'\n", read.stderr
 
 
+# Ten lines that stand for 10^10 numbers.
+BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11))
+
+
 @pytest.mark.parametrize(
     "text",
-    ["budget: {until: 2026-99-99}", "seed: " + "9" * 5000, "seed: " + "[" * 5000, "just words", "- 1", "1: 2", ""],
+    [
+        "budget: {until: 2026-99-99}",
+        "seed: " + "9" * 5000,
+        "seed: " + "[" * 5000,
+        "name: &a a\nrun_dir: *a",
+        BOMB,
+        "just words",
+        "- 1",
+        "1: 2",
+        "",
+    ],
 )
+@pytest.mark.timeout(60)  # BOMB takes longer than anybody waits, where it is read
 def test_a_saved_configuration_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(BadInput, match="not a run's configuration") as refusal:
         load_file(tmp_path / "config.yaml")
     assert "\n" not in str(refusal.value)
-    if "9" in text:
+    if "99" in text:
         with pytest.raises(BadInput):
             load(["--config", str(tmp_path / "config.yaml")])
 

@@ -179,9 +179,12 @@ def _one_line(message: str) -> str:
 
 
 def load_file(path: Path) -> Config:
-    """The configuration saved with a run (already resolved: it names no other file)."""
+    """The configuration saved with a run (already resolved: it names no other file, and nothing twice)."""
     try:
-        return Config(**yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
+            raise ValueError("it has aliases, by which few bytes can be told to stand for any number")
+        return Config(**yaml.load(text, Loader=_LOADER))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; is this a run directory?") from error
     except ValidationError as error:

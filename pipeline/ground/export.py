@@ -84,4 +84,7 @@ def export(run_dir: Path | str, out: Path | str, step: Step = None) -> dict[str,
 def _line(out: Path, result: dict[str, Any]) -> str:
     kind, file = ("fp32", FP32) if FP32 in result["sha256"] else ("int8", INT8)
     size_mb = (out / file).stat().st_size / 1e6
-    return f"{out}: step {result['step']:,}, {result['parameters']:,} parameters, {kind}, {size_mb:.1f} MB"
+    line = f"{out}: step {result['step']:,}, {result['parameters']:,} parameters, {kind}, {size_mb:.1f} MB"
+    if "tokenizer.json" in result["sha256"]:
+        return line
+    return line + "; no tokenizer.json: a run on token files knows none; put it beside the run and export again"

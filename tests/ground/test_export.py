@@ -109,3 +109,17 @@ def test_the_verb_needs_a_folder_and_reports(run_dir: Path, tmp_path: Path, caps
     assert json.loads(capsys.readouterr().out)["step"] == 40
     assert main([str(run_dir), "--out", str(tmp_path / "out")]) == 0
     assert "step 40" in capsys.readouterr().out
+
+
+def test_an_export_without_a_tokenizer_says_so(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("source: text", "source: tokens"))
+    assert main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "no tokenizer" not in capsys.readouterr().out
+    (run / "tokenizer.json").unlink()
+    assert main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "no tokenizer.json: a run on token files knows none" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
