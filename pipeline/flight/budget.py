@@ -62,7 +62,7 @@ class Budget:
         """How many steps the budget holds, looked at anew.
 
         Raises:
-            BadInput: not one step fits.
+            BadInput: not one step fits into the budget of a run that begins.
         """
         if self._forecast and progress.cooldown.end == NEVER:
             self._count(progress, self._ahead(progress))
@@ -149,7 +149,7 @@ class Budget:
             horizon_s=min(self._end_s - now_s, HORIZON_S),
             sparse=True,
         )
-        if progress.step + ahead.steps < 1.0:
+        if craft.begun_here and progress.step + ahead.steps < 1.0:
             given = self._limits.model_dump(mode="json", include={"orbits", "wh", "until"}, exclude_none=True)
             limits = ", ".join(f"{name} {value}" for name, value in given.items())
             raise BadInput(
@@ -165,9 +165,9 @@ class Budget:
         """The cooldown that begins now. Taken once; it binds every later launch of the run."""
         return Cooldown(progress.step, max(progress.planned_steps, progress.step + 1))
 
-    def over(self, at_s: float | None = None) -> bool:
-        """Whether a slot that begins at mission second `at_s`, or now, would end after the date or the last orbit."""
-        return (self._spacecraft.clock.now() if at_s is None else at_s) + SLOT_S > self._end_s
+    def over(self) -> bool:
+        """Whether a slot that begins now would end after the date or the last orbit."""
+        return self._spacecraft.clock.now() + SLOT_S > self._end_s
 
     def spent(self, progress: Progress) -> str | None:
         """Which limit is reached, if one is."""

@@ -24,6 +24,11 @@ class Clock(Protocol):
         it goes with it, or has not stayed so for long."""
         ...
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether this machine's clock was set so lately that nobody knows yet whether for good."""
+        ...
+
     def shift(self, seconds: float) -> None:
         """Goes with this machine's clock, which was set by so much."""
         ...
@@ -43,6 +48,10 @@ class SimulatedClock:
 
     def strayed_s(self) -> float:
         return 0.0
+
+    @property
+    def unsettled(self) -> bool:
+        return False
 
     def shift(self, seconds: float) -> None:
         raise NotImplementedError("nobody sets a simulated clock")
@@ -65,13 +74,17 @@ class RealClock:
         time.sleep(seconds)
 
     def strayed_s(self) -> float:
-        ahead_s, now_s = self._utc_s() - self.now(), time.monotonic()
+        ahead_s = self._utc_s() - self.now()
         if abs(ahead_s) < STRAYED_S:
             self._strayed = None
             return 0.0
         if self._strayed is None or abs(ahead_s - self._strayed[1]) >= STRAYED_S:
-            self._strayed = now_s, ahead_s
-        return ahead_s if now_s - self._strayed[0] >= SETTLED_S else 0.0
+            self._strayed = time.monotonic(), ahead_s
+        return 0.0 if self.unsettled else ahead_s
+
+    @property
+    def unsettled(self) -> bool:
+        return self._strayed is not None and time.monotonic() - self._strayed[0] < SETTLED_S
 
     def shift(self, seconds: float) -> None:
         self._offset_s += seconds

@@ -65,7 +65,7 @@ class Job:
     display: Display
     parts: Parts
     programs: Programs
-    overslept: bool  # the end has passed since the checkpoint, by this machine's clock
+    overslept: bool  # the end passed before this launch, by this machine's clock
 
     def __post_init__(self) -> None:
         self.mode, self.safe = Mode.OFF, False  # as last written down
@@ -271,7 +271,8 @@ class Job:
     @property
     def unsure(self) -> bool:
         """Whether the clock may be wrong."""
-        return self.spacecraft.clock.now() < self.unsure_until_s
+        clock = self.spacecraft.clock
+        return clock.unsettled or clock.now() < self.unsure_until_s
 
     def spent(self) -> str | None:
         """Which limit of the budget is reached, if one is."""

@@ -232,7 +232,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         display=display,
         parts=parts,
         programs=programs,
-        overslept=not spacecraft.simulated and budget.over() and not budget.over(spacecraft.saved_s) and not done,
+        overslept=not spacecraft.simulated and budget.over() and not done,
     )
 
 

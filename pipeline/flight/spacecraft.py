@@ -99,7 +99,6 @@ class Spacecraft:
             self.set_back_s = wait_until_set(self.clock, saved["now_s"], self._measured, wait)
         now_s = self.clock.now()
         self.begun_here = not saved
-        self.saved_s: float = saved.get("now_s", now_s)  # mission time of the checkpoint
         self._start_ahead_s: float = saved.get("start_ahead_s", 0.0)  # by so much clocks set forward have moved that
         self.started_s: float = saved.get("started_s", now_s)
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)

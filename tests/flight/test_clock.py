@@ -388,6 +388,47 @@ def test_a_launch_that_is_past_the_end_waits_for_its_clock(
             assert third.spent() == "time"
 
 
+def test_a_launch_past_the_end_waits_whatever_was_sealed_meanwhile(words: list[str], machine: Machine) -> None:
+    """A stop in the middle of the wait seals by the clock that is wrong."""
+    with launched(words) as first:
+        for _ in range(20):
+            machine.wait(0.5)
+            first.turn()
+        machine.wrong_s = 30 * DAY_S
+        wait_past_the_end(first, machine, 300)
+        assert first.save(urgent=True)
+    with launched(words) as again:
+        assert not again.spent()
+        machine.wrong_s = 0.0
+        wait_past_the_end(again, machine, 200)
+        assert again.progress.step > first.progress.step
+
+
+def test_a_clock_that_is_set_at_the_last_moment_of_the_wait_is_waited_for(
+    job: Job, words: list[str], machine: Machine
+) -> None:
+    assert job.save(urgent=True)
+    machine.wrong_s = 30 * DAY_S
+    with launched(words) as again:
+        wait_past_the_end(again, machine, int(UNSURE_S) - 20)
+        machine.wrong_s = 0.0
+        wait_past_the_end(again, machine, 200)
+        assert not again.spent()
+        assert again.progress.step > job.progress.step
+
+
+def test_a_run_without_a_step_waits_past_its_end_too(words: list[str], machine: Machine) -> None:
+    """It ended at once: not one step fits, bad input."""
+    with launched(words) as first:
+        assert first.save(urgent=True)
+    machine.wrong_s = 30 * DAY_S
+    with launched(words) as again:
+        wait_past_the_end(again, machine, 100)
+        assert not again.spent()
+        wait_past_the_end(again, machine, 1000)
+        assert again.spent() == "time"
+
+
 def test_a_report_takes_no_time_for_passed_that_the_clock_was_set_by(
     job: Job, machine: Machine, tmp_path: Path
 ) -> None:
