@@ -201,7 +201,9 @@ class Mission(Section):
     harvest_error: float = Field(
         0.0, gt=-1, le=1, description="True harvest over the planned, less one: rehearses a forecast that is wrong"
     )
-    restart_s: float = Field(60.0, ge=0, description="From GPU power-on to the first step after a hold [s]")
+    restart_s: float = Field(
+        60.0, ge=0, description="From GPU power-on to the first step after a hold [s]; on a real clock 0"
+    )
     not_before_s: float = Field(
         0.0, ge=0, description="This launch begins no earlier; the GPU was off until then (clock simulated) [mission s]"
     )

@@ -31,7 +31,7 @@ class BrownOut:
         self._config, self._dice = config, setting.dice
         self._charge = setting.undisturbed.charge
         self._scenario: Scenario = scenario(config.orbit, config.satellite, config.gpu, config.mission, TINY_FLOPS)
-        self._simulator = Simulator(config.satellite, self._scenario.timeline)
+        self._simulator = Simulator(config.satellite, self._scenario.timeline).without_power()
 
     def __call__(self, run: Run) -> bool:
         """One outage, counted; the next launch begins when the satellite has recharged. False if the run was done."""

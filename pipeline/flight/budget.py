@@ -16,7 +16,7 @@ from pipeline.orbit import eclipses, environment
 from pipeline.plan import Forecast, forecast
 from pipeline.plan.forecast import SLOT_S
 
-HORIZON_S = 366 * 86400.0  # a satellite that has not done its budget by then never will
+HORIZON_S = 366 * 86400.0  # is looked ahead; what a budget holds that lasts longer nobody knows yet
 RECOUNT = 0.01  # of the time to its end: that far away, one revolution more or less moves it by no more than its margin
 COUNTED_S = 30.0  # an eclipse that is shorter is not counted
 
@@ -62,7 +62,7 @@ class Budget:
         """How many steps the budget holds, looked at anew.
 
         Raises:
-            BadInput: not one step fits into the budget of a run that begins.
+            BadInput: it has not been counted yet, and not one step fits.
         """
         if self._forecast and progress.cooldown.end == NEVER:
             self._count(progress, self._ahead(progress))
@@ -71,7 +71,8 @@ class Budget:
 
     def _count(self, progress: Progress, ahead: Forecast) -> None:
         now_s = self._spacecraft.clock.now()
-        progress.planned_steps = self._steps(progress, ahead)
+        goes_on = ahead.ended_by == "horizon" and ahead.end_s + SLOT_S < self._end_s
+        progress.planned_steps = self._counted if goes_on else self._steps(progress, ahead)
         progress.recount_s = now_s + RECOUNT * (ahead.end_s - now_s)
 
     def due(self, progress: Progress) -> bool:
@@ -108,9 +109,9 @@ class Budget:
         return count * self._validation_steps + replays
 
     def expectation(self, progress: Progress) -> dict[str, Any]:
-        """What the plan expects, from here to the end of the budget, which is counted by it. Modelled."""
+        """What the plan expects, from here to the end of the budget, which is counted by it if it was not. Modelled."""
         ahead = self._ahead(progress)
-        if self._forecast and progress.cooldown.end == NEVER:
+        if self._forecast and not progress.planned_steps:
             self._count(progress, ahead)
         steps = self._steps(progress, ahead)
         work = steps - progress.step + self._overhead(progress.step, steps)
@@ -149,7 +150,7 @@ class Budget:
             horizon_s=min(self._end_s - now_s, HORIZON_S),
             sparse=True,
         )
-        if craft.begun_here and progress.step + ahead.steps < 1.0:
+        if not progress.planned_steps and progress.step + ahead.steps < 1.0:
             given = self._limits.model_dump(mode="json", include={"orbits", "wh", "until"}, exclude_none=True)
             limits = ", ".join(f"{name} {value}" for name, value in given.items())
             raise BadInput(

@@ -78,25 +78,24 @@ class Governor:
         reading = craft.measure()
         now_s, heat_j, payload = craft.now_s, craft.state.heat_j, craft.payload
         if unsafe := self.watchdog.check(reading, now_s, craft.cap_w):
-            cap_w = 0.0
-        else:
-            assert reading is not None
-            # The charge of now: an older reading is carried on in the plant.
-            charge_wh = reading.charge_wh if reading.mission_s >= now_s else craft.state.charge_wh
-            full_wh = self._scenario.plant.full_wh(craft.state)
-            wanted_w = self.rule.poll(now_s, charge_wh, heat_j, payload.on, full_wh)
-            cap_w = payload.permit(wanted_w)
+            return self.hold(f"{SAFE}: {unsafe}", Notice(SAFE, 0.0))
+        assert reading is not None
+        # The charge of now: an older reading is carried on in the plant.
+        charge_wh = reading.charge_wh if reading.mission_s >= now_s else craft.state.charge_wh
+        full_wh = self._scenario.plant.full_wh(craft.state)
+        cap_w = payload.permit(self.rule.poll(now_s, charge_wh, heat_j, payload.on, full_wh))
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
             steps = self._fitting(cap_w) if mode == Mode.TRAIN else 0
             return Directive(mode, cap_w, steps, self._next_slot(now_s), "charge allows")
         kind = stop_kind(self._scenario, now_s, float(self._scenario.plant.plate_c(heat_j)), craft.cap_w)
-        reason = f"{SAFE}: {unsafe}" if unsafe else WAITING_FOR[kind]
+        return self.hold(WAITING_FOR[kind], Notice(kind.name, NOTICE_S))
+
+    def hold(self, reason: str, notice: Notice) -> Directive:
+        """GPU off, for a moment; if it is on, `notice` is given first."""
+        craft, now_s = self._spacecraft, self._spacecraft.now_s
         deadline_s = self._next_slot(now_s) if craft.simulated else now_s + WAIT_S
-        if not payload.on:
-            return Directive(Mode.OFF, 0.0, 0, deadline_s, reason)
-        notice = Notice(SAFE, 0.0) if unsafe else Notice(kind.name, NOTICE_S)
-        return Directive(Mode.OFF, 0.0, 0, deadline_s, reason, notice)
+        return Directive(Mode.OFF, 0.0, 0, deadline_s, reason, notice if craft.payload.on else None)
 
     @staticmethod
     def _next_slot(now_s: float) -> float:

@@ -16,7 +16,7 @@ from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
-from pipeline.flight.governor import SAFE, WAIT_S, Directive, Governor
+from pipeline.flight.governor import SAFE, Directive, Governor
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
@@ -33,9 +33,11 @@ from pipeline.lm.schedule import NEVER
 from pipeline.lm.step import TrainChunk, TrainState
 from pipeline.plan import Mode
 from pipeline.plan.payload import ROUNDING
+from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
-UNSURE_S = 600.0  # so long after the clock was set, or has passed the end at launch, nothing is decided for good
+UNSURE_S = 600.0  # so long after the clock was set by more, or a launch past the end, nothing is decided for good
+PAST_END = "past the end by a clock that may yet be set right"
 ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
 
 
@@ -68,11 +70,15 @@ class Job:
     overslept: bool  # the end passed before this launch, by this machine's clock
 
     def __post_init__(self) -> None:
-        self.mode, self.safe = Mode.OFF, False  # as last written down
+        self.mode = Mode.OFF
+        self.safe: bool | None = None  # as last written down; nothing was
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
-        self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S if self.overslept else -np.inf
+        self.unsure_until_s = -np.inf
+        if self.overslept:
+            self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S
+            self.display.say(f"{PAST_END}: waiting for {UNSURE_S / 60.0:.0f} minutes")
         risk = Risk(self.spacecraft.scenario.timeline)
         self.timer = SaveTimer(self.config.checkpoint, self.store, risk, self.spacecraft.clock)
         self.mended = 0  # batches
@@ -111,13 +117,15 @@ class Job:
     def turn(self) -> None:
         """One decision, and the piece of work that follows from it."""
         self.store.poll()
+        was_over = self.budget.over()
         if set_s := self.spacecraft.follow_clock():
-            self.clock_set(set_s)
-        if why := self.outlook.due():
+            self.clock_set(set_s, was_over)
+        waits = self.unsure and self.budget.over()
+        if not waits and (why := self.outlook.due()):
             self.plan(why)
-        if self.unsure and self.budget.over():
-            deadline_s, why = self.spacecraft.clock.now() + WAIT_S, "past the end by a clock that may yet be set right"
-            self.follow(Directive(Mode.OFF, 0.0, 0, deadline_s, why))
+        if waits:
+            self.spacecraft.catch_up()
+            self.follow(self.governor.hold(PAST_END, Notice("PAST_END", NOTICE_S)))
         elif self.spacecraft.granted + ROUNDING < self.next_work():
             self.follow(self.governor.poll())
         elif self.validation_due():
@@ -142,13 +150,15 @@ class Job:
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
         self.spacecraft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
 
-    def clock_set(self, seconds: float) -> None:
+    def clock_set(self, seconds: float, was_over: bool) -> None:
         """This machine's clock was set: orbit and light are others, and what was measured by them says nothing."""
         self.ledger.append("clock_set", seconds=round(seconds, 3))
         self.display.say(f"the clock was set by {seconds:+,.0f} s")
         self.timer.shift(seconds)
         self.said_s = -np.inf
-        self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S
+        # Two clocks that take turns, some seconds apart, must not put off for ever what is to be decided.
+        if abs(seconds) > UNSURE_S and not (was_over and self.budget.over()):
+            self.unsure_until_s = self.spacecraft.clock.now() + UNSURE_S
         self.outlook.forget()
         self.progress.replan_s = self.progress.recount_s = -np.inf
         self.plan("the clock was set")
@@ -167,11 +177,11 @@ class Job:
         except Interrupted:
             vars(self.progress).update(vars(before))
             raise
-        stop, steps = self.outlook.next_stop(), self.progress.planned_steps
+        stop = self.outlook.next_stop()
         self.ledger.append(
             "plan",
             why=why,
-            planned_steps=steps if steps < NEVER else None,
+            planned_steps=self.progress.foreseen_steps,
             harvest=round(self.progress.harvest, 4),
             slowness=round(self.governor.slowness, 4),
             next_stop_s=stop.time_s if stop else None,
@@ -428,11 +438,12 @@ class Job:
         if self.gpu_health and (news := self.gpu_health.news()):
             self.ledger.append("gpu_health", **news)
         steps_per_s = self.tokens_per_s / self.config.tokens_per_step
-        left_s = (self.progress.planned_steps - self.progress.step) / steps_per_s if steps_per_s else None
+        planned = self.progress.foreseen_steps
+        left_s = (planned - self.progress.step) / steps_per_s if planned and steps_per_s else None
         self.display.show(
             View(
                 step=self.progress.step,
-                steps=self.progress.planned_steps,
+                steps=planned,
                 loss=self.loss,
                 tokens_per_s=self.tokens_per_s,
                 orbit=seen.orbit,

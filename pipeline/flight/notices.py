@@ -19,7 +19,9 @@ KINDS = {
 class Notice(NamedTuple):
     """Power, or this process, will end: a sealed checkpoint must exist within `seconds_left`."""
 
-    kind: str  # SIGTERM, SIGINT, SIGHUP or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT or SAFE from the governor
+    kind: (
+        str  # SIGTERM, SIGINT, SIGHUP or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT, SAFE or PAST_END from within
+    )
     seconds_left: float
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.lm.schedule import Cooldown
+from pipeline.lm.schedule import NEVER, Cooldown
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Progress:
     validated_step: int = -1
     validated_loss: float | None = None  # of the last validation [nats per token]
     validated_pieces: int = 0  # of the validation under way; their mission time is spent
-    planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet
+    planned_steps: int = 0  # steps in all, as last forecast; 0: not forecast yet; NEVER: further away than is looked
     replan_s: float = -math.inf  # mission time of the next look ahead
     recount_s: float = -math.inf  # and of the next to the budget's end
     planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
@@ -43,6 +43,11 @@ class Progress:
         self.validated_loss = saved.validated_loss
         self.spiked_step, self.spikes = saved.spiked_step, saved.spikes
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
+
+    @property
+    def foreseen_steps(self) -> int | None:
+        """Steps in all, where they are known."""
+        return self.planned_steps if 0 < self.planned_steps < NEVER else None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"cooldown": list(self.cooldown)}

@@ -29,6 +29,7 @@ from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_
 HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
+DARK_S = 60 * DAY_S  # without payload, charge and temperature are no longer those of before
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -108,6 +109,7 @@ class Spacecraft:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
         if self.was_dark_since_saved:
+            self._until_s = max(self._until_s, now_s - DARK_S)
             self._pass(OFF, powered=False)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
 

@@ -67,7 +67,8 @@ def scenario(orbit: Orbit, satellite: Satellite, gpu: Gpu, mission: Mission, ste
     Raises:
         BadInput: elements that cannot be read.
     """
-    if mission.clock == "real" and satellite.loads.hold_w is None:
+    real = mission.clock == "real"  # there nobody switches GPU and host off in a hold
+    if real and satellite.loads.hold_w is None:
         loads = satellite.loads.model_copy(update={"hold_w": gpu.idle_w + satellite.loads.host_w})
         satellite = satellite.model_copy(update={"loads": loads})
     return Scenario(
@@ -76,6 +77,6 @@ def scenario(orbit: Orbit, satellite: Satellite, gpu: Gpu, mission: Mission, ste
         plant(satellite),
         GpuCurve(gpu),
         satellite.loads.host_w,
-        mission.restart_s,
+        0.0 if real else mission.restart_s,
         mission.step_flops or step_flops,
     )

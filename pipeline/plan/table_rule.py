@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.config import BadInput
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.dynamic import Choices, HeatAxis, Slots, Table, backward, heat_axis
 from pipeline.plan.greedy import DWELL_S, POLL_S
@@ -19,6 +20,7 @@ from pipeline.power import OFF, Command, Plant
 from pipeline.power.plant import HOUR_S, Scalar, lesser
 
 AHEAD_S = 6.0 * 3600.0  # in view beyond the day, at least: about four orbits, longer than a radiator remembers
+MOST_AHEAD_S = 3 * DAY_S  # a slot costs the same however little it changes
 COLD_K = 15.0  # below the limit or the melting point, a colder plate is worth no more
 MOST_PITCHES = 250  # of heat: time goes with their square, 2 s a day by then; the satellites that ship have 101 at most
 CHARGES, CHARGES_WITH_HEAT = 48, 24  # where heat binds, 48 win 0.05 % and cost twice as much
@@ -158,13 +160,19 @@ class TableRule:
         return max(limit_j - dwell_j, 0.5 * (plant.resting_j(SUNLIT) + limit_j))
 
     def _memory_s(self) -> float:
-        """In view beyond the day: no less than p* takes to draw all that the battery may give."""
+        """In view beyond the day: what p* takes to draw all that the battery may give, within bounds."""
         usable_wh = self.scenario.plant.capacity_wh - self.scenario.plant.floor_wh
         hours = usable_wh / self.levels.payload_w[self.levels.efficient]
-        return self.grid.slot_s * round(max(AHEAD_S, hours * HOUR_S) / self.grid.slot_s)
+        return self.grid.slot_s * round(min(max(AHEAD_S, hours * HOUR_S), MOST_AHEAD_S) / self.grid.slot_s)
 
     def _heat_axis(self) -> HeatAxis:
         plant, top_j = self.scenario.plant, float(self._kept_j.max())
+        if plant.resting_j(DARK) >= top_j:
+            radiator = self.scenario.satellite.radiator
+            raise BadInput(
+                f"satellite.radiator.area_m2: {radiator.area_m2:g}: in a hold the plate rests at "
+                f"{float(plant.plate_c(plant.resting_j(DARK))):.0f} C, too hot to train; enlarge it"
+            )
         if not self.scenario.heat_binds:
             return HeatAxis(np.array([top_j]), top_j, plant.radiator_j_k)
         bottom_j = max(plant.resting_j(DARK), min(top_j, 0.0) - COLD_K * plant.radiator_j_k)
