@@ -37,8 +37,7 @@ LARGEST_CHUNK = _BEFORE_HEAD.size + _LARGEST_HEAD + LARGEST  # bytes
 _ZSTD_LEVEL = 3
 
 
-# When the ledger was begun [s since 1970] and its bytes when a file was read: of two, the later is newer.
-Moment = tuple[float, int]
+Moment = tuple[float, int]  # mission second and bytes of the ledger when a file was read: of two, the later is newer
 
 
 class Malformed(Exception):
@@ -156,10 +155,10 @@ def digest(value: Any) -> str:
 
 def moment(value: Any) -> Moment:
     """`at` of a head."""
-    begun_s, ledger_bytes = value
-    if type(begun_s) not in (int, float) or not abs(begun_s) < 1e12:
-        raise ValueError(f"{begun_s!r:.100} is no second since 1970")
-    return float(begun_s), whole(ledger_bytes, LARGEST_FILE)
+    mission_s, ledger_bytes = value
+    if type(mission_s) not in (int, float) or not abs(mission_s) < 1e12:
+        raise ValueError(f"{mission_s!r:.100} is no mission second")
+    return float(mission_s), whole(ledger_bytes, LARGEST_FILE)
 
 
 def _head(fields: Any) -> Head:

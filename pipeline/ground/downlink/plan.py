@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.mission import Radio, Station
-from pipeline.flight.ledger import recall
 from pipeline.ground.downlink import received as listing
 from pipeline.ground.downlink.pack import CHUNK_BYTES, Piece, manifest_pieces, pieces
 from pipeline.ground.downlink.received import Received
 from pipeline.ground.downlink.sources import GROUPS, moment
-from pipeline.ground.run_directory import LEDGER, open_run
+from pipeline.ground.run_directory import open_run
 from pipeline.orbit import Pass, passes, track
 
 DAYS = 7.0  # looked ahead
@@ -47,8 +46,8 @@ def plan(
     run = open_run(run_dir)
     ground = listing.read(Path(received)) if received else Received()
     files: list[dict[str, Any]] = []
-    at, now = moment(run), recall(run.path / LEDGER).last or {}
-    begin_s = float(now.get("mission_s", 0.0)) if start_s is None else start_s
+    at = moment(run)
+    begin_s = at[0] if start_s is None else start_s
     sent = list(map(_without_data, pieces(run, at, ground, chunk_bytes, last, files)))
     sent = [*map(_without_data, manifest_pieces(run, at, files, chunk_bytes)), *sent]
     path, radio = track(run.config.orbit), run.config.satellite.radio

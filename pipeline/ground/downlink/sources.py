@@ -82,18 +82,13 @@ def int8_files(run: RunDirectory, weights: "Weights") -> dict[str, bytes]:
 
 
 def moment(run: RunDirectory) -> Moment:
-    """How far the run is. It rises as the run goes on, whatever its clocks are set to.
-
-    A ledger is appended to. One that was lost is begun anew, later.
-    """
-    from pipeline.flight.ledger import parse
+    """How far the run is. It rises as the run goes on, whatever a clock says."""
+    from pipeline.flight.ledger import recall
 
     path = run.path / LEDGER
-    if not path.is_file():
-        return 0.0, 0
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        first = next(filter(None, map(parse, lines)), {})
-    return float(first.get("wall", 0.0)), path.stat().st_size
+    size = path.stat().st_size if path.is_file() else 0
+    last = recall(path).last or {}
+    return float(last.get("mission_s", 0.0)), size
 
 
 def _file(group: str, root: Path, name: str, together: int = 0) -> Iterator[Source]:

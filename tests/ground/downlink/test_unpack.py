@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,6 @@ import pytest
 
 from pipeline.checkpoint import seal
 from pipeline.config import BadInput
-from pipeline.flight.ledger import Ledger
 from pipeline.ground.downlink import manifest
 from pipeline.ground.downlink import received as listing
 from pipeline.ground.downlink.chunk import LARGEST, Head, Version, decode, encode
@@ -307,30 +305,6 @@ def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
     assert (out / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_whatever_clocks_are_set_to_what_comes_later_is_newer(
-    lost: bool, make_bare_run: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
-    pack(run, tmp_path / "1")
-    unpack(tmp_path / "1", out)
-    now_s = time.time() + (60.0 if lost else -3600.0)
-    monkeypatch.setattr(time, "time", lambda: now_s)
-    if lost:
-        (run / "ledger.jsonl").unlink()
-    (run / "ledger.jsonl").touch()
-    ledger = Ledger(run / "ledger.jsonl")
-    ledger.position = lambda: (-3600.0, 40)
-    ledger.append("clock_set", seconds=-3600.0)
-    ledger.close()
-    (run / "plan.json").write_text("{}")
-    pack(run, tmp_path / "2", out / "received.json")
-    assert unpack(tmp_path / "2", out)["missing"] == {}
-    assert {path: (out / path).read_bytes() for path in files_of(run)} == {
-        path: (run / path).read_bytes() for path in files_of(run)
-    }
-
-
 def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) -> None:
     """A run directory, say: what came down must not replace what is going on."""
     (tmp_path / "ledger.jsonl").write_text("mine")
@@ -472,43 +446,3 @@ def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> No
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
     assert (out / "checkpoints" / "7" / "state" / "x").read_bytes() == b"array"
     assert unpack(inbox, out)["complete"] == ["checkpoints/7/SEAL", "checkpoints/7/state/x"]
-
-
-def test_a_seal_that_the_board_no_longer_has_is_not_waited_for(tmp_path: Path) -> None:
-    inbox, out = tmp_path / "inbox", tmp_path / "out"
-    forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
-    forge_step(inbox, 2.0, AGAIN, "SEAL", "d/b")  # meta was lost
-    assert "meta" in unpack(inbox, out)["missing"]["checkpoints/7/SEAL"]["problem"]
-    forge(inbox, "manifest.json", manifest.encode("a run", []), at=(3.0, 1))
-    assert unpack(inbox, out)["missing"] == {}
-    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
-
-
-def test_what_rots_before_its_step_is_whole_is_built_again(tmp_path: Path) -> None:
-    inbox, out = tmp_path / "inbox", tmp_path / "out"
-    forge_step(inbox, 1.0, FIRST, "d/a", "same")
-    unpack(inbox, out)
-    (out / "checkpoints" / "7.partial" / "d" / "a").write_bytes(b"arraz")
-    forge_step(inbox, 1.0, FIRST, "meta", "SEAL")
-    assert unpack(inbox, out)["missing"] == {}
-    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
-
-
-def test_a_manifest_that_rots_is_built_again(tmp_path: Path) -> None:
-    inbox, out = tmp_path / "inbox", tmp_path / "out"
-    forge(inbox, "manifest.json", written := manifest.encode("a run", []))
-    unpack(inbox, out)
-    (out / "manifest.json").write_bytes(b"[" + written[1:])
-    assert unpack(inbox, out)["manifest"]
-    assert (out / "manifest.json").read_bytes() == written
-
-
-def test_a_step_has_one_name(tmp_path: Path) -> None:
-    """Another would take the place of a whole one."""
-    inbox, out = tmp_path / "inbox", tmp_path / "out"
-    forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
-    for path, data in (AGAIN | {"SEAL": seal_of(AGAIN)}).items():
-        forge(inbox, f"checkpoints/07/{path}", data, at=(2.0, 1), together=4)
-    assert unpack(inbox, out)["missing"]["checkpoints/07/SEAL"]["problem"] == "checkpoints/07: 07 is no step's name"
-    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["07.partial", "7"]
-    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
