@@ -37,7 +37,9 @@ LARGEST_CHUNK = _BEFORE_HEAD.size + _LARGEST_HEAD + LARGEST  # bytes
 _ZSTD_LEVEL = 3
 
 
-Moment = tuple[float, int]  # mission second and bytes of the ledger when a file was read: of two, the later is newer
+# Bytes of the ledger when a file was read, which no clock takes back; and the mission second, for those of one length.
+# Of two, the later is newer. Chunks and listings have the mission second first.
+Moment = tuple[int, float]
 
 
 class Malformed(Exception):
@@ -83,7 +85,7 @@ def encode(head: Head, content: bytes, base: bytes = b"") -> tuple[str, bytes]:
     """The address of a chunk, and the chunk."""
     plain = _sum(content, base, np.subtract)
     packed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plain)
-    fields = asdict(head) | {"file": _list(head.file), "base": head.base and _list(head.base)}
+    fields = asdict(head) | {"at": head.at[::-1], "file": _list(head.file), "base": head.base and _list(head.base)}
     words = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     rest = struct.pack(">I", len(words)) + words + (packed if len(packed) < len(plain) else plain)
     digest = hashlib.sha256(rest)
@@ -154,11 +156,11 @@ def digest(value: Any) -> str:
 
 
 def moment(value: Any) -> Moment:
-    """`at` of a head."""
+    """`at` of a head, as it is written."""
     mission_s, ledger_bytes = value
     if type(mission_s) not in (int, float) or not abs(mission_s) < 1e12:
         raise ValueError(f"{mission_s!r:.100} is no mission second")
-    return float(mission_s), whole(ledger_bytes, LARGEST_FILE)
+    return whole(ledger_bytes, LARGEST_FILE), float(mission_s)
 
 
 def _head(fields: Any) -> Head:

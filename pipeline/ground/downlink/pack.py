@@ -72,7 +72,7 @@ def pack(
     done, count, groups = False, 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        at = moment(run)
+        at = moment(run, ground)
         ends = [0]  # where copies of the manifest go
         files: list[dict[str, Any]] = []
         for piece in pieces(run, at, ground, chunk_bytes, last, files):

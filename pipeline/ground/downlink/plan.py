@@ -46,8 +46,8 @@ def plan(
     run = open_run(run_dir)
     ground = listing.read(Path(received)) if received else Received()
     files: list[dict[str, Any]] = []
-    at = moment(run)
-    begin_s = at[0] if start_s is None else start_s
+    at = moment(run, ground)
+    begin_s = at[1] if start_s is None else start_s
     sent = list(map(_without_data, pieces(run, at, ground, chunk_bytes, last, files)))
     sent = [*map(_without_data, manifest_pieces(run, at, files, chunk_bytes)), *sent]
     path, radio = track(run.config.orbit), run.config.satellite.radio

@@ -61,7 +61,7 @@ def encode(received: Received) -> bytes:
 
     Of too many the files of the oldest steps go first, which no pack asks for; whatever else goes is sent again.
     """
-    whole = {path: json.dumps([path, file.size, file.sha256, at]) for path, (file, at) in received.whole.items()}
+    whole = {path: json.dumps([path, file.size, file.sha256, at[::-1]]) for path, (file, at) in received.whole.items()}
     parts = {path: json.dumps([path, file.size, file.sha256, spans]) for path, (file, spans) in received.parts.items()}
     over = sum(len(line) + 2 for line in (*whole.values(), *parts.values())) + _AROUND - _LARGEST
     oldest = sorted(whole, key=lambda path: received.whole[path][1])

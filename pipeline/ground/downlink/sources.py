@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.checkpoint import layout, seal
 from pipeline.config import RunFailed
-from pipeline.ground.downlink.chunk import Moment, Version
+from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version
+from pipeline.ground.downlink.received import Received
 from pipeline.ground.run_directory import LEDGER, RunDirectory
 
 if TYPE_CHECKING:
@@ -81,14 +82,19 @@ def int8_files(run: RunDirectory, weights: "Weights") -> dict[str, bytes]:
     return {MANIFEST: to_json(manifest)} | files
 
 
-def moment(run: RunDirectory) -> Moment:
-    """How far the run is. It rises as the run goes on, whatever a clock says."""
+def moment(run: RunDirectory, ground: Received) -> Moment:
+    """How far the run is: later than whatever the ground has, and it rises as the ledger grows, whatever a clock says.
+
+    That a ledger only grows is assumed of what the listing does not say. Of one that was lost and begun anew the
+    listing alone tells the ground that it is newer.
+    """
     from pipeline.flight.ledger import recall
 
     path = run.path / LEDGER
     size = path.stat().st_size if path.is_file() else 0
+    known = max((ledger_bytes for _, (ledger_bytes, _) in ground.whole.values()), default=-1)
     last = recall(path).last or {}
-    return float(last.get("mission_s", 0.0)), size
+    return max(size, min(known + 1, LARGEST_FILE)), float(last.get("mission_s", 0.0))
 
 
 def _file(group: str, root: Path, name: str, together: int = 0) -> Iterator[Source]:

@@ -238,7 +238,7 @@ class _Rebuild:
         """The newest SEAL of a checkpoint that came, its time, and what is wrong with it."""
         name = f"{folder}/{seal.NAME}"
         if name not in self.known.whole:
-            return None, (0.0, 0), None
+            return None, (0, 0.0), None
         at = self.known.whole[name][1]
         try:
             return seal.read(self._place(name).parent, int(PurePosixPath(folder).name)), at, None

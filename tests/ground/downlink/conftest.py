@@ -19,11 +19,11 @@ def quick_dir() -> Iterator[Path]:
         yield Path(path)
 
 
-def write_ledger(run: Path, steps: range) -> None:
+def write_ledger(run: Path, steps: range, back_s: float = 0.0) -> None:
     (run / "ledger.jsonl").touch()
     ledger = Ledger(run / "ledger.jsonl")
     for step in steps:
-        ledger.position = lambda step=step: (10.0 * step, step)
+        ledger.position = lambda step=step: (10.0 * step - back_s, step)
         ledger.append("step", at=step, loss=random.Random(step).random())
     ledger.close()
 
@@ -45,11 +45,11 @@ def make_bare_run() -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def go_on() -> Callable[[Path], None]:
+def go_on() -> Callable[..., None]:
     """Makes a bare run longer: its ledger and one event file grow, its plan is another."""
 
-    def more(path: Path) -> None:
-        write_ledger(path, range(40, 55))
+    def more(path: Path, back_s: float = 0.0) -> None:
+        write_ledger(path, range(40, 55), back_s)
         with (path / "tensorboard" / "events.1").open("ab") as file:
             file.write(random.Random(1).randbytes(1100))
         (path / "plan.json").write_text("{ }\n" * 300)

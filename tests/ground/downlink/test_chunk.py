@@ -30,7 +30,7 @@ def with_head(**changed: Any) -> bytes:
 def test_a_chunk_gives_back_its_bytes_with_any_base(base: bytes) -> None:
     content = random.Random(0).randbytes(300) + b"words " * 30
     old = Version("a", len(base), DIGEST) if base else None
-    head = Head((1.5, 7), Version("a/b", 1000, DIGEST), 200, len(content), old)
+    head = Head((7, 1.5), Version("a/b", 1000, DIGEST), 200, len(content), old)
     base = base[: len(content)]
     address, data = encode(head, content, base)
     chunk = decode(data)
@@ -41,7 +41,7 @@ def test_a_chunk_gives_back_its_bytes_with_any_base(base: bytes) -> None:
 
 def test_text_and_small_differences_are_compressed() -> None:
     content = b"the same line again\n" * 500
-    head = Head((0.0, 0), Version("a", len(content), DIGEST), 0, len(content))
+    head = Head((0, 0.0), Version("a", len(content), DIGEST), 0, len(content))
     assert len(encode(head, content)[1]) < 0.1 * len(content)
     noise = random.Random(0).randbytes(10000)
     nearly = bytes((byte + (byte % 7 == 0)) % 256 for byte in noise)
@@ -50,7 +50,7 @@ def test_text_and_small_differences_are_compressed() -> None:
 
 
 def test_every_flip_and_every_cut_is_found() -> None:
-    _, data = encode(Head((0.0, 0), Version("a", 40, DIGEST), 0, 40), random.Random(1).randbytes(40))
+    _, data = encode(Head((0, 0.0), Version("a", 40, DIGEST), 0, 40), random.Random(1).randbytes(40))
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -65,6 +65,7 @@ def test_every_flip_and_every_cut_is_found() -> None:
 
 def test_the_form_that_the_cases_below_break_is_right() -> None:
     assert decode(with_head()).content() == b"x" * 20
+    assert decode(with_head()).head.at == (7, 1.5)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pipeline.checkpoint import seal
 from pipeline.config import BadInput
 from pipeline.ground.downlink import manifest
 from pipeline.ground.downlink import received as listing
-from pipeline.ground.downlink.chunk import LARGEST, Head, Version, decode, encode
+from pipeline.ground.downlink.chunk import LARGEST, LARGEST_FILE, Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.received import merge
 from pipeline.ground.downlink.unpack import unpack
@@ -152,12 +152,12 @@ def forge(inbox: Path, path: str, content: bytes, **head: object) -> None:
     """One chunk, whole and well-formed, of whatever is asked for."""
     inbox.mkdir(exist_ok=True)
     file = Version(path, head.pop("size", len(content)), head.pop("sha256", hashlib.sha256(content).hexdigest()))
-    _, data = encode(Head(head.pop("at", (1.0, 1)), file, 0, len(content), **head), content)
+    _, data = encode(Head(head.pop("at", (1, 1.0)), file, 0, len(content), **head), content)
     (inbox / f"{len(list(inbox.iterdir()))}.chunk").write_bytes(data)
 
 
 def forge_part(
-    inbox: Path, content: bytes, start: int, end: int, at: tuple[float, int], of: bytes | None = None
+    inbox: Path, content: bytes, start: int, end: int, at: tuple[int, float], of: bytes | None = None
 ) -> None:
     """The bytes [start, end) of `content` as a chunk of the file plan.json, which is `of`, or `content`."""
     inbox.mkdir(exist_ok=True)
@@ -188,7 +188,7 @@ def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
     forge(inbox, "link/x", b"not yours")
     forge(inbox, "a/b", b"below a file")
     forge(inbox, "c/d", b"a folder is here")
-    forge(inbox, "c", b"where a folder is", at=(2.0, 2))
+    forge(inbox, "c", b"where a folder is", at=(2, 2.0))
     forge(inbox, "received.json", b"{}")
     forge(inbox, "manifest.json", b'{"format": 1, "files": [{"path": "../x"}]}')
     (inbox / "pipe").symlink_to("/dev/zero")
@@ -206,7 +206,7 @@ def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
 def test_the_place_of_the_listing_is_taken_by_nothing_that_comes(name: str, tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge(inbox, name, b"not a listing")
-    forge(inbox, "ledger.jsonl", b"good", at=(2.0, 2))
+    forge(inbox, "ledger.jsonl", b"good", at=(2, 2.0))
     for _ in range(2):
         found = unpack(inbox, out)
         assert found["complete"] == ["ledger.jsonl"]
@@ -229,26 +229,26 @@ def test_of_chunks_for_one_place_the_newest_counts_and_then_the_oldest(wrong: fl
     content = random.Random(0).randbytes(3000)
     for seed in range(8):  # of the wrong bytes: their address must not decide
         inbox, rotten = tmp_path / str(seed), random.Random(seed).randbytes(1000)
-        forge_part(inbox, content, 1000, 3000, at=(1.0, 1))
+        forge_part(inbox, content, 1000, 3000, at=(1, 1.0))
         for at in (1.0, 3.0):
-            forge_part(inbox, rotten if at == wrong else content, 0, 1000, at=(at, 1), of=content)
+            forge_part(inbox, rotten if at == wrong else content, 0, 1000, at=(1, at), of=content)
         assert unpack(inbox, tmp_path / f"out-{seed}")["missing"] == {}
         assert (tmp_path / f"out-{seed}" / "plan.json").read_bytes() == content
 
 
 def test_what_is_sent_again_in_other_chunks_takes_the_place_of_a_wrong_one(tmp_path: Path) -> None:
     content = random.Random(0).randbytes(3000)
-    forge_part(tmp_path / "inbox", b"rotten" * 100, 0, 600, at=(1.0, 1), of=content)
-    forge_part(tmp_path / "inbox", content, 600, 3000, at=(1.0, 1))
+    forge_part(tmp_path / "inbox", b"rotten" * 100, 0, 600, at=(1, 1.0), of=content)
+    forge_part(tmp_path / "inbox", content, 600, 3000, at=(1, 1.0))
     assert "problem" in unpack(tmp_path / "inbox", tmp_path / "out")["missing"]["plan.json"]
-    forge_part(tmp_path / "inbox", content, 0, 3000, at=(2.0, 1))
+    forge_part(tmp_path / "inbox", content, 0, 3000, at=(1, 2.0))
     assert unpack(tmp_path / "inbox", tmp_path / "out")["missing"] == {}
 
 
 def test_a_manifest_that_is_larger_than_any_is_left_out_and_all_else_is_built(tmp_path: Path) -> None:
     inbox, out, size = tmp_path / "inbox", tmp_path / "out", manifest.LARGEST + 1
     forge_blank(inbox, "manifest.json", size)
-    forge(inbox, "ledger.jsonl", b"good", at=(2.0, 2))
+    forge(inbox, "ledger.jsonl", b"good", at=(2, 2.0))
     found = unpack(inbox, out)
     assert found["complete"] == ["ledger.jsonl"]
     assert "no more than 16,777,216 bytes" in found["missing"]["manifest.json"]["problem"]
@@ -261,7 +261,7 @@ def forge_blank(inbox: Path, path: str, size: int) -> None:
     file = Version(path, size, hashlib.sha256(b" " * size).hexdigest())
     for start in range(0, size, LARGEST):
         length = min(LARGEST, size - start)
-        (inbox / f"{start}.chunk").write_bytes(encode(Head((1.0, 1), file, start, length), b" " * length)[1])
+        (inbox / f"{start}.chunk").write_bytes(encode(Head((1, 1.0), file, start, length), b" " * length)[1])
 
 
 def test_no_draft_is_left_by_what_ends_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +286,38 @@ def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path:
     (tmp_path / "1" / "x").write_bytes(b"x")
     assert unpack(tmp_path / "0", out)["missing"] == {}
     assert {path: (out / path).read_bytes() for path in files_of(out)} == sent.versions[1]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["a clock set back", "a ledger begun anew"])
+def test_what_is_packed_later_is_newer_whatever_befell_clock_and_ledger(
+    lost: bool, make_bare_run: Callable[[Path], Path], go_on: Callable[..., None], tmp_path: Path
+) -> None:
+    run, inbox, out = make_bare_run(tmp_path / "run"), tmp_path / "inbox", tmp_path / "out"
+    pack(run, inbox / "1")
+    unpack(inbox / "1", out)
+    shutil.copy(out / "manifest.json", tmp_path)
+    if lost:  # with the run's own disk: it went on from the second device
+        (run / "ledger.jsonl").unlink()
+    go_on(run, back_s=3600.0)
+    pack(run, inbox / "2", out / "received.json")
+    assert unpack(inbox / "2", out)["missing"] == {}
+    assert {path: (out / path).read_bytes() for path in files_of(out)} == {
+        path: (run / path).read_bytes() for path in files_of(run)
+    }
+    assert (out / "manifest.json").read_bytes() != (tmp_path / "manifest.json").read_bytes()
+    packed = pack(run, inbox / "3", out / "received.json")
+    assert sum(file["sent"] for file in packed["files"]) == 0, "nothing is sent again"
+
+
+def test_the_latest_moment_that_a_chunk_may_name_spoils_no_later_pack(
+    make_bare_run: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
+    forge(tmp_path / "forged", "x", b"not yours", at=(LARGEST_FILE, 1.0))
+    unpack(tmp_path / "forged", out)
+    pack(run, tmp_path / "chunks", out / "received.json")
+    found = unpack(tmp_path / "chunks", out)
+    assert (found["missing"], found["damaged"]) == ({}, {})
 
 
 def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
@@ -337,9 +369,9 @@ def test_no_more_is_listed_than_may_be_read_and_the_oldest_steps_go_first(
     monkeypatch.setattr(listing, "_LARGEST", 5000)
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge(inbox, "config.yaml", b"of the first pass")
-    forge(inbox, "plan.json", b"a part", size=1000, at=(1.0, 1))
+    forge(inbox, "plan.json", b"a part", size=1000, at=(1, 1.0))
     for step in range(50):
-        forge(inbox, f"weights/{step}/x", b"weights", at=(2.0 + step, 1), together=1)
+        forge(inbox, f"weights/{step}/x", b"weights", at=(1, 2.0 + step), together=1)
     for _ in range(2):
         assert len(unpack(inbox, out)["complete"]) == 51
         listed = listing.read(out / "received.json")
@@ -382,7 +414,7 @@ def forge_step(inbox: Path, at: float, files: dict[str, bytes], *come: str) -> N
     """Those files that come of step 7 as it is at this time."""
     for name, data in (files | {"SEAL": seal_of(files)}).items():
         if name in come:
-            forge(inbox, f"checkpoints/7/{name}", data, at=(at, 1), together=len(files) + 1)
+            forge(inbox, f"checkpoints/7/{name}", data, at=(1, at), together=len(files) + 1)
 
 
 FIRST, AGAIN = {"d/a": b"array", "meta": b"1", "same": b"="}, {"d/b": b"array", "meta": b"2", "same": b"="}
