@@ -1,7 +1,9 @@
 """The chunks that came, by what they are of."""
 
+import heapq
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,9 @@ class Place(NamedTuple):
         if read.address != self.address:
             raise Malformed("replaced while it was being read")
         return read.content(base)
+
+
+Piece = tuple[int, int, Place | None]  # bytes [start, end) of a file, from a chunk or, where there is none, its base
 
 
 @dataclass
@@ -66,3 +71,20 @@ def read_chunk(path: Path) -> Chunk:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise Malformed("not a plain file")
         return decode(file.read(LARGEST_CHUNK + 1))
+
+
+def chosen(pieces: list[Piece], size: int, oldest_first: bool) -> Iterator[Piece]:
+    """Of pieces that leave no gap, those that bring each byte: what a base has first, then the newest or oldest."""
+    chunks = [(place.head.at, place.address, (start, end, place)) for start, end, place in pieces if place]
+    chunks.sort(key=lambda each: each[:2], reverse=not oldest_first)
+    ranked = [piece for piece in pieces if piece[2] is None] + [piece for *_, piece in chunks]
+    ahead = sorted(range(len(ranked)), key=lambda rank: -ranked[rank][0])
+    here: list[int] = []  # ranks of those that begin at `at` or before
+    at = 0
+    while at < size:
+        while ahead and ranked[ahead[-1]][0] <= at:
+            heapq.heappush(here, ahead.pop())
+        while ranked[here[0]][1] <= at:
+            heapq.heappop(here)
+        yield ranked[here[0]]
+        at = ranked[here[0]][1]

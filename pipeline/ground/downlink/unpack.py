@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import heapq
 import os
 import shutil
 import stat
@@ -14,15 +13,13 @@ from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
-from pipeline.ground.downlink.inbox import Inbox, Place, read_inbox
+from pipeline.ground.downlink.inbox import Inbox, Piece, chosen, read_inbox
 from pipeline.ground.downlink.received import Span, gaps
 
 _DRAFT = ".rebuilding"
 _LISTING = {received.NAME, received.NAME + ".tmp"}  # where a durable write of it begins
 _FOLDERS = ("checkpoints", "weights")  # whose folders are of use whole
 _BLOCK = 1 << 20  # bytes
-
-_Piece = tuple[int, int, Place | None]  # bytes [start, end) of a file, from a chunk or, where there is none, its base
 
 
 def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
@@ -135,11 +132,11 @@ class _Rebuild:
         self._finish_folder(file.path, max(place.head.together for place in self.inbox.places[file].values()))
 
     def _write(
-        self, draft: Path, file: Version, pieces: list[_Piece], base: Path | None, oldest_first: bool = False
+        self, draft: Path, file: Version, pieces: list[Piece], base: Path | None, oldest_first: bool = False
     ) -> None:
         digest = hashlib.sha256()
         with draft.open("wb") as written:
-            for data in self._content(file, _chosen(pieces, file.size, oldest_first), base):
+            for data in self._content(file, chosen(pieces, file.size, oldest_first), base):
                 digest.update(data)
                 written.write(data)
             written.flush()
@@ -147,7 +144,7 @@ class _Rebuild:
         if digest.hexdigest() != file.sha256:
             raise _Lacking(file, [(0, file.size)], problem="all bytes came, and are not those that were packed")
 
-    def _pieces(self, file: Version) -> tuple[list[_Piece], Path | None, str | None]:
+    def _pieces(self, file: Version) -> tuple[list[Piece], Path | None, str | None]:
         """What there is of a version, sorted; the base that some of it needs, or the path of one that is not here.
 
         Packs name one base for a version; were there two, chunks that need the other are left out, to be sent again.
@@ -155,7 +152,7 @@ class _Rebuild:
         places = self.inbox.places[file].values()
         bases = sorted({place.head.base for place in places if place.head.base}, key=lambda base: base.sha256)
         here = next(((base, path) for base in bases if (path := self._holds(base))), None)
-        pieces: list[_Piece] = []
+        pieces: list[Piece] = []
         for place in places:
             head = place.head
             if head.base is None or (here and head.base == here[0]):
@@ -178,7 +175,7 @@ class _Rebuild:
             del self.known.whole[base.path]
         return None
 
-    def _content(self, file: Version, pieces: Iterable[_Piece], base: Path | None) -> Iterator[bytes]:
+    def _content(self, file: Version, pieces: Iterable[Piece], base: Path | None) -> Iterator[bytes]:
         """The bytes of pieces of which each goes on where the one before ends, or begins sooner."""
         at = 0
         for start, end, place in pieces:
@@ -316,23 +313,6 @@ class _Rebuild:
             "damaged": self.inbox.damaged,
             "chunks": self.inbox.chunks,
         }
-
-
-def _chosen(pieces: list[_Piece], size: int, oldest_first: bool) -> Iterator[_Piece]:
-    """Of pieces that leave no gap, those that bring each byte: what a base has first, then the newest or oldest."""
-    chunks = [(place.head.at, place.address, (start, end, place)) for start, end, place in pieces if place]
-    chunks.sort(key=lambda each: each[:2], reverse=not oldest_first)
-    ranked = [piece for piece in pieces if piece[2] is None] + [piece for *_, piece in chunks]
-    ahead = sorted(range(len(ranked)), key=lambda rank: -ranked[rank][0])
-    here: list[int] = []  # ranks of those that begin at `at` or before
-    at = 0
-    while at < size:
-        while ahead and ranked[ahead[-1]][0] <= at:
-            heapq.heappush(here, ahead.pop())
-        while ranked[here[0]][1] <= at:
-            heapq.heappop(here)
-        yield ranked[here[0]]
-        at = ranked[here[0]][1]
 
 
 def _folder(path: str) -> str | None:
