@@ -304,8 +304,9 @@ class _Rebuild:
             came = self.inbox.places.get(entry.file, {}).keys()
             missing[path] = {"bytes": spans, "chunks": entry.addresses(spans, came)} | (ours.why if ours else {})
         for folder, why in unsealed.items():
-            file, _ = self.known.whole[name := f"{folder}/{seal.NAME}"]
-            missing.setdefault(name, {"bytes": [(0, file.size)], "chunks": [], "problem": f"{folder}: {why}"})
+            file, at = self.known.whole[name := f"{folder}/{seal.NAME}"]
+            if not kept or at > kept[1] or any(entry.file.path == name for entry in listed):
+                missing.setdefault(name, {"bytes": [(0, file.size)], "chunks": [], "problem": f"{folder}: {why}"})
         return {
             "complete": sorted(path for path in self.known.whole if path not in missing),
             "missing": missing,

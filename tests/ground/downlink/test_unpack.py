@@ -467,6 +467,19 @@ def test_a_step_that_is_not_what_was_sealed_gets_no_number_and_that_is_said(tmp_
         assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
 
 
+def test_a_step_sealed_again_that_is_on_board_no_more_is_asked_for_no_more(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
+    forge_step(inbox, 2.0, AGAIN, "d/b", "SEAL")
+    assert list(unpack(inbox, out)["missing"]) == ["checkpoints/7/SEAL"]
+    forge(inbox, "manifest.json", manifest.encode("x", []), at=(1, 3.0))
+    assert unpack(inbox, out)["missing"] == {}
+    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == [], "the first one stays"
+    forge_step(inbox, 2.0, AGAIN, "meta")  # late
+    assert unpack(inbox, out)["missing"] == {}
+    assert (out / "checkpoints" / "7" / "meta").read_bytes() == b"2"
+
+
 def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge(inbox, "checkpoints/7/SEAL", seal_of({"state/x": b"array"}), together=2)
