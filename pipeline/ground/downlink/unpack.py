@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -71,17 +71,20 @@ class _Rebuild:
         self.known = received.read(out / received.NAME, missing=True)
         self.known.whole = {path: kept for path, kept in self.known.whole.items() if self._is_here(kept[0])}
         self.known.parts = {}
+        if manifest.NAME in self.known.whole:
+            self._holds(self.known.whole[manifest.NAME][0])  # one that rotted says nothing
         self._remember()  # from here on the folder is ours
 
     def run(self) -> dict[str, Any]:
         try:
-            lacking = self._build_all()
+            lacking, unsealed = self._build_all(), self._finish_steps()
+            if self._forget_rotten(unsealed):
+                lacking, unsealed = self._build_all(), self._finish_steps()
         finally:
             (self.out / _DRAFT).unlink(missing_ok=True)
         for path, found in lacking.items():
             came = [] if "problem" in found.why else gaps(found.spans, found.file.size)
             self.known.parts[path] = (found.file, came)
-        unsealed = {folder: why for folder in self._begun() if (why := self._finish_step(folder))}
         self._remember()
         return self._report(lacking, unsealed)
 
@@ -171,7 +174,7 @@ class _Rebuild:
             digest.update(data)
         if digest.hexdigest() == base.sha256:
             return path
-        if self.known.has(base):  # changed since it came: the listing must not say that it is here
+        if self.known.has(base):  # changed since it came: it is built or asked for again
             del self.known.whole[base.path]
         return None
 
@@ -226,10 +229,19 @@ class _Rebuild:
         elif sum(_folder(whole) == folder for whole in self.known.whole) == together:
             durable.rename(self.out / f"{folder}.partial", self.out / folder)
 
-    def _begun(self) -> set[str]:
-        """Checkpoints without their number, or of which a new seal came."""
+    def _finish_steps(self) -> dict[str, str]:
+        """Of checkpoints without their number, or of which a new seal came: why they are not what was sealed."""
         folders = {folder for path in self.known.whole if (folder := _folder(path)) and _is_sealed(folder)}
-        return {folder for folder in folders if (self.out / f"{folder}.partial").is_dir()}
+        begun = [folder for folder in folders if (self.out / f"{folder}.partial").is_dir()]
+        return {folder: why for folder in begun if (why := self._finish_step(folder))}
+
+    def _forget_rotten(self, folders: Collection[str]) -> bool:
+        """Whether of these some file is no longer what came."""
+        before = len(self.known.whole)
+        for path, (file, _) in list(self.known.whole.items()):
+            if _folder(path) in folders:
+                self._holds(file)
+        return len(self.known.whole) < before
 
     def _seal(self, folder: str) -> tuple[seal.Seal | None, Moment, str | None]:
         """The newest SEAL of a checkpoint that came, its time, and what is wrong with it."""

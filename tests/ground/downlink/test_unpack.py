@@ -337,6 +337,29 @@ def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
     assert (out / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
 
 
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["of its chunks", "by the next pack"])
+def test_a_manifest_that_rotted_on_the_ground_is_had_again(
+    kept: bool, make_bare_run: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    run, chunks, out = make_bare_run(tmp_path / "run"), tmp_path / "chunks", tmp_path / "out"
+    pack(run, chunks)
+    unpack(chunks, out)
+    flip(out / "manifest.json")
+    if not kept:
+        chunks = tmp_path / "none"
+        chunks.mkdir()
+        assert not unpack(chunks, out)["manifest"]
+        pack(run, chunks, out / "received.json")
+    found = unpack(chunks, out)
+    assert (found["manifest"], found["missing"]) == (True, {})
+
+
 def test_a_folder_of_something_else_is_left_alone(sent: Sent, tmp_path: Path) -> None:
     """A run directory, say: what came down must not replace what is going on."""
     (tmp_path / "ledger.jsonl").write_text("mine")
@@ -465,6 +488,27 @@ def test_a_step_that_is_not_what_was_sealed_gets_no_number_and_that_is_said(tmp_
         missing = unpack(inbox, out)["missing"]
         assert "checkpoints/7: meta: 6 bytes, sealed with 1" in missing["checkpoints/7/SEAL"]["problem"]
         assert [path.name for path in (out / "checkpoints").iterdir()] == ["7.partial"]
+
+
+@pytest.mark.parametrize("name", ["d/a", "SEAL"])
+@pytest.mark.parametrize("kept", [True, False], ids=["of its chunks", "by the next pack"])
+def test_a_file_of_a_step_that_rotted_before_the_last_one_came_is_had_again(
+    kept: bool, name: str, tmp_path: Path
+) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, "d/a", "same", "SEAL")
+    unpack(inbox, out)
+    flip(out / "checkpoints" / "7.partial" / name)
+    if not kept:
+        shutil.rmtree(inbox)
+    forge_step(inbox, 1.0, FIRST, "meta")
+    unpack(inbox, out)
+    if not kept:
+        assert f"checkpoints/7/{name}" not in listing.read(out / "received.json").whole
+        forge_step(inbox, 2.0, FIRST, name)
+    assert unpack(inbox, out)["missing"] == {}
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
+    assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
 
 
 def test_a_step_sealed_again_that_is_on_board_no_more_is_asked_for_no_more(tmp_path: Path) -> None:
