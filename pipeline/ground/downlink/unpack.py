@@ -335,7 +335,9 @@ def _folder(path: str) -> str | None:
 
 
 def _is_sealed(folder: str) -> bool:
-    return folder.startswith("checkpoints/")
+    """Whether it is that of a checkpoint: checkpoints/07 is not, and would pass for checkpoints/7."""
+    step = folder.removeprefix("checkpoints/")
+    return step.isdecimal() and str(int(step)) == step
 
 
 def _is_plain(path: Path) -> bool:

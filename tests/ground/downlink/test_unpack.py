@@ -511,6 +511,19 @@ def test_a_file_of_a_step_that_rotted_before_the_last_one_came_is_had_again(
     assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
 
 
+def test_no_other_folder_passes_for_a_step(tmp_path: Path) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
+    unpack(inbox, out)
+    for at in (2.0, 3.0):
+        for folder in ("07", "\u0667", "+7", "7 ", "7.deleted"):
+            for name, data in {"meta": str(at).encode(), "SEAL": seal_of({"meta": str(at).encode()})}.items():
+                forge(inbox, f"checkpoints/{folder}/{name}", data, at=(1, at), together=2)
+        assert unpack(inbox, out)["missing"] == {}
+        assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
+        assert (out / "checkpoints" / "7" / "meta").read_bytes() == b"1"
+
+
 def test_a_step_sealed_again_that_is_on_board_no_more_is_asked_for_no_more(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
