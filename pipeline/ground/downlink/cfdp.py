@@ -124,7 +124,7 @@ def receive(
 
     Raises:
         BadInput: the address or the folder cannot be had.
-        RunFailed: the disk is full.
+        RunFailed: the disk is full, or takes nothing any more.
     """
     inbox = Path(inbox)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
@@ -141,9 +141,10 @@ def receive(
         try:
             return receiver.listen(silent_s)
         except OSError as error:
-            if not _is_full(error):
+            if not _is_of_disk(error):
                 raise
-            raise RunFailed(f"{inbox}: no space; free some: what it did not take its sender still has") from error
+            why = "no space; free some" if error.errno in _FULL else f"{error.strerror}; give another folder"
+            raise RunFailed(f"{inbox}: {why}: what it did not take its sender still has") from error
         finally:
             receiver.end()
             with contextlib.suppress(OSError):
@@ -244,7 +245,7 @@ class _Receiver:
             try:
                 answers = self._answers(packet)
             except Exception as error:
-                if _is_full(error):
+                if _is_of_disk(error):
                     raise
                 self.end()  # cfdp-py stumbles over some orders of loss; the sender begins such a transaction anew
                 continue
@@ -304,7 +305,7 @@ class _Receiver:
             durable.fsync(came)
             durable.rename(came, self.inbox / name)
         except (Malformed, OSError) as error:
-            if _is_full(error):
+            if _is_of_disk(error):
                 raise
             self.result["refused"].append(name)
             return False
@@ -323,5 +324,9 @@ _AFTER_EOF = (
 )
 
 
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether it would meet every other chunk too."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, errno.EROFS, errno.EIO)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import shutil
 import socket
 import threading
@@ -310,25 +311,41 @@ def test_a_forged_answer_costs_itself_alone(asked: list[tuple[int, int]] | None,
     assert contents(tmp_path / "inbox") == contents(tmp_path / "two")
 
 
+WRITE, FLUSH = (cfdp_entities.RestrictedFilestore, "write_data"), (durable, "fsync")
+NO_SPACE, ANOTHER = "no space; free some: what", "; give another folder: what"
+
+
 @pytest.mark.parametrize(
-    "where", [(cfdp_entities.RestrictedFilestore, "write_data"), (durable, "fsync")], ids=["write", "flush"]
+    ("where", "number", "said"),
+    [
+        (WRITE, errno.ENOSPC, NO_SPACE),
+        (FLUSH, errno.ENOSPC, NO_SPACE),
+        ((cfdp_entities.Incoming, "create_file"), errno.EROFS, "Read-only file system" + ANOTHER),
+        (FLUSH, errno.EIO, "Input/output error" + ANOTHER),
+    ],
+    ids=["write", "flush", "create, read-only", "flush, failing"],
 )
-def test_a_full_disk_ends_receiving_in_one_line_and_leaves_no_part(
-    where: tuple[object, str], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_takes_no_more_ends_receiving_in_one_line_and_leaves_no_part(
+    where: tuple[object, str],
+    number: int,
+    said: str,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, calls, address = getattr(*where), [0], free_address()
 
     def fail(*given: Any) -> Any:
         calls[0] += 1
         if calls[0] > 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
         return real(*given)
 
     monkeypatch.setattr(*where, fail)
     with ThreadPoolExecutor(1) as pool:
         received = pool.submit(receive, tmp_path / "inbox", address, SILENT_S, TIMER_S)
         result = send(packed, address, timer_s=TIMER_S, mbit_s=40)
-        with pytest.raises(RunFailed, match="no space; free some"):
+        with pytest.raises(RunFailed, match=said):
             received.result()
     assert contents(tmp_path / "inbox").keys() == set(result["sent"])
     assert not (tmp_path / "inbox" / ".incoming").exists()
