@@ -13,7 +13,7 @@ from pathlib import Path
 
 def fsync(path: Path) -> None:
     """Flushes one file, or one directory's entries, to the medium."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for its writer
     try:
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from checkpoint_states import seal_steps
@@ -62,8 +63,6 @@ def test_garbage_in_place_of_a_seal_is_damage_and_no_crash(tmp_path, data):
 
 
 def test_links_and_pipes_are_named_and_never_followed(tmp_path):
-    import os
-
     path = sealed_directory(tmp_path / "1")
     outside = sealed_directory(tmp_path / "2")
     (path / "file").unlink()
@@ -78,6 +77,13 @@ def test_links_and_pipes_are_named_and_never_followed(tmp_path):
     assert seal.inspect(path, 1)[1] == ["extra: not in the SEAL"]
     (path / "extra").unlink()
     assert seal.inspect(path, 1)[1] == []
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_among_the_files_fails_the_seal_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(OSError, match="Invalid argument"):
+        seal.write(tmp_path, 1, {})
 
 
 def test_seal_of_one_step_does_not_pass_under_another_number(tmp_path):
