@@ -160,7 +160,7 @@ class _Sender:
         # A peer may still hold transactions of the last pass.
         self.numbers.count = random.SystemRandom().getrandbits(31)
         self.bytes = self.again = 0
-        self.alone = False  # nothing was heard in a whole transaction: the pass is over
+        self.alone = False  # nothing was heard in the last transaction; after the last attempt, the pass is over
         self._free_at = time.monotonic()  # when the link may carry the next packet
 
     def transfer(self, path: Path) -> bool:

@@ -125,6 +125,16 @@ def test_a_peer_that_has_gone_is_given_up_once_for_all_chunks(packed: Path) -> N
     assert time.monotonic() - began < 5.0
 
 
+def test_an_outage_longer_than_a_transaction_is_no_end_of_the_pass(packed: Path, tmp_path: Path) -> None:
+    """Some trees before the antenna, say. Were one unheard transaction the end, all chunks would wait for the next."""
+    with listening(tmp_path / "inbox", 1.0) as (address, link):
+        clear = threading.Timer(2 * cfdp_entities.EXPIRATIONS * TIMER_S, setattr, (link, "loss", 0.0))
+        clear.start()
+        assert send(packed, address, timer_s=TIMER_S, mbit_s=40)["failed"] == []
+        clear.join()
+    assert contents(tmp_path / "inbox") == contents(packed)
+
+
 def test_a_slow_link_is_not_taken_for_a_dead_one(packed: Path, tmp_path: Path) -> None:
     """The first chunk alone takes longer than all timers together."""
     (tmp_path / "one").mkdir()
