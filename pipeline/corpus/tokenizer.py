@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt
@@ -64,6 +65,22 @@ def bpe_tokenizer(sample: Iterator[str], vocab_size: int, tick: Tick) -> Tokeniz
     if failures:
         raise failures[0]
     return made
+
+
+def read(path: Path) -> Tokenizer:
+    """The tokenizer in the file at `path`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no tokenizer.
+    """
+    data = path.read_bytes()
+    try:
+        return Tokenizer.from_str(data.decode())
+    except BaseException as error:  # tokenizers raises bare Exception, and what is none where Rust panics
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"not a tokenizer ({error})") from error
 
 
 def encode(tokenizer: Tokenizer, text: str) -> Tokens:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
 from pipeline.config.learning import Model
+from pipeline.corpus.tokenizer import read
 from pipeline.lm import qwen3
 from pipeline.lm.model import Params
 
@@ -150,15 +151,13 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         BadInput: missing, unreadable, or with more tokens than the embedding has (`vocab_size`).
     """
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = read(path)
     except OSError as error:
         raise _refused(
             path, f"{error.strerror}; save the tokenizer there, or train on corpus.source: tokens"
         ) from error
-    except BaseException as error:  # tokenizers raises bare Exception, and what is none where Rust panics
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise _refused(path, f"not a tokenizer ({error})") from error
+    except ValueError as error:
+        raise _refused(path, str(error)) from error
     known = max(tokenizer.get_vocab().values(), default=-1) + 1
     if known > vocab_size:
         raise _refused(path, f"{known} tokens, but the embedding has {vocab_size}")

@@ -119,22 +119,22 @@ class RunDirectory:
         Raises:
             BadInput: missing, unreadable or of another vocabulary.
         """
-        from tokenizers import Tokenizer
+        from pipeline.corpus.tokenizer import read
 
         path = self.path / "tokenizer.json"
         corpus = self.config.corpus
         if corpus.source == "tokens" and not self.has_tokenizer:
             return None
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadInput(f"{path}: {error.strerror}; copy it from where the run was made") from error
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BadInput(f"{path}: not a tokenizer ({error}); copy it from where the run was made") from error
         if look_at_tokenizer(self.path) is Found.DAMAGED:
             raise BadInput(
                 f"{path}: not what was sealed; copy it from where the run was made, or let that make it anew"
             )
+        try:
+            tokenizer = read(path)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}; copy it from where the run was made") from error
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}; copy it from where the run was made") from error
         known = tokenizer.get_vocab_size()
         # Whoever makes token files may round the vocabulary up, as nanoGPT does, and so do open weights.
         rounded_up = corpus.source == "tokens" or corpus.tokenizer == "given"

@@ -139,8 +139,10 @@ def test_a_damaged_tokeniser_is_named_not_used_and_made_anew(
     assert open_run(run).tokenizer() is not None
     path.write_bytes(written.replace(b'"s": ', b'"t": '))
     assert path.read_bytes() != written
-    with pytest.raises(BadInput, match=r"tokenizer\.json: not what was sealed"):
-        open_run(run).tokenizer()
+    for damaged in (path.read_bytes(), written[:-9]):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match=r"tokenizer\.json: not what was sealed"):
+            open_run(run).tokenizer()
     capsys.readouterr()
     assert train.main(["verify", str(run)]) == 1
     assert capsys.readouterr().err.strip() == f"{path}: damaged"

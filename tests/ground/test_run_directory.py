@@ -127,9 +127,12 @@ def test_a_tokenizer_that_is_missing_or_of_another_run_is_refused(copied: Path, 
     shutil.copy(bpe_run / "tokenizer.json", copied)
     with pytest.raises(BadInput, match=f"300 tokens, but the model has {vocab_size}"):
         open_run(copied).tokenizer(vocab_size)
-    (copied / "tokenizer.json").write_text("{}")
-    with pytest.raises(BadInput, match="not a tokenizer"):
-        open_run(copied).tokenizer()
+    panics = json.loads((bpe_run / "tokenizer.json").read_text())
+    panics["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    for wrong in (b"{}", b"\xff", json.dumps(panics).encode()):
+        (copied / "tokenizer.json").write_bytes(wrong)
+        with pytest.raises(BadInput, match=r"tokenizer\.json: not a tokenizer .*copy it from where"):
+            open_run(copied).tokenizer()
     (copied / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"tokenizer\.json: No such file"):
         open_run(copied).tokenizer()
