@@ -21,7 +21,7 @@ from pipeline.corpus.python_docs import python_docs
 from pipeline.corpus.sink import Part, unigram_loss
 from pipeline.corpus.token_files import Segment, find_tokens, scan
 from pipeline.corpus.tokenise import tokenise
-from pipeline.corpus.tokenizer import Tokens, token_dtype
+from pipeline.corpus.tokenizer import Tokens, rows, token_dtype
 
 # Raise it whenever the same text and settings would give other tokens or other metadata than before.
 FORMAT = 1
@@ -103,7 +103,7 @@ def _open_text(
     def build(folder: Path) -> dict[str, Any]:
         made, train, held_out, held_out_bytes = tokenise(config, inputs, given, folder, tick)
         made.save(str(folder / "tokenizer.json"))
-        return _meta(train, held_out) | {"vocab_size": made.get_vocab_size(), "held_out_bytes": held_out_bytes}
+        return _meta(train, held_out) | {"vocab_size": rows(made), "held_out_bytes": held_out_bytes}
 
     text_bytes = min(sum(item.size for item in inputs), (config.limit_mb or float("inf")) * 1e6)
     # The text itself while it is worked on, and its tokens: 2 bytes for each byte or character, about 1 with BPE.

@@ -14,7 +14,7 @@ from pipeline.corpus.files import Input, documents, whole_characters
 from pipeline.corpus.progress import Tick, progress
 from pipeline.corpus.sink import Part, TokenSink
 from pipeline.corpus.split import Ranges, name_hash, split_documents, split_tail
-from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encoder
+from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encoder, rows
 
 SEPARATOR = b"\n\n"  # between documents
 _PIECE = 1 << 16  # bytes encoded as one string
@@ -47,7 +47,7 @@ def tokenise(
     encode = encoder(tokenizer)
     with progress("tokenise", size, tick) as advance:
         parts = [
-            _encode_part(spool, ranges, encode, folder / name, tokenizer.get_vocab_size(), advance)
+            _encode_part(spool, ranges, encode, folder / name, rows(tokenizer), advance)
             for name, ranges in (("train.bin", train), ("held_out.bin", held_out))
         ]
     spool.unlink()

@@ -83,6 +83,11 @@ def read(path: Path) -> Tokenizer:
         raise ValueError(f"not a tokenizer ({error})") from error
 
 
+def rows(tokenizer: Tokenizer) -> int:
+    """How many rows an embedding needs for it: the largest id and one. There may be fewer tokens, ids with holes."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
 def encode(tokenizer: Tokenizer, text: str) -> Tokens:
     """The tokens of `text`.
 
@@ -97,7 +102,7 @@ def encoder(tokenizer: Tokenizer) -> Callable[[list[bytes]], Tokens]:
 
     It raises BadInput for a character that a `char` tokenizer does not know.
     """
-    dtype = token_dtype(tokenizer.get_vocab_size())
+    dtype = token_dtype(rows(tokenizer))
     definition = tokenizer.to_str()
     if definition == byte_tokenizer().to_str():
         return lambda pieces: np.frombuffer(b"".join(pieces), np.uint8).astype(dtype)

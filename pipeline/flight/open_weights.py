@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
 from pipeline.config.learning import Model
-from pipeline.corpus.tokenizer import read
+from pipeline.corpus.tokenizer import read, rows
 from pipeline.lm import qwen3
 from pipeline.lm.model import Params
 
@@ -158,7 +158,7 @@ def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
         ) from error
     except ValueError as error:
         raise _refused(path, str(error)) from error
-    known = max(tokenizer.get_vocab().values(), default=-1) + 1
+    known = rows(tokenizer)
     if known > vocab_size:
         raise _refused(path, f"{known} tokens, but the embedding has {vocab_size}")
     return tokenizer

@@ -119,7 +119,7 @@ class RunDirectory:
         Raises:
             BadInput: missing, unreadable or of another vocabulary.
         """
-        from pipeline.corpus.tokenizer import read
+        from pipeline.corpus.tokenizer import read, rows
 
         path = self.path / "tokenizer.json"
         corpus = self.config.corpus
@@ -135,7 +135,7 @@ class RunDirectory:
             raise BadInput(f"{path}: {error.strerror}; copy it from where the run was made") from error
         except ValueError as error:
             raise BadInput(f"{path}: {error}; copy it from where the run was made") from error
-        known = tokenizer.get_vocab_size()
+        known = rows(tokenizer)
         # Whoever makes token files may round the vocabulary up, as nanoGPT does, and so do open weights.
         rounded_up = corpus.source == "tokens" or corpus.tokenizer == "given"
         if vocab_size and (known > vocab_size or (known < vocab_size and not rounded_up)):

@@ -9,19 +9,19 @@ from pipeline.config import BadInput
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of each token of a byte-level or character tokenizer.
+    """The bytes of each token of a byte-level or character tokenizer, by its id.
 
     Raises:
         BadInput: another kind of tokenizer, whose tokens are not pieces of the text.
     """
-    from pipeline.corpus.tokenizer import byte_tokenizer
+    from pipeline.corpus.tokenizer import byte_tokenizer, rows
 
     definition = json.loads(tokenizer.to_str())
     decoder = (definition.get("decoder") or {}).get("type")
     special = {added["id"]: added["content"] for added in definition.get("added_tokens", [])}
     alphabet = byte_tokenizer().get_vocab()
     table = []
-    for index in range(tokenizer.get_vocab_size()):
+    for index in range(rows(tokenizer)):
         token = tokenizer.id_to_token(index) or ""
         if index in special:
             table.append(special[index].encode())

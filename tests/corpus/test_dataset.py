@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from pipeline.config import BadInput
 from pipeline.config.learning import Corpus as CorpusConfig
@@ -103,6 +104,16 @@ def test_another_text_is_encoded_by_the_tokenizer_of_the_run(
     assert other.train[:4].tolist() == encode(trained, "cba\n").tolist()
     with pytest.raises(BadInput, match="'d'"):
         open_corpus(configure(path=str(tmp_path / "c.txt")), 8, 0, tokenizer=trained)
+
+
+def test_a_tokenizer_whose_ids_have_holes_is_counted_by_its_largest(
+    configure: Callable[..., CorpusConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("ab" * 100)
+    holes = Tokenizer(models.BPE({"a": 0, "b": 70_000}, []))
+    corpus = open_corpus(configure(path=str(tmp_path / "a.txt")), 8, 0, tokenizer=holes)
+    assert corpus.vocab_size == 70_001
+    assert corpus.train[:4].tolist() == [0, 70_000, 0, 70_000]
 
 
 def test_validation_with_a_longer_window_than_the_text_is_refused(

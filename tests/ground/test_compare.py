@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from pipeline.config import BadInput, dump_yaml, load_file
 from pipeline.ground.compare import compare
@@ -119,6 +120,16 @@ def test_token_bytes_give_back_the_text(run_dir: Path, bpe_run: Path, byte_run: 
         text = text_of(table, corpus.held_out)
         assert len(text) == corpus.held_out_bytes
         assert Path(str(model.run.config.corpus.path)).read_bytes().endswith(text)
+
+
+def test_token_bytes_of_ids_with_holes_are_found_by_id(run_dir: Path, tmp_path: Path) -> None:
+    holes = Tokenizer(models.BPE({"a": 0, "b": 5}, []))
+    holes.pre_tokenizer, holes.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    assert text_of(token_bytes(holes), np.array([5, 0])) == b"ba"
+    copy = Path(shutil.copytree(run_dir, tmp_path / "copy"))
+    holes.save(str(copy / "tokenizer.json"))
+    with pytest.raises(BadInput, match="6 tokens, but the model has 4"):
+        open_run(copy).tokenizer(4)
 
 
 def test_a_tokenizer_that_drops_text_is_refused(run_dir: Path, tmp_path: Path, text: Text) -> None:
