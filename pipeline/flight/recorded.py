@@ -80,22 +80,29 @@ def begun_with(config: Config) -> Config | None:
     return recorded(config.directory) or (recorded(config.mirror) if config.mirror else None)
 
 
-def record_tokenizer(directory: Path, tokenizer: "Tokenizer") -> str:
-    """Puts tokenizer.json there, unless it lies there as it was sealed; its hash, for the checkpoints to come."""
+def record_tokenizer(config: Config, tokenizer: "Tokenizer | None") -> str | None:
+    """Puts tokenizer.json there, unless it lies there as it was sealed; its hash, for the checkpoints to come.
+
+    One that was given must be what was sealed. Where it is so nowhere, whatever lies there is left alone, and the hash
+    stays. One made of the text is right, even if other software writes it otherwise.
+    """
     from pipeline.checkpoint import durable
 
-    path, sealed = directory / TOKENIZER, sealed_tokenizer(directory)
-    if sealed and _under(sealed, path) is Found.WHOLE:
+    path, sealed = config.directory / TOKENIZER, sealed_tokenizer(config.directory)
+    if tokenizer is None or lies(path, sealed) is Found.WHOLE:
         return sealed
     written = _written(tokenizer)
+    digest = xxh3_128_hexdigest(written)
+    if sealed and config.init_from and digest != sealed:
+        return sealed
     durable.update(path, written)
-    return xxh3_128_hexdigest(written)
+    return digest
 
 
 def look_at_tokenizer(directory: Path) -> Found:
     """At the tokenizer.json of the run in `directory`."""
     sealed = sealed_tokenizer(directory)
-    return Found.UNHASHED if sealed is None else _under(sealed, directory / TOKENIZER)
+    return Found.UNHASHED if sealed is None else lies(directory / TOKENIZER, sealed)
 
 
 def sealed_tokenizer(directory: Path) -> str | None:
@@ -105,10 +112,10 @@ def sealed_tokenizer(directory: Path) -> str | None:
     return next((meta["tokenizer"] for meta in metas(directory / CHECKPOINTS) if meta.get("tokenizer")), None)
 
 
-def whole_tokenizers(places: Sequence[Path]) -> list[Path]:
-    """Those of `places`, run and second device, where it lies as one of them sealed it."""
+def whole_tokenizers(places: Sequence[Path], cache_dir: Path) -> list[Path]:
+    """Those of `places`, run and second device, and of the cache, where it lies as one of `places` sealed it."""
     sealed = _sealed_at(places)
-    return [place for place in places if _under(sealed, place / TOKENIZER) is Found.WHOLE]
+    return [place for place in (*places, *cache_dir.glob("*")) if lies(place / TOKENIZER, sealed) is Found.WHOLE]
 
 
 def was_sealed(tokenizer: "Tokenizer", places: Sequence[Path]) -> bool:
@@ -124,7 +131,8 @@ def _written(tokenizer: "Tokenizer") -> bytes:
     return tokenizer.to_str(pretty=True).encode()
 
 
-def _under(digest: str, path: Path) -> Found:
+def lies(path: Path, digest: str | None) -> Found:
+    """How the file lies there whose hash is `digest`."""
     try:
         return Found.WHOLE if xxh3_128_hexdigest(path.read_bytes()) == digest else Found.DAMAGED
     except FileNotFoundError:

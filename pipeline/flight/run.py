@@ -23,7 +23,18 @@ from pipeline.flight.notices import Interrupted, Notices, require_notice
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, Found, begun_with, look, record, record_tokenizer
+from pipeline.flight.recorded import (
+    CHECKPOINTS,
+    CONFIG,
+    TOKENIZER,
+    Found,
+    begun_with,
+    lies,
+    look,
+    look_at_tokenizer,
+    record,
+    record_tokenizer,
+)
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -192,7 +203,12 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     record(config)
     if restored and found in (Found.DAMAGED, Found.LOST):
         display.say(f"{directory / CONFIG} was {found.value}: made anew")
-    tokenizer_hash = record_tokenizer(directory, corpus.tokenizer) if corpus.tokenizer else None
+    tokenizer_found = look_at_tokenizer(directory)
+    tokenizer_hash = record_tokenizer(config, corpus.tokenizer)
+    if tokenizer_found in (Found.DAMAGED, Found.LOST):
+        mended = lies(directory / TOKENIZER, tokenizer_hash) is Found.WHOLE
+        became = "made anew" if mended else "and whole nowhere else; put a good copy there"
+        display.say(f"{directory / TOKENIZER} was {tokenizer_found.value}: {became}")
     with suppress(BadInput):  # the store has said so
         share(config)
     parts.done("mission")
@@ -206,6 +222,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
+    about |= {"tokenizer_found": tokenizer_found.value}
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
     display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 

@@ -59,8 +59,9 @@ def settle(config: Config) -> Config:
 
 
 def tokenizer(config: Config) -> "Tokenizer | None":
-    """The tokenizer that the run was given: that of the run's directory, its second device or the folder which is as
-    it was sealed, or else the first of them that can be read."""
+    """The tokenizer that the run was given: that of the run's directory, its second device, the cache of its tokens or
+    the folder which is as it was sealed; or else the first that can be read, which `record_tokenizer` does not take
+    for the run's."""
     if config.init_from is None:
         return None
     from pipeline.flight.open_weights import read_tokenizer
@@ -68,7 +69,7 @@ def tokenizer(config: Config) -> "Tokenizer | None":
     brought = config.init_from / TOKENIZER
     if _begun(config):
         places = [place for place in (config.directory, config.mirror) if place]
-        for place in (*whole_tokenizers(places), config.init_from, *places):
+        for place in (*whole_tokenizers(places, config.corpus.cache_dir), config.init_from, *places):
             with suppress(BadInput):  # not there, or damaged
                 found = read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
                 if place != config.init_from or was_sealed(found, places):

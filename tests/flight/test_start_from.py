@@ -13,12 +13,14 @@ from launching import ROOT, final_bits, finish, ledger, start
 from tokenizers import Tokenizer
 
 import train
+from pipeline.checkpoint import layout, metas
 from pipeline.config import BadInput, Config, load, recipe
+from pipeline.flight.recorded import Found, look_at_tokenizer, sealed_tokenizer
 from pipeline.flight.start_from import first_params, settle
 from pipeline.ground.evaluate import evaluate
 from pipeline.ground.run_directory import open_run
 
-DONE, BAD_INPUT = 0, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 @pytest.fixture
@@ -145,6 +147,55 @@ def test_a_damaged_tokenizer_that_reads_as_another_is_made_anew_from_the_folder(
     path.write_bytes(damaged)
     assert train.main(command) == DONE
     assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("source", "damage"),
+    [("tokens", (b'"z": ', b'"{": ')), ("tokens", (b"{", b"[")), ("text", (b'"z": ', b'"{": '))],
+    ids=["tokens: another", "tokens: unreadable", "text: of the same tokens"],
+)
+def test_a_damaged_tokenizer_that_is_whole_nowhere_else_is_never_taken_for_the_run_s(
+    source: str, damage: tuple[bytes, bytes], fine_tune: Path, folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = ["--config", str(fine_tune), "--run_dir", str(run), "--json"]
+    if source == "tokens":
+        np.array([(i * i + i // 7) % 11 for i in range(20_000)], np.uint16).tofile(tmp_path / "text.bin")
+        command += ["--corpus.source", "tokens", "--corpus.path", str(tmp_path / "text.bin")]
+    assert train.main(command) == DONE
+    bits, sealed, path = final_bits(run), sealed_tokenizer(run), run / "tokenizer.json"
+    damaged = path.read_bytes().replace(*damage, 1)
+    path.write_bytes(damaged)
+    for step in layout.steps(run / "checkpoints")[1:]:
+        shutil.rmtree(layout.path(run / "checkpoints", step))
+    folder.rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "cache")
+    assert train.main(command) == DONE
+    assert final_bits(run) == bits
+    assert path.read_bytes() == damaged
+    assert (sealed_tokenizer(run), look_at_tokenizer(run)) == (sealed, Found.DAMAGED)
+    (meta, *_) = metas(run / "checkpoints")
+    assert meta["tokenizer"] == sealed
+    assert [event["tokenizer_found"] for event in ledger(run, "resume")] == ["damaged"]
+
+
+def test_a_damaged_tokenizer_is_made_anew_from_the_cache_of_its_tokens(
+    fine_tune: Path, folder: Path, tmp_path: Path
+) -> None:
+    command = ["--config", str(fine_tune), "--run_dir", str(tmp_path / "run"), "--json"]
+    assert train.main(command) == DONE
+    shutil.rmtree(folder)
+    path = tmp_path / "run" / "tokenizer.json"
+    written = path.read_bytes()
+    for damaged in (written.replace(b'"a": 5', b'"a": 4'), b""):
+        path.write_bytes(damaged)
+        assert train.main(command) == DONE
+        assert path.read_bytes() == written
+    shutil.rmtree(tmp_path / "cache")
+    path.write_bytes(b"")
+    assert train.main(command) == FAILED, "no text becomes tokens without it"
+    path.write_bytes(written)
+    assert train.main(command) == DONE
 
 
 def test_what_a_fine_tune_began_with_is_on_the_second_device_too(fine_tune: Path, folder: Path, tmp_path: Path) -> None:

@@ -132,7 +132,9 @@ def _launch(event: dict[str, Any], gap: Gap | None) -> _Told:
 def _resume(event: dict[str, Any], gap: Gap | None) -> _Told:
     weight, text = _went_on(event["step"], gap)
     if (found := event.get("config_found")) in ("damaged", "lost"):
-        return "warning", f"{text}; config.yaml was {found}, and made anew"
+        weight, text = "warning", f"{text}; config.yaml was {found}, and made anew"
+    if (found := event.get("tokenizer_found")) in ("damaged", "lost"):
+        weight, text = "warning", f"{text}; tokenizer.json was {found}"
     return weight, text
 
 

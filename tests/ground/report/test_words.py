@@ -32,6 +32,10 @@ def told(*events: dict[str, Any]) -> list[str]:
             "warning: Resumed at step 30 after a stop of 0 s; nothing lost; config.yaml was damaged, and made anew",
         ),
         (
+            [event("stopped", 31.0, 30, notice="SIGTERM"), event("resume", 31.0, 30, tokenizer_found="lost")],
+            "warning: Resumed at step 30 after a stop of 0 s; nothing lost; tokenizer.json was lost",
+        ),
+        (
             [event("mode", 31.0, 30, mode="OFF", reason="SAFE: telemetry is 200 s old")],
             "bad: Watchdog switched the GPU off: telemetry is 200 s old",
         ),
