@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """`train.py run`: the training itself, then the closing table."""
-    from pipeline.config import BadInput, load
+    from pipeline.config import BadInput, RunFailed, load
     from pipeline.flight.run import Outcome, fly
 
     if arguments and not arguments[0].startswith("-"):
@@ -77,7 +77,10 @@ def run(arguments: Sequence[str]) -> int:
     elif outcome is Outcome.DONE:
         from pipeline.ground.summary import show
 
-        show(config.directory)
+        try:
+            show(config.directory)
+        except (BadInput, RunFailed) as error:  # it is done, whatever of it can be shown
+            _say(f"train.py run: {error}")
     else:
         _say("stopped; the same command resumes")
     return DONE if outcome is Outcome.DONE else RESUMABLE

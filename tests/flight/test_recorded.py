@@ -3,14 +3,16 @@
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launching import final_bits, ledger, start
 
 import train
 from pipeline.checkpoint import layout, restore
-from pipeline.config import BadInput, dump_yaml, load
+from pipeline.config import BadInput, Config, dump_yaml, load
 from pipeline.drill.damage import ANY, DELETED, wound
+from pipeline.flight import run as flight
 from pipeline.flight.directory import open_directory
 from pipeline.flight.recorded import Found, look, record, recorded
 from pipeline.ground.run_directory import open_run
@@ -151,6 +153,21 @@ def test_a_damaged_tokeniser_is_named_not_used_and_made_anew(
     path.write_bytes(written.replace(b'"s": ', b'"t": '))
     shutil.rmtree(run / "checkpoints")
     assert open_run(run).tokenizer() is not None, "without a hash nothing notices it"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "ledger.jsonl"])
+def test_a_run_is_done_whatever_of_it_can_be_shown(
+    name: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def struck(config: Config, quiet: bool = False) -> tuple[flight.Outcome, dict[str, Any]]:
+        ended = fly(config, quiet)
+        (tmp_path / "run" / name).write_bytes(b"")
+        return ended
+
+    fly = flight.fly
+    monkeypatch.setattr(flight, "fly", struck)
+    assert train.main(command[:-1]) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"train.py run: {tmp_path}/run/{name}: ")
 
 
 def test_a_run_begun_before_there_were_hashes_is_read_as_it_is(command: list[str], tmp_path: Path) -> None:
