@@ -75,7 +75,7 @@ def export(run_dir: Path | str, out: Path | str, step: Step = None) -> dict[str,
     run = open_run(run_dir)
     weights = run.weights(step)
     tensors = qwen3.tensors(weights.params)
-    files = {FP32: save(tensors, {"format": "pt"})} | beside(run, weights)
+    files = {FP32: save(tensors, {"format": "pt"})} | beside(run, weights, run.tokenizer(weights.vocab_size))
     manifest = about(run, weights, files)
     put(Path(out), files | {MANIFEST: to_json(manifest)})
     return manifest | {"damaged": weights.damaged}

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.run_directory import RunDirectory, Weights
@@ -18,10 +20,10 @@ BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")  # the weigh
 _FILES = {FP32, INT8, *BESIDE, MANIFEST}
 
 
-def beside(run: RunDirectory, weights: Weights) -> dict[str, bytes]:
+def beside(run: RunDirectory, weights: Weights, tokenizer: Tokenizer | None) -> dict[str, bytes]:
     """The files of an export that are not weights."""
     files = {"config.json": to_json(qwen3.config(run.config.model, weights.vocab_size))}
-    if tokenizer := run.tokenizer(weights.vocab_size):
+    if tokenizer:
         files["tokenizer.json"] = tokenizer.to_str(pretty=True).encode()
         files["tokenizer_config.json"] = to_json(
             {

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
 from pipeline.ground.arguments import finite
@@ -39,13 +41,15 @@ def export_int8(
     """
     require_replaceable(Path(out))
     model = open_run(run_dir).model(step)
-    files, manifest = contents(model.run, model.weights)
+    files, manifest = contents(model.run, model.weights, model.run.tokenizer(model.weights.vocab_size))
     manifest["loss"] = measure(model, files[INT8], corpus_path)
     put(Path(out), files | {MANIFEST: to_json(manifest)})
     return manifest | {"damaged": model.weights.damaged}
 
 
-def contents(run: RunDirectory, weights: Weights) -> tuple[dict[str, bytes], dict[str, Any]]:
+def contents(
+    run: RunDirectory, weights: Weights, tokenizer: Tokenizer | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files of an int8 export and what its manifest says; `loss` there is null: not measured.
 
     Equal weights give equal bytes.
@@ -56,7 +60,7 @@ def contents(run: RunDirectory, weights: Weights) -> tuple[dict[str, bytes], dic
         found = int8.quantise(qwen3.tensors(weights.params))
     except ValueError as error:
         raise RunFailed(f"{run.path}: step {weights.step}: {error}; export another --step") from error
-    files = {INT8: save(found, {"format": "pt"})} | beside(run, weights)
+    files = {INT8: save(found, {"format": "pt"})} | beside(run, weights, tokenizer)
     return files, about(run, weights, files) | {"loss": None}
 
 

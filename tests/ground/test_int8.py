@@ -131,7 +131,7 @@ def test_weights_that_are_not_finite_are_not_exported(run_dir: Path) -> None:
     weights = run.weights()
     weights.params["embedding"] = np.full_like(weights.params["embedding"], np.nan)
     with pytest.raises(RunFailed, match="a weight is not finite"):
-        contents(run, weights)
+        contents(run, weights, None)
 
 
 def test_the_verb_writes_both_ways(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checkpoint import layout, seal
-from pipeline.config import RunFailed
+from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version
 from pipeline.ground.downlink.received import Received
 from pipeline.ground.run_directory import LEDGER, RunDirectory
@@ -74,11 +75,15 @@ def sources(run: RunDirectory, last: str = GROUPS[-1]) -> Iterator[Source]:
 
 
 def int8_files(run: RunDirectory, weights: "Weights") -> dict[str, bytes]:
-    """The files of an int8 export, their loss not measured. Equal weights give equal bytes."""
+    """The files of an int8 export, their loss not measured; without a tokenizer, where that is damaged. Equal weights
+    give equal bytes."""
     from pipeline.ground.export_folder import MANIFEST, to_json
     from pipeline.ground.export_int8 import contents
 
-    files, manifest = contents(run, weights)
+    tokenizer = None
+    with suppress(BadInput):
+        tokenizer = run.tokenizer(weights.vocab_size)
+    files, manifest = contents(run, weights, tokenizer)
     return {MANIFEST: to_json(manifest)} | files
 
 

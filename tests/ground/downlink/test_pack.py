@@ -126,6 +126,14 @@ def test_the_listing_of_a_part_brings_the_rest_and_no_more(run: Path, tmp_path: 
     assert verify([str(tmp_path / "out")]) == 0
 
 
+def test_weights_go_down_without_a_tokenizer_that_is_damaged(run: Path, tmp_path: Path) -> None:
+    (run / "tokenizer.json").write_text("{}")
+    pack(run, tmp_path / "chunks", chunk_bytes=CHUNK, last="weights")
+    assert unpack(tmp_path / "chunks", tmp_path / "out")["missing"] == {}
+    write_back(tmp_path / "out" / "weights" / "20", tmp_path / "fp32")
+    assert not (tmp_path / "fp32" / "tokenizer.json").exists()
+
+
 def test_a_run_that_was_never_saved_sends_what_it_has(make_bare_run: Callable[[Path], Path], tmp_path: Path) -> None:
     pack(make_bare_run(tmp_path / "run"), tmp_path / "chunks")
     found = unpack(tmp_path / "chunks", tmp_path / "out")
