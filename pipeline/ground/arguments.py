@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pipeline.config import Config
 from pipeline.config.arguments import Parser
 
+Step = int | Literal["best"] | None  # a sealed step, the one with the lowest validation loss, or the newest whole one
+
 
 class RunParser(Parser):
     """Of a verb that looks at a run."""
@@ -23,7 +25,7 @@ class RunParser(Parser):
         self.add_argument("--step", type=a_step, help="a sealed step, or best (default: the newest)")
 
 
-def a_step(text: str) -> int | Literal["best"]:
+def a_step(text: str) -> Step:
     """A type for `add_argument`: `500` -> 500; `best` is that of the lowest validation loss."""
     if text != "best" and not (text.isdecimal() and len(text) < 20):
         raise argparse.ArgumentTypeError(f"{text!r:.100} is not a whole number, nor best")

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.config import BadInput
-from pipeline.ground.arguments import finite, say_passed_over
-from pipeline.ground.run_directory import Step, TrainedModel, open_run
+from pipeline.ground.arguments import Step, finite, say_passed_over
+from pipeline.ground.run_directory import TrainedModel, open_run
 
 Unit = Literal["nats", "bits-per-byte"]
 BLOCK_BYTES = 128  # of text, where windows of tokens do not pair

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.flight.parts import Parts
-from pipeline.ground.arguments import RunParser, a_step, finite, say_passed_over, set_up_jax
-from pipeline.ground.run_directory import Step, TrainedModel, open_run
+from pipeline.ground.arguments import RunParser, Step, a_step, finite, say_passed_over, set_up_jax
+from pipeline.ground.run_directory import TrainedModel, open_run
 
 if TYPE_CHECKING:
     from pipeline.corpus import Corpus

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.ground import export_int8
-from pipeline.ground.arguments import RunParser, say_passed_over, set_up_jax, usable_path
+from pipeline.ground.arguments import RunParser, Step, say_passed_over, set_up_jax, usable_path
 from pipeline.ground.export_folder import FP32, INT8, MANIFEST, about, beside, put, require_replaceable, to_json
-from pipeline.ground.run_directory import Step, open_run
+from pipeline.ground.run_directory import open_run
 from pipeline.lm import qwen3
 
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
-from pipeline.ground.arguments import finite
+from pipeline.ground.arguments import Step, finite
 from pipeline.ground.export_folder import (
     BESIDE,
     FP32,
@@ -21,7 +21,7 @@ from pipeline.ground.export_folder import (
     require_replaceable,
     to_json,
 )
-from pipeline.ground.run_directory import RunDirectory, Step, TrainedModel, Weights, open_run
+from pipeline.ground.run_directory import RunDirectory, TrainedModel, Weights, open_run
 from pipeline.lm import qwen3
 
 _LARGEST_JSON = 1 << 20  # bytes

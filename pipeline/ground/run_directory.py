@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt
 
 from pipeline.config import BadInput, Config, RunFailed, load_file
 from pipeline.flight.recorded import CONFIG, Found, look_at_tokenizer, recorded
-from pipeline.ground.arguments import user_cache
+from pipeline.ground.arguments import Step, user_cache
 from pipeline.ground.weights import Damage, Weights, load_weights
 
 # JAX and all that needs it are imported where they are used: who reads a ledger need not wait for them.
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.lm.generate import Sampling
 
 LEDGER = "ledger.jsonl"
-Step = int | Literal["best"] | None  # a sealed step, the one with the lowest validation loss, or the newest whole one
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class RunDirectory:
         damaged: dict[int, str] = {}
         for candidate in self.candidates(step):
             try:
-                return load_weights(self.path, self.config.model, candidate, damaged)
+                return replace(load_weights(self.path, self.config.model, candidate), damaged=damaged)
             except Damage as damage:
                 damaged[candidate] = str(damage)
         worst = f"step {next(iter(damaged))}: {next(iter(damaged.values()))}"

@@ -38,7 +38,7 @@ class Damage(Exception):
     """One step is not what was sealed."""
 
 
-def load_weights(run_dir: Path, model: Model, step: int, damaged: dict[int, str]) -> Weights:
+def load_weights(run_dir: Path, model: Model, step: int) -> Weights:
     """The weights of `step`, which the run in `run_dir` has sealed.
 
     Raises:
@@ -61,7 +61,7 @@ def load_weights(run_dir: Path, model: Model, step: int, damaged: dict[int, str]
     now = arrays.fingerprints(found)
     if changed := [name for name in leaves if leaves[name] != now[name]]:
         raise Damage(f"{changed[0]}: the array differs from what was saved")
-    return Weights(step, _nested(found), meta, damaged)
+    return Weights(step, _nested(found), meta)
 
 
 def _difference(model: Model, leaves: "dict[str, Leaf]") -> str | None:
