@@ -1,6 +1,7 @@
 """A machine's clock that is wrong for a moment, is set right, or was wrong when the run was last sealed."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import ledger
+from launching import ROOT, ledger
 from test_mission import mission
 
 from pipeline.config import RunFailed, load
@@ -28,7 +29,7 @@ from pipeline.lm.schedule import NEVER
 from pipeline.plan import Mode
 
 DAY_S = 86400.0
-REAL = ("--mission.clock", "real", "--mission.restart_s", "0")
+REAL = ("--mission.clock", "real")
 
 
 class Machine:
@@ -386,6 +387,45 @@ def test_a_launch_that_is_past_the_end_waits_for_its_clock(
     if not right_again:  # it has been waited for: a later launch says so at once
         with launched(words) as third:
             assert third.spent() == "time"
+
+
+def test_two_clocks_that_take_turns_do_not_put_the_end_off(job: Job, machine: Machine, tmp_path: Path) -> None:
+    """GPS and UTC, 18 s apart: each change began ten minutes more."""
+    machine.wait(13 * DAY_S - 1800.0 - machine.passed_s)
+    for turn in range(8):
+        machine.wrong_s = 18.0 * (turn % 2)
+        for _ in range(100):
+            machine.wait(3.0)
+            if not job.spent():
+                job.turn()
+    assert len(ledger(tmp_path / "run", "clock_set")) >= 2
+    assert job.spent() == "time"
+
+
+def test_a_wait_past_the_end_is_written_down_and_what_was_done_is_sealed(
+    job: Job, words: list[str], machine: Machine, tmp_path: Path
+) -> None:
+    machine.wrong_s = 30 * DAY_S
+    wait_past_the_end(job, machine, 100)
+    assert job.store.newest_sealed == job.progress.step
+    assert ledger(tmp_path / "run", "notice")[-1]["kind"] == "PAST_END"
+    job.store.wait(None)
+    with launched(words) as again:
+        wait_past_the_end(again, machine, 2)
+    assert "may yet be set right" in ledger(tmp_path / "run", "mode")[-1]["reason"]
+    assert ledger(tmp_path / "run", "mode")[-1]["mission_s"] > ledger(tmp_path / "run", "resume")[-1]["mission_s"]
+
+
+def test_a_clock_that_is_years_ahead_at_launch_is_not_flown_up_to(machine: Machine) -> None:
+    """A week of the GPS rolled over, say: 20 minutes in which no notice was heard."""
+    circle = ["--orbit", str(ROOT / "configs" / "orbits" / "sso-ltan-1030.yaml")]
+    config, craft, _ = mission(*REAL, *circle)
+    machine.wrong_s = 7168 * DAY_S
+    began = time.perf_counter()
+    again = Spacecraft(config, craft.scenario, craft.as_json())
+    assert time.perf_counter() - began < 60.0
+    assert again.now_s == pytest.approx(7168 * DAY_S, abs=10.0 + craft.now_s)
+    assert again.telemetry().charge > 0.9
 
 
 def test_a_launch_past_the_end_waits_whatever_was_sealed_meanwhile(words: list[str], machine: Machine) -> None:

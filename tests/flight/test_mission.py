@@ -1,6 +1,7 @@
 """The satellite beside the job: the flight does what the plan said, and the budget ends where it should."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipeline.flight.governor import Directive, Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm import step
-from pipeline.lm.schedule import Cooldown
+from pipeline.lm.schedule import NEVER, Cooldown
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Mode, forecast, scenario
 from pipeline.plan.forecast import SLOT_S
@@ -226,6 +227,34 @@ def test_a_far_end_is_counted_anew_after_a_hundredth_of_the_time_to_it() -> None
     assert progress.planned_steps == 2
 
 
+def test_no_end_is_foreseen_that_is_further_away_than_is_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cooldown began at three fifths of what had passed and was looked at: years before a date four years off."""
+    config, craft, governor = mission("--budget.orbits", "100")
+    budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
+    budget.replan(progress)
+    in_view = progress.planned_steps
+    monkeypatch.setattr("pipeline.flight.budget.HORIZON_S", 20.0 * craft.scenario.timeline.track.period_s)
+    budget.replan(progress)
+    assert progress.planned_steps == NEVER
+    assert progress.foreseen_steps is None
+    progress.step = int(0.9 * in_view)
+    assert progress.step < budget.cooldown_start(progress.planned_steps)
+    craft.obey(Mode.OFF, 0.0, 90.0 * craft.scenario.timeline.track.period_s, 0)
+    budget.replan(progress)
+    assert progress.foreseen_steps == pytest.approx(in_view, rel=0.02)
+
+
+def test_what_was_counted_once_is_not_counted_by_what_is_expected() -> None:
+    """A launch that has lost plan.json would move the next count."""
+    config, craft, governor = mission("--budget.orbits", "20")
+    budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
+    budget.replan(progress)
+    craft.clock.spend(1000.0)
+    before = replace(progress)
+    budget.expectation(progress)
+    assert progress == before
+
+
 def test_what_stood_out_so_far_is_kept_back_for_what_will() -> None:
     config, craft, governor = mission()
     budget, quiet = Budget(config, craft, governor, validation_steps=0.0), Progress(step=100)
@@ -295,7 +324,7 @@ def test_a_last_step_that_cannot_be_sealed_is_not_called_done(
 
 def test_on_a_real_clock_time_is_this_machines(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    arguments = ["--config", str(tiny), "--run_dir", str(run), "--mission.clock", "real", "--mission.restart_s", "0"]
+    arguments = ["--config", str(tiny), "--run_dir", str(run), "--mission.clock", "real"]
     code, _, err = finish(*arguments, "--json", "--budget.orbits", "null", "--budget.steps", "40")
     assert code == 0, err
     events = ledger(run)
@@ -311,7 +340,7 @@ def test_energy_spent_on_a_real_clock_ends_the_run_with_one_validation(
 ) -> None:
     """The validation asks for a third of a step of power and is granted a whole chunk, which is not to be trained."""
     run = tmp_path / "run"
-    real = ["--mission.clock", "real", "--mission.restart_s", "0", "--mission.step_flops", "null"]
+    real = ["--mission.clock", "real", "--mission.step_flops", "null"]
     spend = ["--budget.orbits", "null", "--budget.wh", "0.3", "--optimizer.cooldown", "0"]
     rare = ["--train.eval_every", "100000", "--train.eval_batches", "2"]
     assert train.main(["--config", str(tiny), "--run_dir", str(run), *real, *spend, *rare, "--json"]) == 0

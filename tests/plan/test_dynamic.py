@@ -7,8 +7,9 @@ import planned
 import pytest
 import shipped
 
-from pipeline.config.mission import Gpu
-from pipeline.plan import Mode, Planner, bound, forecast, table_rule
+from pipeline.config import BadInput
+from pipeline.config.mission import Gpu, Mission
+from pipeline.plan import Mode, Planner, bound, forecast, scenario, table_rule
 from pipeline.plan.baselines import baselines
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
@@ -46,6 +47,22 @@ def test_flight_polls_what_the_forecast_flies(world: planned.World) -> None:
     for slot in range(1, len(trace.mode), 37):
         last, on = slot - 1, trace.mode[slot - 1] > Mode.OFF
         assert rule.poll(SLOT_S * slot, trace.charge_wh[last], heat_j[last], on, full_wh[last]) == trace.cap_w[slot]
+
+
+def test_a_plate_that_is_too_hot_even_in_a_hold_is_refused() -> None:
+    """Its heat had an axis of negative length: a math domain error."""
+    satellite = shipped.satellite("heat-limited")
+    satellite = satellite.model_copy(update={"radiator": satellite.radiator.model_copy(update={"area_m2": 0.25})})
+    hot, mission = shipped.orbit("starcloud-1"), Mission(clock="real")
+    with pytest.raises(BadInput, match=r"^satellite\.radiator\.area_m2: 0\.25: in a hold the plate rests at \d+ C"):
+        TableRule(scenario(hot, satellite, Gpu(), mission, planned.STEP_FLOPS))
+
+
+def test_a_battery_that_lasts_for_weeks_is_not_looked_through_to_its_end() -> None:
+    satellite = shipped.satellite("starcloud-1")
+    battery = satellite.battery.model_copy(update={"capacity_wh": 200_000.0})
+    world = planned.world(shipped.orbit("starcloud-1"), satellite.model_copy(update={"battery": battery}))
+    assert TableRule(world.scenario)._memory_s() == table_rule.MOST_AHEAD_S
 
 
 @pytest.mark.parametrize("curve", [[[1.0, 350.1]], [[0.8, 290.7], [1.0, 410.3]]])
