@@ -19,9 +19,7 @@ KINDS = {
 class Notice(NamedTuple):
     """Power, or this process, will end: a sealed checkpoint must exist within `seconds_left`."""
 
-    kind: (
-        str  # SIGTERM, SIGINT, SIGHUP or POWER_LOSS from outside; UMBRA, LOW_CHARGE, HOT, SAFE or PAST_END from within
-    )
+    kind: str  # from outside SIGTERM, SIGINT, SIGHUP, POWER_LOSS; from within UMBRA, LOW_CHARGE, HOT, SAFE, PAST_END
     seconds_left: float
 
 
