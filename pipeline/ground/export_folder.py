@@ -5,14 +5,15 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.run_directory import RunDirectory, Weights
 from pipeline.lm import qwen3
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MANIFEST = "export.json"  # what the folder is of, and the hash of each file: it also tells an export from other folders
 FP32, INT8 = "model.safetensors", "model.int8.safetensors"
@@ -20,7 +21,7 @@ BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")  # the weigh
 _FILES = {FP32, INT8, *BESIDE, MANIFEST}
 
 
-def beside(run: RunDirectory, weights: Weights, tokenizer: Tokenizer | None) -> dict[str, bytes]:
+def beside(run: RunDirectory, weights: Weights, tokenizer: "Tokenizer | None") -> dict[str, bytes]:
     """The files of an export that are not weights."""
     files = {"config.json": to_json(qwen3.config(run.config.model, weights.vocab_size))}
     if tokenizer:

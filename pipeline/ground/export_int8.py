@@ -2,9 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground import int8
@@ -23,6 +21,9 @@ from pipeline.ground.export_folder import (
 )
 from pipeline.ground.run_directory import RunDirectory, TrainedModel, Weights, open_run
 from pipeline.lm import qwen3
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _LARGEST_JSON = 1 << 20  # bytes
 
@@ -48,7 +49,7 @@ def export_int8(
 
 
 def contents(
-    run: RunDirectory, weights: Weights, tokenizer: Tokenizer | None
+    run: RunDirectory, weights: Weights, tokenizer: "Tokenizer | None"
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files of an int8 export and what its manifest says; `loss` there is null: not measured.
 

@@ -167,15 +167,15 @@ class TableRule:
 
     def _heat_axis(self) -> HeatAxis:
         plant, top_j = self.scenario.plant, float(self._kept_j.max())
-        if plant.resting_j(DARK) >= top_j:
-            radiator = self.scenario.satellite.radiator
+        resting_j = plant.resting_j(DARK)
+        if resting_j >= top_j:
             raise BadInput(
-                f"satellite.radiator.area_m2: {radiator.area_m2:g}: in a hold the plate rests at "
-                f"{float(plant.plate_c(plant.resting_j(DARK))):.0f} C, too hot to train; enlarge it"
+                f"satellite.radiator.area_m2: {self.scenario.satellite.radiator.area_m2:g}: in a hold the plate rests "
+                f"at {float(plant.plate_c(resting_j)):.0f} C, too hot to train; enlarge it"
             )
         if not self.scenario.heat_binds:
             return HeatAxis(np.array([top_j]), top_j, plant.radiator_j_k)
-        bottom_j = max(plant.resting_j(DARK), min(top_j, 0.0) - COLD_K * plant.radiator_j_k)
+        bottom_j = max(resting_j, min(top_j, 0.0) - COLD_K * plant.radiator_j_k)
         pitch_j = max(plant.radiator_j_k * self.grid.heat_pitch_k, (top_j - bottom_j) / MOST_PITCHES)
         return heat_axis(top_j, bottom_j, pitch_j)
 
