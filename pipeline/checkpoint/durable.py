@@ -6,9 +6,12 @@ failed fsync Linux marks the pages clean, so a second fsync reports a success th
 whole step away instead.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full disk
 
 
 def fsync(path: Path) -> None:

@@ -1,6 +1,5 @@
 """The folder that an export is: what lies in it beside the weights, and how it is written, whole or not at all."""
 
-import errno
 import hashlib
 import json
 import shutil
@@ -81,7 +80,7 @@ def put(out: Path, files: dict[str, bytes]) -> None:
     try:
         _replace(out.resolve(), files)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in durable.FULL:
             raise RunFailed(f"{out}: no space for {sum(map(len, files.values())) / 1e6:.0f} MB; free some") from error
         raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
 

@@ -143,7 +143,7 @@ def receive(
         except OSError as error:
             if not _is_of_disk(error):
                 raise
-            why = "no space; free some" if error.errno in _FULL else f"{error.strerror}; give another folder"
+            why = "no space; free some" if error.errno in durable.FULL else f"{error.strerror}; give another folder"
             raise RunFailed(f"{inbox}: {why}: what it did not take its sender still has") from error
         finally:
             receiver.end()
@@ -324,9 +324,6 @@ _AFTER_EOF = (
 )
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 def _is_of_disk(error: Exception) -> bool:
     """Whether it would meet every other chunk too."""
-    return isinstance(error, OSError) and error.errno in (*_FULL, errno.EROFS, errno.EIO)
+    return isinstance(error, OSError) and error.errno in (*durable.FULL, errno.EROFS, errno.EIO)

@@ -1,7 +1,6 @@
 """A run as chunks, the most useful first, less what the ground has."""
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def pack(
         durable.fsync_tree(out)
         done = True
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in durable.FULL:
             raise RunFailed(f"{out}: no space; free some, or give --until") from error
         raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
     finally:

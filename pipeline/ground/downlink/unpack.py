@@ -51,7 +51,7 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
             raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
         return _Rebuild(out, read_inbox(inbox)).run()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in durable.FULL:
             raise RunFailed(f"{out}: no space; free some and unpack again: nothing is lost") from error
         raise BadInput(f"--out: {out}: {error.strerror} ({error.filename}); give another folder") from error
 
