@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -38,13 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     environment = dict(os.environ)  # of the runs: whatever device they train on, the drill itself needs none
     os.environ["JAX_PLATFORMS"] = "cpu"
     from pipeline.drill.drill import Orders, drill
-    from pipeline.drill.table import Watcher, show
+    from pipeline.drill.table import show
+    from pipeline.flight.display import Display
 
     began = time.monotonic()
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        with _work_dir(own.work_dir) as work, Watcher() as watcher:
-            tally = drill(Orders(config, rest, own.kind, own.outages, own.seed, work), environment, watcher)
+        with _work_dir(own.work_dir) as work, closing(Display()) as display:
+            tally = drill(Orders(config, rest, own.kind, own.outages, own.seed, work), environment, display)
             well = tally.well(own.outages)
             if well and not own.work_dir:
                 shutil.rmtree(work)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.drill.bit_flip import bit_flip, strike_live
@@ -21,6 +20,7 @@ from pipeline.drill.run import Run
 from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
 from pipeline.flight.budget import Budget
+from pipeline.flight.display import Display
 from pipeline.flight.governor import Governor
 from pipeline.flight.mission import mission
 from pipeline.flight.progress import Progress
@@ -35,14 +35,6 @@ BAD_INPUT = 2  # exit code
 Outage = Callable[[Run], bool]
 
 
-class Watcher(Protocol):
-    """Whoever watches: `say` takes a line that stays, `show` one that the next replaces."""
-
-    def say(self, line: str) -> None: ...
-
-    def show(self, line: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Orders:
     """What is asked of a drill."""
@@ -55,7 +47,7 @@ class Orders:
     work: Path  # empty
 
 
-def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> Tally:
+def drill(orders: Orders, environment: Mapping[str, str], display: Display) -> Tally:
     """Breaks runs of the configuration until the outages are used up; what that cost.
 
     Args:
@@ -67,13 +59,13 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
     """
     if orders.config.mission.clock == "real" and orders.kind in ("brown-out", "mixed"):
         raise BadInput(f"mission.clock: real, but {orders.kind} needs mission time to be modelled; give simulated")
-    has_disk = _can_have_disk(orders, watcher)
+    has_disk = _can_have_disk(orders, display)
     counted = counted_in_steps(orders.config) if orders.kind in ("brown-out", "mixed") else []
     if counted:
-        watcher.say(f"a satellite that was dark has less of its budget left: drilled with {' '.join(counted)}")
+        display.say(f"a satellite that was dark has less of its budget left: drilled with {' '.join(counted)}")
     tally, dice = Tally(), random.Random(orders.seed)
     setting = Setting(orders.config, [*orders.arguments, *counted], environment, orders.work, tally, dice)
-    watcher.show("the run that nothing disturbs")
+    display.show("the run that nothing disturbs")
     _fly_undisturbed(setting)
     with ExitStack() as stack:
         disk = stack.enter_context(Disk(orders.work, _disk_mb(setting))) if has_disk else None
@@ -82,13 +74,13 @@ def drill(orders: Orders, environment: Mapping[str, str], watcher: Watcher) -> T
         bench = Bench(
             at / "control", disk, dice, environment, _size(setting.undisturbed.directory / "checkpoints") // 2
         )
-        watcher.show("the control arms")
+        display.show("the control arms")
         tally.controls = control(outages, min(10, max(2, orders.outages // 5)), bench)
         try:
             if orders.kind == "bit-flip":
-                watcher.show("flips in a live run")
+                display.show("flips in a live run")
                 strike_live(orders.config, orders.work, orders.outages, orders.seed, tally)
-            _break(setting, disk, outages, orders.outages, watcher)
+            _break(setting, disk, outages, orders.outages, display)
         except RunFailed as failure:
             tally.failures.append(str(failure))
         if disk and tally.failures:  # the disk goes, the evidence stays
@@ -110,7 +102,7 @@ def counted_in_steps(config: Config) -> list[str]:
     return [*nulls, "--budget.steps", str(steps)]
 
 
-def _can_have_disk(orders: Orders, watcher: Watcher) -> bool:
+def _can_have_disk(orders: Orders, display: Display) -> bool:
     if orders.kind in ("kill", "bit-flip"):
         return False
     try:
@@ -118,7 +110,7 @@ def _can_have_disk(orders: Orders, watcher: Watcher) -> bool:
     except NoDisk as lack:
         if orders.kind in NEED_DISK:
             raise BadInput(f"--kind: {orders.kind}: {lack}") from lack
-        watcher.say(f"no power cuts and no full disks here: {lack}")
+        display.say(f"no power cuts and no full disks here: {lack}")
         return False
     return True
 
@@ -149,7 +141,7 @@ def _outages(kind: str, setting: Setting, disk: Disk | None) -> dict[str, Outage
     return {name: make() for name, make in every.items() if kind in (name, "mixed")}
 
 
-def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], wanted: int, watcher: Watcher) -> None:
+def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], wanted: int, display: Display) -> None:
     """Run after run, each to its end, until the outages are used up.
 
     Raises:
@@ -171,7 +163,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
                 drawn[kind] += 1
                 if not outages[kind](run):
                     break
-                watcher.show(
+                display.show(
                     f"outage {tally.outages:,}/{wanted:,}  {kind} at step {run.step:,} of run {tally.runs + 1}  "
                     f"{tally.resumed:,} resumed  {tally.sealed_lost} sealed lost"
                 )
@@ -187,7 +179,7 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         if idle == max(IDLE_RUNS, LATE * len(outages)):
             raise RunFailed(f"{idle} runs on end were done before an outage came; give them more steps")
     for kind in (name for name in outages if not tally.kinds[name] and drawn[name] >= LATE):
-        watcher.say(f"no {kind}: {LATE} times the run was done before it came; give it more steps")
+        display.say(f"no {kind}: {LATE} times the run was done before it came; give it more steps")
 
 
 def _disk_mb(setting: Setting) -> int:

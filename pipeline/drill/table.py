@@ -1,43 +1,9 @@
-"""What a person sees of a drill: one line while it goes on, a table at its end."""
+"""What a person sees at the end of a drill."""
 
-import sys
-import time
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
-
-PLAIN_EVERY_S = 10.0
-
-
-class Watcher:
-    """One live line at a terminal, a plain line now and then anywhere else; on standard error."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, transient=True, refresh_per_second=4) if sys.stderr.isatty() else None
-        self._last_s = time.monotonic()
-
-    def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def show(self, line: str) -> None:
-        if self._live:
-            self._live.update(Text(line))
-        elif time.monotonic() - self._last_s >= PLAIN_EVERY_S:
-            self.say(line)
-            self._last_s = time.monotonic()
-
-    def __enter__(self) -> "Watcher":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
 
 
 def show(answer: dict[str, Any]) -> None:

@@ -79,12 +79,13 @@ class Display:
         if not self._quiet:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def show(self, view: View) -> None:
+    def show(self, seen: View | str) -> None:
+        """What the next one replaces."""
         now = time.monotonic()
         if self._live:
-            self._live.update(_line(view))
+            self._live.update(_line(seen))
         elif not self._quiet and now - self._last_s >= PLAIN_EVERY_S:
-            self._console.print(_line(view), soft_wrap=True)
+            self._console.print(_line(seen), soft_wrap=True)
             self._last_s = now
 
     def close(self) -> None:
@@ -92,7 +93,9 @@ class Display:
             self._live.stop()
 
 
-def _line(v: View) -> Text:
+def _line(v: View | str) -> Text:
+    if isinstance(v, str):
+        return Text(v)
     steps = f"step {v.step:,}" + (f"/{v.steps:,}" if v.steps else "")
     sky, style = ("sun", "yellow") if v.sunlit > 0.5 else ("shadow", "blue")
     parts = [

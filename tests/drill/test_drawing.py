@@ -10,9 +10,10 @@ import pytest
 
 from pipeline.config import load
 from pipeline.drill import drill
-from pipeline.drill.drill import LATE, Watcher
+from pipeline.drill.drill import LATE
 from pipeline.drill.setting import Setting
 from pipeline.drill.tally import Tally
+from pipeline.flight.display import Display
 
 
 class ShortRun:
@@ -66,7 +67,6 @@ def test_every_kind_comes_as_often_if_it_can(
     setting = Setting(load(["--budget.steps", "1"]), [], {}, tmp_path, tally, random.Random(1))
     setting.undisturbed.directory = tmp_path
     outages = {"kill": outage("kill", lambda run: True), "disk-full": outage("disk-full", comes)}
-    silent: Watcher = type("Silent", (), {"show": lambda *_: None, "say": lambda *_: None})()
-    drill._break(setting, None, outages, 20, silent)
+    drill._break(setting, None, outages, 20, Display(quiet=True))
     assert tally.kinds == expected
     assert tally.runs <= 20 + LATE

@@ -28,6 +28,11 @@ def test_without_a_terminal_a_plain_line_says_everything(capsys: pytest.CaptureF
     assert line.count("\n") == 1
 
 
+def test_a_drill_says_in_a_line_of_its_own_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    Display().show("run 3, outage [2]")
+    assert capsys.readouterr().err == "run 3, outage [2]\n"
+
+
 def test_plain_lines_do_not_flood_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     for _ in range(100):
