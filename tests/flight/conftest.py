@@ -1,7 +1,6 @@
 """A run small enough to be started, killed and started again many times."""
 
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -40,13 +39,6 @@ def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == 0, err
     return run
-
-
-@pytest.fixture
-def warm(uninterrupted: Path, tmp_path: Path) -> Path:
-    """A run directory to be, in which what `tiny` needs is compiled already: for tests of other things."""
-    shutil.copytree(uninterrupted / "cache", tmp_path / "run" / "cache")
-    return tmp_path / "run"
 
 
 @pytest.fixture

@@ -8,23 +8,58 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_128_hexdigest
 
 from pipeline.checkpoint import arrays, layout, restore
+from pipeline.flight.programs import LIST
 
 ROOT = Path(__file__).parents[2]
+SHELF = ROOT / ".pytest_cache" / "programs"  # what launches have compiled, for launches that test other things
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
+def start(*arguments: object, cold: bool = False) -> subprocess.Popen[str]:
+    """`cold`: with nothing compiled yet, and no directory made for the run."""
+    words = [str(argument) for argument in arguments]
+    if "--run_dir" in words and not cold:
+        lend(Path(words[words.index("--run_dir") + 1]))
+    command = [sys.executable, str(ROOT / "train.py"), *words]
     environment = {**os.environ, "TERM": "dumb"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def finish(*arguments: object) -> tuple[int, str, str]:
+def finish(*arguments: object, cold: bool = False) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
-    process = start(*arguments)
+    process = start(*arguments, cold=cold)
     out, err = process.communicate(timeout=300)
+    if "--run_dir" in arguments:
+        keep(Path(str(arguments[arguments.index("--run_dir") + 1])))
     return process.returncode, out, err
+
+
+def lend(run: Path) -> None:
+    """Gives a run that is not begun yet what others have compiled, as if it had run before."""
+    if not SHELF.is_dir() or (run / "cache").exists():
+        return
+    cache = run / "cache" / "xla"
+    cache.mkdir(parents=True)
+    programs = {path.name: path.read_bytes() for path in SHELF.glob("*-cache")}
+    for name, program in programs.items():
+        (cache / name).write_bytes(program)
+    (cache / LIST).write_text(json.dumps({name: xxh3_128_hexdigest(program) for name, program in programs.items()}))
+
+
+def keep(run: Path) -> None:
+    """Puts what a run has compiled on the shelf. Both workers of the suite may, at once."""
+    cache = run / "cache" / "xla"
+    if not (cache / LIST).exists():
+        return
+    SHELF.mkdir(parents=True, exist_ok=True)
+    for name, digest in json.loads((cache / LIST).read_bytes()).items():
+        program = (cache / name).read_bytes() if (cache / name).is_file() else b""
+        if xxh3_128_hexdigest(program) == digest and not (SHELF / name).exists():
+            draft = SHELF / f"{name}.{os.getpid()}"
+            draft.write_bytes(program)
+            draft.replace(SHELF / name)
 
 
 def ledger(run: Path, event: str | None = None) -> list[dict[str, Any]]:

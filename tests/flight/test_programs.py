@@ -42,7 +42,7 @@ def test_a_second_launch_compiles_nothing_and_with_every_program_damaged_the_bit
     tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run, damaged, dice = tmp_path / "run", tmp_path / "damaged", random.Random(1)
-    assert kill_once(tiny, run, "evaluation")
+    assert kill_once(tiny, run, "evaluation", cold=True)
     shutil.copytree(run, damaged)
 
     code, _, err = finish("--config", tiny, "--run_dir", run, "--json")

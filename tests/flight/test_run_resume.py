@@ -35,9 +35,9 @@ def in_phase(run: Path, phase: str) -> bool:
     return "first_step" in events and ledger(run)[-1]["step"] > random.Random(phase).randrange(100, 600)
 
 
-def kill_once(tiny: Path, run: Path, phase: str) -> bool:
+def kill_once(tiny: Path, run: Path, phase: str, cold: bool = False) -> bool:
     """Starts the run and kills it in `phase`; False if it was done first."""
-    process = start("run", "--config", tiny, "--run_dir", run)
+    process = start("run", "--config", tiny, "--run_dir", run, cold=cold or phase == "compilation")
     give_up = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < give_up:
         if in_phase(run, phase):
@@ -51,9 +51,9 @@ def kill_once(tiny: Path, run: Path, phase: str) -> bool:
 
 @pytest.mark.parametrize("phase", ["compilation", "saving", "evaluation", "training"])
 def test_killed_in_each_phase_it_ends_with_the_same_bits(
-    phase: str, tiny: Path, uninterrupted: Path, warm: Path, tmp_path: Path
+    phase: str, tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "cold" if phase == "compilation" else warm
+    run = tmp_path / "run"
     assert kill_once(tiny, run, phase)
     code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
     assert code == DONE, err
@@ -81,11 +81,11 @@ def test_twenty_kills_at_random_instants_end_with_the_same_bits(
     assert final_bits(run) == final_bits(uninterrupted)
 
 
-def test_another_seed_ends_with_other_bits(tiny: Path, uninterrupted: Path, warm: Path) -> None:
+def test_another_seed_ends_with_other_bits(tiny: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """The control: the comparison above can fail."""
-    code, _, err = finish("run", "--config", tiny, "--run_dir", warm, "--seed", 1, "--json")
+    code, _, err = finish("run", "--config", tiny, "--run_dir", tmp_path / "run", "--seed", 1, "--json")
     assert code == DONE, err
-    assert final_bits(warm) != final_bits(uninterrupted)
+    assert final_bits(tmp_path / "run") != final_bits(uninterrupted)
 
 
 def test_a_notice_while_a_year_is_planned_is_heard_at_once(tiny: Path, tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_a_notice_while_a_year_is_planned_is_heard_at_once(tiny: Path, tmp_path:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_seals_exits_75_and_the_same_line_resumes(
-    number: signal.Signals, tiny: Path, uninterrupted: Path, warm: Path
+    number: signal.Signals, tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    run = warm
+    run = tmp_path / "run"
     before = signal.signal(number, signal.SIG_DFL)  # a suite under nohup ignores some
     process = start("run", "--config", tiny, "--run_dir", run)
     signal.signal(number, before)
@@ -131,8 +131,8 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
 
 
 @pytest.mark.parametrize("clock", ["real", "simulated"])
-def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: Path, warm: Path) -> None:
-    run, orbit = warm, shipped.orbit("starcloud-1")
+def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: Path, tmp_path: Path) -> None:
+    run, orbit = tmp_path / "run", shipped.orbit("starcloud-1")
     arguments = ["run", "--config", tiny, "--run_dir", run, "--mission.clock", clock, "--mission.restart_s", 0]
     arguments += ["--budget.orbits", "null", "--json"]
     process = start(*arguments, "--budget.steps", 20_000)
@@ -201,9 +201,9 @@ def test_the_same_line_on_a_finished_run_changes_nothing(tiny: Path, uninterrupt
 
 
 def test_a_damaged_newest_checkpoint_is_quarantined_and_the_run_ends_with_the_same_bits(
-    tiny: Path, uninterrupted: Path, warm: Path
+    tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
-    run = warm
+    run = tmp_path / "run"
     assert kill_once(tiny, run, "training")
     newest = run / "checkpoints" / str(layout.steps(run / "checkpoints")[-1])
     victim = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)

@@ -128,7 +128,7 @@ def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
 
 def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder)
-    code, _, err = finish("run", "--config", fine_tune, "--run_dir", tmp_path / "run")
+    code, _, err = finish("run", "--config", fine_tune, "--run_dir", tmp_path / "run", cold=True)
     assert code == BAD_INPUT
     assert err == f"train.py run: init_from: {folder}: no such folder; name one with config.json and safetensors\n"
     assert not (tmp_path / "run").exists()
