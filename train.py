@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             if words[0] in ("-h", "--help"):
                 print(f"{__doc__}\n\n" + "\n".join(f"  {verb:<10}{about}" for verb, (_, about) in VERBS.items()))
+                print("\n`train.py run --help` lists every key of a run; --json: one JSON object; --debug: tracebacks")
                 return DONE
             return _entry(verb)(words[1:] if words[0] in VERBS else words)
         finally:

@@ -22,7 +22,9 @@ class Orbit(Section):
         description="Orbit mean-elements message (kind omm): the path of a file in JSON, CSV, XML or KVN, relative to "
         "the file that names it, or its keywords as a mapping. The file's content is kept with the run",
     )
-    altitude_km: float | None = Field(None, ge=200, le=2000, description="Altitude over 6378.137 km [km]")
+    altitude_km: float | None = Field(
+        None, ge=200, le=2000, description="Height over the equatorial radius of 6378.137 km (kinds circular, sso) [km]"
+    )
     inclination_deg: float | None = Field(None, ge=0, le=180, description="Inclination (kind circular) [deg]")
     raan_deg: float = Field(
         0.0, ge=0, lt=360, description="Right ascension of the ascending node (kind circular) [deg]"
@@ -61,7 +63,7 @@ class Array(Section):
 class Battery(Section):
     """Battery: dE/dt = η_c P_c − P_d/η_d − σE, between the depth-of-discharge floor and capacity."""
 
-    capacity_wh: float = Field(1000.0, gt=0, description="Usable energy when full [Wh]")
+    capacity_wh: float = Field(1000.0, gt=0, description="Energy held when full; of it depth_of_discharge is used [Wh]")
     depth_of_discharge: float = Field(0.30, gt=0, le=1, description="Deepest allowed discharge, share of capacity")
     charge_efficiency: float = Field(0.96, gt=0, le=1, description="Energy stored per energy put in")
     discharge_efficiency: float = Field(0.96, gt=0, le=1, description="Energy delivered per energy drawn")
@@ -129,7 +131,7 @@ class Radio(Section):
 
 
 class Satellite(Section):
-    name: str = Field("starcloud-1-like", description="Label")
+    name: str = Field("default satellite", description="Label")
     array: Array = Field(Array(), description="Solar array")
     battery: Battery = Field(Battery(), description="Battery")
     loads: Loads = Field(Loads(), description="Loads besides the GPU")
@@ -141,7 +143,7 @@ class Satellite(Section):
 class Gpu(Section):
     """Power against throughput, and how long a piece of work takes."""
 
-    name: str = Field("H100 PCIe", description="Label")
+    name: str = Field("default GPU", description="Label")
     peak_tflops: float = Field(756.0, gt=0, description="Dense bf16 matrix peak [TFLOP/s]")
     mfu: float = Field(0.35, gt=0, le=1, description="Share of the peak that training reaches at full power")
     step_overhead_s: float = Field(0.0005, ge=0, description="Time of a step beside its arithmetic [s]")
@@ -156,7 +158,7 @@ class Gpu(Section):
     )
     sm_mhz: int | None = Field(None, ge=100, le=5000, description="SM clock to lock (actuator nvml) [MHz]; null: none")
     provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")
-    source: str = Field("", description="Where the figures come from")
+    source: str = Field("assumed", description="Where the figures come from")
 
     @model_validator(mode="after")
     def _curve_rises(self) -> "Gpu":
@@ -183,7 +185,7 @@ class Station(Section):
 
 
 class Mission(Section):
-    """How mission time passes."""
+    """How mission time passes, by which rule power is given out, and who listens on the ground."""
 
     clock: Literal["simulated", "real"] = Field(
         "simulated", description="simulated: by the modelled time of each piece of work; real: by this machine's clock"

@@ -39,7 +39,10 @@ class Checkpoint(Section):
         600.0, gt=0, description="Longest time between saves, on the mission's clock and on the wall's [s]"
     )
     notice_s: float = Field(
-        20.0, gt=0, description="Power lasts so long after SIGTERM or SIGPWR; a launch that seals slower is refused [s]"
+        20.0,
+        gt=0,
+        description="Power lasts so long after SIGTERM or SIGPWR; a launch that seals slower than that, or than the "
+        "20 s ahead of which a planned stop is announced, is refused [s]",
     )
     mtbf_s: float = Field(
         86400.0,
@@ -88,7 +91,7 @@ class Config(Section):
     orbit: Orbit = Field(STARCLOUD_1, description="Orbit")
     satellite: Satellite = Field(Satellite(), description="Satellite")
     gpu: Gpu = Field(Gpu(), description="GPU")
-    mission: Mission = Field(Mission(), description="Clock")
+    mission: Mission = Field(Mission(), description="Clock, policy and ground stations")
     telemetry: Telemetry = Field(Telemetry(), description="Measured charge and temperature")
 
     @property

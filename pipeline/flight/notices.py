@@ -80,6 +80,6 @@ def require_notice(config: Config, *seal_s: float | None) -> None:
     known = [seconds for seconds in seal_s if seconds is not None]
     if len(known) == len(seal_s) and min(known) > shortest_s:
         raise Refused(
-            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}: a stop is announced {shortest_s:g} s ahead, and "
+            f"checkpoint.notice_s: {config.checkpoint.notice_s:g}, a planned stop has {NOTICE_S:g} s of notice, and "
             f"sealing a checkpoint takes {min(known):.1f} s here (measured); use a faster disk, or a smaller model"
         )

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str]) -> int:
         "--corpus.path", dest="corpus_path", metavar="TEXT", help="another text: its second half is read"
     )
     parser.add_argument("--against", metavar="RUN", help="another run, to be compared with window by window")
-    parser.add_argument("--unit", choices=("nats", "bits-per-byte"), default="nats", help="of the comparison")
+    words = "of --against: nats per token, window by window (default), or, for other tokenizers, bits per byte"
+    parser.add_argument("--unit", choices=("nats", "bits-per-byte"), default="nats", help=words)
     parser.add_json()
     given = parser.parse_args(arguments)
     parts = Parts()

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if given.corpus_path and not given.int8:
         raise BadInput("--corpus.path: is what --int8 measures on; leave it out, or give --int8")
-    if (given.run / INT8).is_file():
+    if again := (given.run / INT8).is_file():
         if given.int8 or given.step is not None:
             raise BadInput(f"{given.run}: is an int8 export already, to be written back as fp32; give --out alone")
         result = export_int8.write_back(given.run, given.out)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print(_line(given.out, result))
         if loss := result.get("loss"):
-            print(export_int8.line(loss))
+            print(("as it was exported: " if again else "") + export_int8.line(loss))
     return 0
 
 

@@ -20,21 +20,23 @@ from pipeline.plan.reserve import require_reserve, reserve_wh
 from pipeline.plan.stops import NOTICE_S
 from pipeline.power import fresh
 
+USAGE = "train.py plan --config FILE [--days 7] [--out FILE.png] [--json] [--KEY VALUE]"
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`train.py plan --config FILE [--KEY VALUE] [--json] [--out FILE.png] [--days N]`.
+    """`train.py plan`.
 
     Raises:
         BadInput: an argument or a key is wrong, the satellite cannot live in its orbit, or no picture can be drawn.
     """
-    parser = Parser("train.py plan", "train.py plan --config FILE --days 7 --out plan.png", add_help=False)
+    parser = Parser("train.py plan", USAGE, usage=USAGE, description=__doc__)
+    words = f"how far to plan, at most {LONGEST_DAYS:.0f} (default: as long as the budget lasts)"
+    parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True), metavar="DAYS", help=words)
+    parser.add_argument("--out", type=usable_path, metavar="FILE.png", help="a picture of the optimal plan")
     parser.add_json()
-    parser.add_argument("--out", type=usable_path)
-    parser.add_argument("--days", type=within(float, 0, LONGEST_DAYS, above=True))
     own, rest = parser.parse_known_args(list(arguments))
-    config = settle(load(rest, prog="train.py plan [--json] [--out FILE.png] [--days N]"))
+    config = settle(load(rest, prog=USAGE))
     if own.out:
         from pipeline.ground.plan_picture import check
 

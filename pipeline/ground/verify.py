@@ -1,4 +1,4 @@
-"""Whether the checkpoints of a run are still, bit for bit, what was sealed."""
+"""Whether the checkpoints of a run, its config.yaml and its tokenizer are still, bit for bit, what was sealed."""
 
 import json
 import sys
@@ -14,7 +14,9 @@ from pipeline.ground.arguments import RunParser
 def main(arguments: Sequence[str]) -> int:
     """`train.py verify RUN`: exit 1, and each bad file named, if anything differs from its SEAL or its hash."""
     parser = RunParser(
-        "verify", "Checks every file of every checkpoint against its SEAL, on the disk and not in memory."
+        "verify",
+        "Checks every file of every checkpoint against its SEAL, on the disk and not in memory; config.yaml and "
+        "tokenizer.json too, and the copies on the second device. Exit code 1 if anything is damaged.",
     )
     parser.add_json()
     given = parser.parse_args(arguments)

@@ -1,9 +1,11 @@
-"""What a launch demands of the disk: a sealed checkpoint before the power that was announced to end ends."""
+"""Signals that ask for a stop, and what a launch demands of the disk: a sealed checkpoint before power ends."""
+
+import signal
 
 import pytest
 
 from pipeline.config import BadInput, load
-from pipeline.flight.notices import require_notice
+from pipeline.flight.notices import Notices, require_notice
 
 CONFIG = load(["--config", "configs/demo.yaml"])
 
@@ -14,3 +16,15 @@ def test_a_disk_that_is_too_slow_is_refused_and_one_that_stalled_once_is_not() -
     for slow in ((41.0,), (41.0, 32.0)):
         with pytest.raises(BadInput, match=rf"checkpoint.notice_s: .* takes {min(slow):.1f} s here .*; use a faster"):
             require_notice(CONFIG, *slow)
+
+
+def test_a_first_ctrl_c_asks_for_a_seal_and_a_second_ends_it_at_once() -> None:
+    notices = Notices(60.0)
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert notices.pending is not None
+        assert notices.pending.kind == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        notices.release()

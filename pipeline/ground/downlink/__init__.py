@@ -40,8 +40,10 @@ def _plan(arguments: Sequence[str]) -> int:
         help="ground station, degrees north and east and the lowest elevation; or the name of one of the run's "
         "mission.stations (default: the first of them)",
     )
-    parser.add_argument("--from", dest="start_s", type=within(float, 0), metavar="S", help="mission second (now)")
-    parser.add_argument("--days", type=within(float, 0, 60, above=True), default=DAYS, help=f"({DAYS:g})")
+    words = "mission second to look ahead from (default: that of the ledger's last line)"
+    parser.add_argument("--from", dest="start_s", type=within(float, 0), metavar="S", help=words)
+    words = f"how far to look ahead (default: {DAYS:g})"
+    parser.add_argument("--days", type=within(float, 0, 60, above=True), default=DAYS, metavar="DAYS", help=words)
     given = parser.parse_args(arguments)
     station = _station(given.station, open_run(given.run).config.mission.stations)
     planned = plan(given.run, station, given.start_s, given.days, **_how(given))
@@ -92,8 +94,8 @@ def _send(arguments: Sequence[str]) -> int:
 
     parser = _parser("send", _send)
     parser.add_argument("folder", type=usable_path, metavar="DIR", help="what `pack` wrote")
-    parser.add_argument("--to", type=_address, required=True, metavar="HOST:PORT")
-    parser.add_argument("--mode", choices=MODES, default=MODES[0], help=f"(default: {MODES[0]})")
+    parser.add_argument("--to", type=_address, required=True, metavar="HOST:PORT", help="who receives")
+    parser.add_argument("--mode", choices=MODES, default=MODES[0], help=f"of CFDP (default: {MODES[0]})")
     parser.add_argument("--mbit-s", type=within(float, 0, above=True), metavar="RATE", help="send no faster")
     _add_timer(parser)
     parser.add_json()
@@ -119,7 +121,8 @@ def _receive(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--listen", type=_address, required=True, metavar="HOST:PORT", help="address; nothing is authenticated"
     )
-    parser.add_argument("--silent-s", type=within(float, 0, above=True), default=600.0, metavar="S", help="(600)")
+    words = "ends when no packet has come for so long (default: 600)"
+    parser.add_argument("--silent-s", type=within(float, 0, above=True), default=600.0, metavar="S", help=words)
     _add_timer(parser)
     parser.add_json()
     given = parser.parse_args(arguments)
@@ -159,8 +162,9 @@ def _of_run(verb: str, run: Callable[[Sequence[str]], int]) -> Parser:
         "--received", type=usable_path, metavar="FILE", help="the ground's listing: what it has stays here"
     )
     parser.add_argument("--until", choices=GROUPS, default=GROUPS[-1], help=f"last group (default: {GROUPS[-1]})")
+    words = f"bytes of a file in one chunk [KiB] (default: {CHUNK_BYTES >> 10})"
     parser.add_argument(
-        "--chunk-kib", type=within(int, 1, LARGEST >> 10), default=CHUNK_BYTES >> 10, metavar="N", help="(256)"
+        "--chunk-kib", type=within(int, 1, LARGEST >> 10), default=CHUNK_BYTES >> 10, metavar="N", help=words
     )
     parser.add_json()
     return parser

@@ -14,13 +14,20 @@ def main(arguments: Sequence[str]) -> int:
     parser = RunParser("report", "One HTML page about a run: it opens anywhere and asks the network for nothing.")
     parser.add_argument("--out", type=usable_path, metavar="FILE", help="where to write it (default: NAME.html, here)")
     parser.add_argument(
-        "--samples", type=within(int, 0), default=60, help="tokens that each checkpoint writes; 0: none (default: 60)"
+        "--samples",
+        type=within(int, 0),
+        default=60,
+        help="tokens that each of at most four checkpoints writes; 0: none (default: 60)",
     )
-    parser.add_argument("--follow", action="store_true", help="serve the page of a live run, to this computer only")
+    parser.add_argument(
+        "--follow", action="store_true", help="serve the page of a live run, without samples, to this computer only"
+    )
     parser.add_argument("--port", type=within(int, 0, 65535), default=8765, help="of --follow; 0: any (default: 8765)")
     parser.add_json()
     given = parser.parse_args(arguments)
     if given.follow:
+        if given.out or given.json:
+            raise BadInput("--follow: serves the page and writes no file; leave --out and --json out")
         from pipeline.ground.report.serve import follow
 
         return follow(given.run, given.port)
