@@ -23,7 +23,8 @@ def tiny(**train: object) -> Config:
 
 
 def batches(steps: int, seed: int = 0) -> np.ndarray:
-    """Text with something to learn: each token follows from the one before."""
+    """Text with something to learn: each token follows from the one before. Tests share programs where they ask for
+    ten, of which a chunk may take fewer."""
     rng = np.random.default_rng(seed)
     first = rng.integers(0, VOCAB, (steps, 8, 1))
     return ((first + 7 * np.arange(17)) % VOCAB).astype(np.int32)
@@ -94,7 +95,8 @@ def test_gradients_lie_where_8_bits_hold_them(monkeypatch: pytest.MonkeyPatch) -
 
     def through_layers(precision: str) -> np.ndarray:
         """Gradients of the first layer, that have come through all products."""
-        _, grads = _loss_and_gradients(tiny(precision=precision), trained, tokens, None)
+        config = tiny(precision=precision)
+        _, grads = jax.jit(lambda params: _loss_and_gradients(config, params, tokens, None))(trained)
         return np.concatenate([np.ravel(grads["blocks"][name][0]) for name in ("q", "v", "gate", "up")])
 
     def error() -> float:
@@ -111,7 +113,7 @@ def test_an_overflow_of_fp16_halves_the_scale_and_is_no_skipped_update() -> None
     fresh, chunk = init_state(config, VOCAB), make_train_chunk(config)
     huge = fresh.loss_scale._replace(scale=jnp.float32(2.0**40))
     before = jax.tree.map(np.array, fresh.params)
-    state, metrics = chunk(fresh._replace(loss_scale=huge), batches(1), 1, UNDECIDED)
+    state, metrics = chunk(fresh._replace(loss_scale=huge), batches(10), 1, UNDECIDED)
     assert float(state.loss_scale.scale) == 2.0**24  # halved, and within its limit
     assert (int(state.skipped), int(state.skipped_in_a_row), float(metrics.grad_norm[0])) == (0, 0, 0.0)
     for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True):
@@ -139,7 +141,7 @@ def test_a_loss_that_is_not_finite_is_skipped_in_fp16_too() -> None:
     config = tiny(precision="fp16")
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
     sick = state._replace(params=state.params | {"norm": state.params["norm"].at[0].set(jnp.nan)})
-    after, _ = chunk(sick, batches(2), 2, UNDECIDED)
+    after, _ = chunk(sick, batches(10), 2, UNDECIDED)
     assert (int(after.skipped), int(after.skipped_in_a_row)) == (2, 2)
 
 
@@ -147,7 +149,7 @@ def test_the_loop_of_a_chunk_waits_for_no_host() -> None:
     """Nothing but the batch goes to the device, and nothing comes back before the chunk is done."""
     config = tiny()
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
-    tokens, steps, cooldown = jax.device_put((batches(4), np.int32(4), Cooldown(*map(np.int32, UNDECIDED))))
+    tokens, steps, cooldown = jax.device_put((batches(10), np.int32(4), Cooldown(*map(np.int32, UNDECIDED))))
     program = chunk.lower(state, tokens, steps, cooldown).compile()
     text = program.as_text()
     assert "while" in text
@@ -160,7 +162,7 @@ def test_the_loop_of_a_chunk_waits_for_no_host() -> None:
 def test_the_state_is_given_away_and_not_copied() -> None:
     config = tiny()
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
-    program = chunk.lower(state, batches(1), 1, UNDECIDED).compile()
+    program = chunk.lower(state, batches(10), 1, UNDECIDED).compile()
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert program.memory_analysis().alias_size_in_bytes >= held
 
@@ -172,17 +174,17 @@ def test_a_non_finite_gradient_is_skipped_and_counted(on_cpu: bool, monkeypatch:
     state, chunk = init_state(config, VOCAB), make_train_chunk(config)
     sick = state._replace(params=state.params | {"norm": state.params["norm"].at[0].set(jnp.nan)})
     before = jax.tree.map(lambda leaf: np.array(leaf), (sick.params, sick.opt_state))
-    after, metrics = chunk(sick, batches(4), 4, Cooldown())
+    after, metrics = chunk(sick, batches(10), 4, Cooldown())
     assert isinstance(metrics, Metrics)
     assert (int(after.skipped), int(after.skipped_in_a_row), int(after.step)) == (4, 4, 4)
-    assert metrics.skipped.tolist() == [1] * 4
+    assert metrics.skipped[:4].tolist() == [1] * 4
     for x, y in zip(jax.tree.leaves(before), jax.tree.leaves((after.params, after.opt_state)), strict=True):
         assert np.array_equal(x, y, equal_nan=True)
 
 
 def test_one_good_update_resets_the_count_in_a_row() -> None:
     state, chunk = init_state(tiny(), VOCAB), make_train_chunk(tiny())
-    state, _ = chunk(state._replace(skipped_in_a_row=jnp.int32(3), skipped=jnp.int32(3)), batches(1), 1, Cooldown())
+    state, _ = chunk(state._replace(skipped_in_a_row=jnp.int32(3), skipped=jnp.int32(3)), batches(10), 1, Cooldown())
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (3, 0)
 
 
