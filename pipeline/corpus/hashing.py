@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,5 +82,6 @@ class HashIndex:
             draft.write_text(json.dumps(self._known))
             os.replace(draft, self._path)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written, nothing can be removed
+                draft.unlink(missing_ok=True)
         self._changed = False

@@ -16,6 +16,7 @@ import pytest
 from pipeline.config import BadInput
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus import dataset, open_corpus
+from pipeline.corpus.hashing import HashIndex
 
 TEXT = b"The satellite crosses the terminator; the battery takes over.\n" * 2000
 
@@ -199,6 +200,17 @@ def test_a_folder_that_cannot_be_written_is_named(configure: Callable[..., Corpu
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"corpus.cache_dir: .*file/cache: .*name a folder that can be written"):
         open_corpus(configure(path=str(tmp_path / "a.txt"), cache_dir=tmp_path / "file/cache"), 16, 0)
+
+
+def test_hashes_that_can_be_neither_written_nor_removed_stop_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a whole cache without them, on a read-only file system."""
+    monkeypatch.setattr("pipeline.corpus.hashing._RACY_NS", 0)
+    (tmp_path / "file").write_text("")
+    index = HashIndex(tmp_path / "file" / "hashes.json")
+    index.hash(tmp_path / "file", lambda: None)
+    index.save()
 
 
 def test_any_leftover_that_is_called_a_draft_is_in_nobodys_way(config: CorpusConfig) -> None:
