@@ -1,5 +1,15 @@
 """How a command ends badly. Each message is one line that names the key, the value and the fix."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full disk
+# What is wrong with a path that was given, and stays so. All else that a system says of a file may be over by the next
+# try: a medium that fails, a full disk, a server that is gone, too many open files.
+_GIVEN = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+)
+
 
 class BadInput(Exception):
     """The configuration, an argument or a file given is wrong: exit code 2, nothing lost."""
@@ -12,3 +22,12 @@ class Refused(BadInput):
 
 class RunFailed(Exception):
     """The work could not be finished: exit code 1."""
+
+
+def stopped_by(error: OSError, what: str, fix: str) -> BadInput | RunFailed:
+    """How a command ends that is not begun yet, and that `error` keeps from a file: a supervisor tries again what may
+    be over by then. `what` cannot be done with which file; `fix`, where that is what was given."""
+    what = f"{what} ({error.strerror or error})"
+    if error.errno in (None, *_GIVEN):
+        return BadInput(f"{what}; {fix}")
+    return RunFailed(f"{what}; {'free some space' if error.errno in FULL else 'try again'}, or {fix}")

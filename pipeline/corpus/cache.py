@@ -4,7 +4,6 @@ It is built under another name, flushed to the disk, then renamed; so neither a 
 that is taken for a whole. Before use, every file is checked against the hash written at its making.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import BadInput
+from pipeline.config import RunFailed, stopped_by
 from pipeline.corpus.hashing import HashIndex, hash_file, hash_json
 from pipeline.corpus.progress import Tick
 
@@ -29,7 +28,8 @@ def open_entry(
     """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is none.
 
     Raises:
-        BadInput: `cache_dir` is not writable, or has not the space (`need_bytes`, an estimate).
+        BadInput: `cache_dir` is not writable.
+        RunFailed: it is not now, or has not the space (`need_bytes`, an estimate).
     """
     entry = cache_dir / key
     if (meta := _verified(entry, index, tick)) is not None:
@@ -52,9 +52,8 @@ def open_entry(
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(cache_dir, need_bytes) from error
-        raise BadInput(f"corpus.cache_dir: {cache_dir}: {error}; name a folder that can be written") from error
+        what, fix = f"corpus.cache_dir: {cache_dir}: cannot be written", "name a folder that can be written"
+        raise stopped_by(error, what, fix) from error
     return entry, meta
 
 
@@ -113,13 +112,9 @@ def _sweep(cache_dir: Path) -> None:
 
 
 def _require_space(cache_dir: Path, need_bytes: int) -> None:
-    if shutil.disk_usage(cache_dir).free < need_bytes:
-        raise _no_space(cache_dir, need_bytes)
-
-
-def _no_space(cache_dir: Path, need_bytes: int) -> BadInput:
-    free = shutil.disk_usage(cache_dir).free
-    return BadInput(
-        f"corpus.cache_dir: {cache_dir}: {free / 1e6:.0f} MB free, but preparing this corpus needs about "
-        f"{need_bytes / 1e6:.0f} MB (more if it is compressed); free some, name another folder, or set corpus.limit_mb"
-    )
+    if (free := shutil.disk_usage(cache_dir).free) < need_bytes:
+        raise RunFailed(
+            f"corpus.cache_dir: {cache_dir}: {free / 1e6:.0f} MB free, but preparing this corpus needs about "
+            f"{need_bytes / 1e6:.0f} MB (more if it is compressed); free some, name another folder, or set "
+            "corpus.limit_mb"
+        )

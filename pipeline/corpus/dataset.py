@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt
 from tokenizers import Tokenizer
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, stopped_by
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus.batches import Batches, windows
 from pipeline.corpus.cache import open_entry
@@ -69,6 +69,7 @@ def open_corpus(
 
     Raises:
         BadInput: in one line that names the key, the value and the fix.
+        RunFailed: the same, of what may be otherwise by the next try: a disk that is full or fails.
     """
     index = HashIndex(config.cache_dir / "hashes.json")
     try:
@@ -180,7 +181,7 @@ def _hash(item: Input, index: HashIndex, tick: Tick) -> str:
     try:
         return index.hash(item.path, tick)
     except OSError as error:
-        raise BadInput(f"corpus.path: {item.path}: {error.strerror}; make the file readable") from error
+        raise stopped_by(error, f"corpus.path: {item.path}: cannot be read", "make the file readable") from error
 
 
 def _meta(train: Part, held_out: Part) -> dict[str, Any]:

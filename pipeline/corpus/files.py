@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zstandard
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, stopped_by
 
 KINDS = (".txt", ".md", ".py", ".jsonl")
 _PACKED = (".gz", ".zst")
@@ -64,7 +64,7 @@ def _walk(place: Path) -> Iterator[Path]:
     """What is in a folder and the folders below it, each of them entered once."""
 
     def unreadable(error: OSError) -> None:
-        raise BadInput(f"corpus.path: {error.filename}: {error.strerror}; make the folder readable")
+        raise stopped_by(error, f"corpus.path: {error.filename}: cannot be read", "make the folder readable")
 
     entered = set()
     for folder, folders, files in os.walk(place, followlinks=True, onerror=unreadable):
@@ -148,7 +148,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise BadInput(f"corpus.path: {path}: damaged archive ({error}); replace the file") from error
     except OSError as error:
-        raise BadInput(f"corpus.path: {path}: {error.strerror}; make the file readable") from error
+        raise stopped_by(error, f"corpus.path: {path}: cannot be read", "make the file readable") from error
 
 
 def _unpack_zstd(path: Path) -> Iterator[bytes]:

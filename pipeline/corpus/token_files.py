@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, stopped_by
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus.files import find
 from pipeline.corpus.progress import Tick, progress
@@ -98,7 +98,7 @@ def _open(path: Path, raw_dtype: np.dtype) -> Segment:
     try:
         header = np.fromfile(path, np.int32, _HEADER)
     except OSError as error:
-        raise BadInput(f"corpus.path: {path}: {error.strerror}; make the file readable") from error
+        raise stopped_by(error, f"corpus.path: {path}: cannot be read", "make the file readable") from error
     if len(header) == _HEADER and int(header[0]) in _MAGIC:
         version, dtype = _MAGIC[int(header[0])]
         stored = (size - header.nbytes) / dtype.itemsize

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
-from pipeline.config import BadInput, Config, Refused
+from pipeline.config import BadInput, Config, Refused, stopped_by
 from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
 from pipeline.flight.recorded import CHECKPOINTS, CONFIG, TOKENIZER, Found, look, look_at_tokenizer, recorded
@@ -37,6 +37,7 @@ def open_directory(config: Config) -> Config:
 
     Raises:
         BadInput: it belongs to another run, or cannot be written.
+        RunFailed: it cannot be written now.
     """
     directory, mirror = config.directory, config.mirror
     if mirror and mirror.resolve() == directory.resolve():
@@ -66,8 +67,7 @@ def open_directory(config: Config) -> Config:
         with TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadInput(f"run_dir: {directory}: cannot be written ({reason}); give a --run_dir that can") from error
+        raise stopped_by(error, f"run_dir: {directory}: cannot be written", "give a --run_dir that can") from error
     return config
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, Config, Refused, RunFailed
+from pipeline.config import BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, differing, open_directory, share
 from pipeline.flight.display import Display
@@ -64,7 +64,11 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
             port as they were.
     """
-    before = begun_with(config)
+    try:
+        before = begun_with(config)
+    except OSError as error:
+        where = error.filename or config.directory
+        raise stopped_by(error, f"{where}: cannot be read", "give another place") from error
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
         return _launch(config, notices, display)

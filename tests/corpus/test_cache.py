@@ -1,7 +1,9 @@
 """The cache: an entry is whole or not there, whoever was killed and whatever was damaged."""
 
+import errno
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus import dataset, open_corpus
+from pipeline.corpus.cache import open_entry
 from pipeline.corpus.hashing import HashIndex
 
 TEXT = b"The satellite crosses the terminator; the battery takes over.\n" * 2000
@@ -164,7 +167,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(
-        BadInput, match=re.escape(f"corpus.cache_dir: {config.cache_dir}: 0 MB free, but") + ".*limit_mb"
+        RunFailed, match=re.escape(f"corpus.cache_dir: {config.cache_dir}: 0 MB free, but") + ".*limit_mb"
     ):
         open_corpus(config, 16, 0)
     assert not list(config.cache_dir.glob("*.draft"))
@@ -175,7 +178,7 @@ mount -t tmpfs -o size=1m none "$2" && exec "$0" -c "$1" "$3" "$2"
 """
 
 
-def test_a_disk_that_fills_up_is_bad_input_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_tried_again_and_leaves_nothing(tmp_path: Path) -> None:
     """On a real file system of 1 MB; the compressed text hides what it will need."""
     import gzip
 
@@ -191,7 +194,8 @@ def test_a_disk_that_fills_up_is_bad_input_and_leaves_nothing(tmp_path: Path) ->
     done = subprocess.run(["unshare", "-rm", "sh", "-c", FULL_DISK, *arguments], capture_output=True, text=True)
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip("this machine does not let a test mount a small file system")
-    assert done.stdout.startswith("BadInput corpus.cache_dir:"), done.stderr
+    assert done.stdout.startswith("RunFailed corpus.cache_dir:"), done.stderr
+    assert "cannot be written (No space left on device); free some space, or name" in done.stdout
     assert done.stdout.strip().endswith("[]")
 
 
@@ -200,6 +204,40 @@ def test_a_folder_that_cannot_be_written_is_named(configure: Callable[..., Corpu
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"corpus.cache_dir: .*file/cache: .*name a folder that can be written"):
         open_corpus(configure(path=str(tmp_path / "a.txt"), cache_dir=tmp_path / "file/cache"), 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "ends", "says"),
+    [
+        *((number, RunFailed, "try again, or") for number in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENODEV)),
+        *((number, RunFailed, "free some space, or") for number in (errno.ENOSPC, errno.EDQUOT)),
+        *((number, BadInput, "") for number in (errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.ENAMETOOLONG)),
+    ],
+)
+def test_what_may_be_over_by_the_next_try_is_no_bad_input(
+    number: int, ends: type[Exception], says: str, tmp_path: Path
+) -> None:
+    """A supervisor does not start again what ended with bad input. Nor is it space that lacks but where that is so."""
+
+    def build(folder: Path) -> dict[str, object]:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(ends) as ended:
+        open_entry(tmp_path / "cache", "key", HashIndex(tmp_path / "hashes.json"), 1_000_000, build, lambda: None)
+    reason = f"cannot be written ({os.strerror(number)}); {says}".rstrip()
+    assert str(ended.value) == f"corpus.cache_dir: {tmp_path}/cache: {reason} name a folder that can be written"
+
+
+def test_a_text_that_cannot_be_opened_now_is_no_bad_input(config: CorpusConfig) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(
+            RunFailed, match=r"corpus.path: .*a\.txt: cannot be read \(Too many open files\); try again"
+        ):
+            open_corpus(config, 16, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_hashes_that_can_be_neither_written_nor_removed_stop_nobody(

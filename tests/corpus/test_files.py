@@ -103,5 +103,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(BadInput, match=r"corpus.path: .*/shut: Permission denied; make the folder readable"):
+    with pytest.raises(
+        BadInput, match=r"corpus.path: .*/shut: cannot be read \(Permission denied\); make the folder readable"
+    ):
         find_text(str(tmp_path))

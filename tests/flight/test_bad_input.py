@@ -126,6 +126,7 @@ def test_a_directory_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_text("not a directory")
     assert "run_dir" in refused(capsys, "--config", tiny, "--run_dir", tmp_path / "file" / "run")
+    assert "name too long" in refused(capsys, "--config", tiny, "--run_dir", tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize(("options", "names"), [("size=4m", "free"), ("size=4m,ro", "Read-only")])
