@@ -6,19 +6,30 @@ failed fsync Linux marks the pages clean, so a second fsync reports a success th
 whole step away instead.
 """
 
-import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full disk
+from pipeline.config.errors import FULL as FULL
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What a read, a write or an fsync raises, which know a descriptor alone, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def fsync(path: Path) -> None:
     """Flushes one file, or one directory's entries, to the medium."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait for its writer
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -46,11 +57,16 @@ def make(directory: Path) -> None:
 def write(path: Path, data: bytes) -> None:
     """Puts `data` at `path` so that after a power cut the file is the old one or the new one, whole."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    rename(temporary, path)
+    try:
+        with naming(path), temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(temporary, path)
+    except OSError:
+        with suppress(OSError):  # what a full disk has taken of it
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def update(path: Path, data: bytes) -> None:

@@ -1,10 +1,11 @@
 """Appends to a file, and outlives a full disk."""
 
-import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+from pipeline.checkpoint import durable
 
 
 class Appender:
@@ -15,26 +16,31 @@ class Appender:
     """
 
     def __init__(self, path: Path):
+        self._path, self._waiting = path, b""
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._waiting = b""
 
     def write(self, data: bytes) -> None:
         self._waiting += data
-        try:
+        with self._outliving():
             while self._waiting:
                 self._waiting = self._waiting[os.write(self._file, self._waiting) :]
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
 
     def sync(self) -> None:
         """What the disk has taken is on the medium."""
-        try:
+        with self._outliving():
             os.fsync(self._file)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
 
     def close(self) -> None:
-        self.write(b"")
-        os.close(self._file)
+        try:
+            self.write(b"")
+        finally:
+            os.close(self._file)
+
+    @contextmanager
+    def _outliving(self) -> Iterator[None]:
+        try:
+            with durable.naming(self._path):
+                yield
+        except OSError as error:
+            if error.errno not in durable.FULL:
+                raise

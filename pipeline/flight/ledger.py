@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.checkpoint import durable
 from pipeline.flight.appender import Appender
 
 EVENT_CHARACTERS = 40  # a line begins with its event
@@ -68,7 +69,7 @@ def recall(path: Path, *events: str) -> Recalled:
     tail: deque[str] = deque(maxlen=100)
     if not path.exists():
         return Recalled(found, last, damaged)
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with durable.naming(path), path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             tail.append(line)
             for event in events:
@@ -118,7 +119,7 @@ def _not_finite(value: Any) -> bool:
 
 
 def _ends_in_newline(path: Path) -> bool:
-    with path.open("rb") as file:
+    with durable.naming(path), path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         return file.read(1) in (b"\n", b"")

@@ -78,6 +78,8 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         if before and _same(config, before):
             raise RunFailed(str(error)) from error
         raise
+    except OSError as error:
+        raise RunFailed(_reason(error)) from error
     finally:
         display.close()
         notices.release()
@@ -261,9 +263,16 @@ def _why_it_failed(
     ledger: Ledger, begun: Path, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
 ) -> None:
     """Writes down what ends a launch, once the run has begun."""
-    if isinstance(error, Exception) and not isinstance(error, Interrupted) and begun.exists():
-        with suppress(OSError):  # the disk itself may be what failed
-            ledger.append("failed", reason=str(error))
+    with suppress(OSError):  # the disk itself may be what failed
+        if isinstance(error, Exception) and not isinstance(error, Interrupted) and begun.exists():
+            ledger.append("failed", reason=_reason(error) if isinstance(error, OSError) else str(error))
+
+
+def _reason(error: OSError) -> str:
+    """Of what a file or a device does not give."""
+    what = f"{error.filename or type(error).__name__}: {error.strerror or error}"
+    room = "free some space, and " if error.errno in durable.FULL else ""
+    return f"{what}; {room}the same command goes on from the newest sealed step, if there is one"
 
 
 def _wait(notices: Notices, say: Callable[[str], None], why: str) -> None:

@@ -50,5 +50,5 @@ def test_a_ledger_on_a_full_disk_stops_nobody_and_has_every_line_in_the_end(tmp_
 def test_other_trouble_of_the_disk_is_not_passed_over(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     os.dup2(os.open(tmp_path / "ledger.jsonl", os.O_RDONLY), ledger._file._file)
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match=f"Bad file descriptor: '{tmp_path}/ledger.jsonl'"):
         ledger.append("step", **json.loads("{}"))
