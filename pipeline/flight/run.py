@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from pipeline.corpus import Corpus
     from pipeline.flight.loop import Job
 
-# What becomes of checkpoints that an operator must know at once.
+# What becomes of checkpoints, and of what a run can do without, that an operator must know at once.
 SAID = {
+    *("tracker_failed", "programs_failed"),
     *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
     *("mirror_failed", "mirror_shares_device", "scrub_failed", "keeper_failed"),
 }
@@ -219,7 +220,9 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         share(config)
     parts.done("mission")
 
-    tracker = make_tracker(config, progress.step)
+    tracker = make_tracker(
+        config, progress.step, lambda reason: _tell("tracker_failed", {"reason": reason}, ledger, display)
+    )
     stack.callback(tracker.close)
     ledger.listener = tracker.hear
 
@@ -282,7 +285,8 @@ def _wait(notices: Notices, say: Callable[[str], None], why: str) -> None:
 
 
 def _tell(event: str, fields: dict[str, Any], ledger: Ledger, display: Display) -> None:
-    """Writes down what happened to a checkpoint; what an operator must know is said aloud too."""
+    """Writes down what happened to a checkpoint, or to what a run can do without; what an operator must know is said
+    aloud too."""
     named = {"checkpoint" if name == "step" else name: value for name, value in fields.items()}
     ledger.append(event, **named)
     if event in SAID:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from pipeline.config import BadInput, Config
@@ -26,23 +28,43 @@ class Backend(Protocol):
 
 
 class Tracker:
-    """Hears every line of the ledger and passes its scalars on; without a backend it passes nothing on."""
+    """Hears every line of the ledger and passes its scalars on; without a backend it passes nothing on.
 
-    def __init__(self, backend: Backend | None):
-        self._backend = backend
+    A backend that fails is left, and `lost` is told why, once: what only watches ends no run.
+    """
+
+    def __init__(self, make: Callable[[], Backend | None], lost: Callable[[str], None]):
+        self._backend: Backend | None = None
+        self._lost = lost
+        with self._watching():
+            self._backend = make()
 
     def hear(self, line: dict[str, Any]) -> None:
         if self._backend is None or line["event"] not in GROUPS:
             return
         group, names = GROUPS[line["event"]]
         values = {f"{group}/{name}": float(line[name]) for name in names if _is_number(line.get(name))}
-        self._backend.add(int(line.get("at", line["step"])), values)
+        with self._watching():
+            self._backend.add(int(line.get("at", line["step"])), values)
 
     def close(self) -> None:
         """From here on nothing is passed on: the last save may be reported after this."""
-        if self._backend:
-            self._backend.close()
-        self._backend = None
+        backend, self._backend = self._backend, None
+        if backend:
+            with self._watching():
+                backend.close()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # those of wandb are of many kinds
+            backend, self._backend = self._backend, None
+            if backend:
+                with suppress(Exception):
+                    backend.close()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self._lost(f"{reason}; this launch goes on without curves")
 
 
 def check(config: Config) -> None:
@@ -55,15 +77,19 @@ def check(config: Config) -> None:
         raise BadInput("train.tracker: wandb: not installed; `pip install '.[wandb]'`, or give another tracker")
 
 
-def make_tracker(config: Config, resume_step: int) -> Tracker:
+def make_tracker(config: Config, resume_step: int, lost: Callable[[str], None]) -> Tracker:
     """The tracker of a run that goes on at `resume_step`. It writes into the run directory and calls nobody."""
-    if config.train.tracker == "none":
-        return Tracker(None)
-    if config.train.tracker == "wandb":
-        from pipeline.flight.wandb_run import WandbRun
 
-        return Tracker(WandbRun(config))
-    return Tracker(Scalars(config.directory / "tensorboard", resume_step))
+    def backend() -> Backend | None:
+        if config.train.tracker == "none":
+            return None
+        if config.train.tracker == "wandb":
+            from pipeline.flight.wandb_run import WandbRun
+
+            return WandbRun(config)
+        return Scalars(config.directory / "tensorboard", resume_step)
+
+    return Tracker(backend, lost)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """What the ledger is told, the tracker tells on: in groups, once, and to nobody outside."""
 
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from test_scalars import events
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.ledger import Ledger
+from pipeline.flight.scalars import Scalars
 from pipeline.flight.tracker import GROUPS, Tracker, check, make_tracker
 
 LINES: list[tuple[str, dict[str, Any]]] = [
@@ -45,7 +47,7 @@ def points(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_gets_scalars_in_groups_and_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
-    told(tmp_path, make_tracker(Config(run_dir=tmp_path), 0))
+    told(tmp_path, make_tracker(Config(run_dir=tmp_path), 0, pytest.fail))
     found = points(tmp_path / "tensorboard")
     assert {tag.split("/")[0] for tag in found} == {group for group, _ in GROUPS.values()}
     assert found["train/loss"] == [(8, 2.5)]
@@ -58,8 +60,51 @@ def test_tensorboard_gets_scalars_in_groups_and_what_is_not_finite_is_left_out(t
 
 
 def test_none_writes_nothing(tmp_path: Path) -> None:
-    told(tmp_path, make_tracker(Config(run_dir=tmp_path, train={"tracker": "none"}), 0))
+    told(tmp_path, make_tracker(Config(run_dir=tmp_path, train={"tracker": "none"}), 0, pytest.fail))
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.jsonl"]
+
+
+class Failing:
+    """Fails at one of what is asked of it."""
+
+    def __init__(self, at: str):
+        self.at, self.asked = at, list[str]()
+        self.ask("make")
+
+    def ask(self, what: str) -> None:
+        self.asked.append(what)
+        if what == self.at:
+            raise RuntimeError(f"{what}:\n  no")
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self.ask("add")
+
+    def close(self) -> None:
+        self.ask("close")
+
+
+@pytest.mark.parametrize("at", ["make", "add", "close"])
+def test_a_tracker_that_fails_is_left_and_said_once(at: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    told(tmp_path, Tracker(lambda: Failing(at), said.append))
+    assert said == [f"RuntimeError: {at}: no; this launch goes on without curves"]
+    assert len(ledger(tmp_path)) == len(LINES) + 1
+
+
+def test_a_tracker_that_failed_is_not_asked_again_and_lets_go_of_its_file(tmp_path: Path) -> None:
+    backend = Failing("add")
+    told(tmp_path, Tracker(lambda: backend, lambda reason: None))
+    assert backend.asked == ["make", "add", "close"]
+
+
+def test_curves_that_a_disk_no_longer_takes_end_no_run_and_name_their_file(tmp_path: Path) -> None:
+    said: list[str] = []
+    scalars = Scalars(tmp_path / "tensorboard", 0)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    os.dup2(os.open(path, os.O_RDONLY), scalars._file._file)
+    told(tmp_path, Tracker(lambda: scalars, said.append))
+    assert len(said) == 1
+    assert str(path) in said[0]
 
 
 def test_wandb_that_is_not_installed_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +121,7 @@ def test_wandb_keeps_the_run_on_this_disk_and_a_resume_belongs_to_it(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     config = Config(name="curves", run_dir=tmp_path, train={"tracker": "wandb"})
     for _ in range(2):
-        told(tmp_path, make_tracker(config, 0))
+        told(tmp_path, make_tracker(config, 0, pytest.fail))
     parts = [records(path) for path in sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))]
     assert len(parts) == 2
     ids, histories = set(), []
