@@ -22,28 +22,33 @@ _ENTRY = "-cache"  # how the name of a compiled program ends
 class Programs:
     """The cache in `directory`. `kept` programs were found as they were sealed, `damaged` ones were not.
 
+    `unusable`: why JAX must not look there, for what is not vetted could not be removed; null where it may.
+
     For one process at a time, before it compiles anything.
     """
 
     def __init__(self, directory: Path):
         self._directory = directory
         self.compiling: Callable[[], bool] = lambda: False
-        directory.mkdir(parents=True, exist_ok=True)
+        self.unusable: str | None = None
         listed = self._listed()
         self._sealed: dict[str, str] = {}
-        for name in self._names():
-            # What is not listed was being written when the last launch ended.
-            if (digest := _read(directory / name)) and digest == listed.get(name):
-                self._sealed[name] = digest
-            else:
-                with suppress(OSError):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name in self._names():
+                # What is not listed was being written when the last launch ended.
+                if (digest := _read(directory / name)) and digest == listed.get(name):
+                    self._sealed[name] = digest
+                else:
                     (directory / name).unlink()
+        except OSError as error:
+            self.unusable, self._sealed = f"{error}; compiled anew, and not kept", {}
         self.kept, self.damaged = len(self._sealed), len(listed.keys() - self._sealed)
 
     def seal(self) -> None:
         """Makes what was compiled since durable. 0.1 ms if there is nothing new. On a full disk, or while something is
         being compiled, the next call does."""
-        if self.compiling():
+        if self.unusable or self.compiling():
             return
         with suppress(OSError):
             new = {}

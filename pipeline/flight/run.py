@@ -165,6 +165,9 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     stack.push(partial(_why_it_failed, ledger, directory / CONFIG))
     stack.enter_context(store)
     programs = Programs(xla)
+    if programs.unusable:
+        jax.config.update("jax_compilation_cache_dir", None)
+        _tell("programs_failed", {"reason": programs.unusable}, ledger, display)
 
     make = jax.jit(partial(init_state, config, corpus.vocab_size))
     shapes, scenario = jax.eval_shape(make), replace(mission(config, corpus.vocab_size), check=notices.check)

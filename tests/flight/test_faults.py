@@ -1,11 +1,12 @@
-"""A disk that fails: the file is named, and tried again."""
+"""A disk that fails: what only watches or saves time is done without; all else is named, and tried again."""
 
 import os
 import resource
 from pathlib import Path
 
+import jax
 import pytest
-from launching import ledger
+from launching import finish, ledger
 
 import train
 from pipeline.checkpoint import durable
@@ -18,6 +19,34 @@ FULL = Path("/dev/full")  # the kernel's own: every write is refused with ENOSPC
 MEMORY = Path("/proc/self/mem")  # the first page of which is an I/O error
 
 pytestmark = pytest.mark.skipif(not (FULL.exists() and MEMORY.exists()), reason="this system has no such files")
+
+
+def test_a_run_does_without_curves(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "tensorboard").write_text("")  # where a folder should be
+    code, _, err = finish("--config", tiny, "--run_dir", run, "--budget.orbits", "null", "--budget.steps", "3")
+    assert code == 0, err
+    (failed,) = ledger(run, "tracker_failed")
+    assert err.count(f"tracker failed: {failed['reason']}\n") == 1
+    assert f"{run}/tensorboard" in failed["reason"]
+
+
+def test_a_run_does_without_compiled_programs(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiles(config: Config) -> None:
+        assert jax.config.jax_compilation_cache_dir is None, "nothing vets what JAX would find there"
+        raise RunFailed("this is far enough")  # to compile it takes long
+
+    monkeypatch.setattr("pipeline.lm.step.make_train_chunk", compiles)
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "cache").write_text("")  # where a folder should be
+    assert train.main(["--config", str(tiny), "--run_dir", str(run)]) == 1
+    (failed,) = ledger(run, "programs_failed")
+    assert f"'{run}/cache/xla'" in failed["reason"]
+    assert capsys.readouterr().err == f"programs failed: {failed['reason']}\ntrain.py run: this is far enough\n"
 
 
 def test_a_ledger_that_cannot_be_read_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,32 @@ def test_an_entry_that_a_full_disk_cut_short_is_not_sealed(cache: Path, tmp_path
     assert not (tmp_path / "other" / LIST).exists()
 
 
+def test_where_no_folder_can_be_made_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    programs = Programs(tmp_path / "file" / "xla")
+    assert programs.unusable is not None
+    assert "Not a directory" in programs.unusable
+    programs.seal()
+    assert (programs.kept, programs.damaged) == (0, 0)
+
+
+def test_a_damaged_program_that_cannot_be_removed_is_neither_run_nor_sealed(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(entries(cache)[0], random.Random(0))
+    listed = (cache / LIST).read_bytes()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, os.strerror(30), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        programs = Programs(cache)
+    assert programs.unusable is not None
+    programs.seal()
+    assert (cache / LIST).read_bytes() == listed
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1', "\0" * 64])
 def test_a_damaged_list_costs_a_compilation(text: str, cache: Path) -> None:
     (cache / LIST).write_text(text)
