@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.config.arguments import within
 from pipeline.ground.arguments import RunParser, usable_path
 
@@ -39,12 +39,16 @@ def main(arguments: Sequence[str]) -> int:
 def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60) -> Path:
     """Writes the page of the run in `run_dir` to `out` (default: NAME.html in the current directory); returns where.
 
+    All of it, or what was there before.
+
     Args:
         samples: tokens that each of a few sealed checkpoints writes; 0: none, which needs no JAX.
 
     Raises:
         BadInput: there is no ledger, or `out` cannot be written.
+        RunFailed: the disk is full.
     """
+    from pipeline.checkpoint import durable
     from pipeline.ground.report.collect import Collector
     from pipeline.ground.report.page import render
 
@@ -52,9 +56,14 @@ def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60
     out = Path(out) if out else Path(f"{directory.resolve().name}.html")
     if not out.parent.is_dir():
         raise BadInput(f"--out: {out}: there is no folder {out.parent}; create it")
-    page = render(Collector(directory).collect(samples))
+    page = render(Collector(directory).collect(samples)).encode(errors="replace")  # a name may be no text
     try:
-        out.write_text(page, encoding="utf-8", errors="replace")  # a name may be no text
+        if out.exists() and not out.is_file():  # a pipe or a device, which nothing takes the place of
+            out.write_bytes(page)
+        else:
+            durable.write(out.resolve(), page)
     except OSError as error:
+        if error.errno in durable.FULL:
+            raise RunFailed(f"{out}: no space for {len(page) / 1e6:.1f} MB; free some") from error
         raise BadInput(f"--out: {out}: {error.strerror}; name a file that can be written") from error
     return out

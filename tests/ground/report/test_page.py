@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ledger_lines import BEFORE, event, step, telemetry
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.ground.report import main, report
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)><!--"
@@ -66,6 +66,29 @@ def test_a_ledger_alone_makes_a_page(tmp_path: Path) -> None:
     assert [a["id"] for a in page.all("section")] == [
         *("glance", "learning", "mission", "plan", "checkpoints", "incidents")
     ]
+
+
+def test_a_full_disk_leaves_the_earlier_page(tmp_path: Path) -> None:
+    run, out = written(tmp_path / "run", BEFORE), tmp_path / "page.html"
+    report(run, out, samples=0)
+    before = out.read_bytes()
+    (tmp_path / "page.html.tmp").symlink_to("/dev/full")  # where the new one is written
+    with pytest.raises(RunFailed, match=r"page\.html: no space for 1\.[0-9] MB; free some"):
+        report(run, out, samples=0)
+    assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
+    run, link = written(tmp_path / "run", BEFORE), tmp_path / "link.html"
+    link.symlink_to(tmp_path / "page.html")
+    assert "Dayside" in outline(run, link).text
+    assert link.is_symlink()
+    device = tmp_path / "device"
+    device.symlink_to("/dev/null")
+    report(run, device, samples=0)
+    assert device.is_char_device()
+    assert device.is_symlink()
 
 
 @pytest.mark.parametrize("events", [[], BEFORE[:1], BEFORE[:2], [BEFORE[3]], [telemetry(0.0, 1.0, 0.0)]])
