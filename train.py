@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
 
         try:
             show(config.directory)
-        except (BadInput, RunFailed) as error:  # it is done, whatever of it can be shown
+        except (BadInput, RunFailed, OSError) as error:  # it is done, whatever of it can be shown
             _say(f"train.py run: {error}")
     else:
         _say("stopped; the same command resumes")

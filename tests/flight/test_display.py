@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import ROOT, ledger
+from launching import ROOT, keep, ledger, lend
 
 from pipeline.flight.display import Display, View, clock
 
@@ -66,6 +66,7 @@ def test_durations_read_as_on_a_clock(seconds: float, text: str) -> None:
 def test_a_run_whose_output_cannot_be_written_trains_to_its_end(lost: str, tiny: Path, tmp_path: Path) -> None:
     """Standard error is a full disk, or a pipe that nobody reads; standard output knows no sign beyond ASCII."""
     command = [sys.executable, ROOT / "train.py", "--config", tiny, "--run_dir", tmp_path / "run"]
+    lend(tmp_path / "run")
     reader, writer = os.pipe()
     os.close(reader)
     environment = {**os.environ, "PYTHONIOENCODING": "ascii" if lost == "ascii" else "utf-8"}
@@ -74,6 +75,7 @@ def test_a_run_whose_output_cannot_be_written_trains_to_its_end(lost: str, tiny:
         whole = [*command, "--budget.orbits", "null", "--budget.steps", "20", "--train.eval_every", "10"]
         ended = subprocess.run(whole, stdout=subprocess.PIPE, stderr=err, env=environment, timeout=300)
     os.close(writer)
+    keep(tmp_path / "run")
     assert ended.returncode == 0, ended.stderr
     assert ledger(tmp_path / "run", "done")
     assert b"validation" in ended.stdout
