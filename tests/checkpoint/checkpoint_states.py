@@ -84,6 +84,12 @@ class Saver:
                 return line.split()
         raise AssertionError(self.process.stderr.read()[-2000:])
 
+    def end(self, timeout_s: float = 60.0) -> tuple[list[str], str]:
+        """Waits for its end; what it still said on standard output, by line, and on standard error."""
+        said, complained = self.process.communicate(timeout=timeout_s)
+        self.running.remove(self)
+        return said.splitlines(), complained
+
     def kill(self, word: str = "sealed") -> list[int]:
         """SIGKILL; returns the steps that it had reported `word`, and that were not yet read."""
         self.running.remove(self)

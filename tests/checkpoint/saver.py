@@ -3,13 +3,17 @@
 saver.py loop RUN [KILOBYTES [SECOND]]   saves steps as fast as they are sealed, with copies in the directory SECOND;
     reports these too
 saver.py stock RUN   the same with stock Orbax, as its documentation has it: `result()` returned means saved
+saver.py faults RUN   saves that fail, each at another place, one that does not, and the threads that are left
 saver.py points RUN   reads numbers N from standard input; for each, saves in RUN/N and dies at its N-th file operation
 """
 
 import os
+import resource
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 from checkpoint_states import like, state_of
 
 from pipeline.checkpoint import Store, arrays
@@ -53,6 +57,21 @@ def stock(run: Path) -> None:
             say("sealed", step)
 
 
+def faults(run: Path) -> None:
+    """Directories that cannot be made, files that may not grow past so many bytes (a limit, as a full disk is one)."""
+    wide = {f"layer{i}": np.full(1 << 14, i, np.float32) for i in range(40)}
+    before = threading.active_count()
+    with open_store(run) as store:
+        for step in (1, 2):
+            (run / "checkpoints" / f"{step}.saving.orbax-checkpoint-tmp").symlink_to("nowhere")
+            store.save(step, wide, {}, urgent=True)
+        for step, most_bytes in ((3, 1), (4, 1000), (5, 60_000), (6, resource.RLIM_INFINITY)):
+            store.wait(None)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+            store.save(step, wide, {})
+    say("left", threading.active_count() - before, *(thread.name for thread in threading.enumerate()))
+
+
 def points(run: Path) -> None:
     """One process imports everything; each child starts from there, so that a kill point costs 0.2 s in place of 2."""
     arrays.orbax()
@@ -84,4 +103,4 @@ if __name__ == "__main__":
     if kind == "loop":
         loop(run, int(sys.argv[3]) if len(sys.argv) > 3 else 64, Path(sys.argv[4]) if len(sys.argv) > 4 else None)
     else:
-        {"stock": stock, "points": points}[kind](run)
+        {"stock": stock, "points": points, "faults": faults}[kind](run)

@@ -1,0 +1,23 @@
+"""A save that fails costs that save, and nothing that stays behind."""
+
+from checkpoint_states import Saver, seal_steps
+
+
+def test_failed_saves_hold_up_neither_the_next_one_nor_the_exit(run_dir):
+    """Orbax's threads would wait five minutes for a directory that could not be made, and the process for them."""
+    said, _ = Saver("faults", run_dir).end()
+    *saves, left = said
+    assert [line.split()[1] for line in saves] == ["1", "2", "3", "4", "5", "6"]
+    assert all(line.startswith("save_failed") and "File exists" in line for line in saves[:2])
+    assert all(line.startswith("save_failed") for line in saves[2:5])
+    assert saves[5].startswith("sealed")
+    assert left.split()[1] == "0", left
+
+
+def test_sealed_steps_leave_nothing_in_orbax(open_store):
+    from orbax.checkpoint._src.futures import signaling_client
+
+    signals = signaling_client.get_signaling_client()._data
+    before = set(signals)
+    seal_steps(open_store(), 1, 2)
+    assert set(signals) == before
