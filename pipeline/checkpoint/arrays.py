@@ -5,7 +5,7 @@ any Orbax reads it back. It is imported on first use: 0.2–0.8 s that `verify` 
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.checkpoint import seal
+from pipeline.checkpoint import quiet, seal
 from pipeline.checkpoint.seal import Leaf
 
 Named = dict[str, np.ndarray]
@@ -135,10 +135,12 @@ def assemble(like: Any, arrays: Named) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), jax.device_put(leaves, shardings))
 
 
+@cache
 def orbax() -> Any:
     """Orbax v1. Called first in the caller's thread, so that no import runs beside the train loop's own."""
     from orbax.checkpoint import v1
 
+    quiet.hush()
     return v1
 
 

@@ -8,6 +8,7 @@ under it is on the medium. A second thread, the keeper's, sees to what was seale
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ from pipeline.config.tree import Checkpoint
 
 _EWMA = 0.3  # weight of the newest measurement
 _GB = 1e9
+_MOST = 300  # characters of a reason
 
 
 class Store:
@@ -223,8 +225,7 @@ class Store:
             try:
                 events = future.result()
             except Exception as error:  # whatever stopped the worker, the run goes on and says so
-                reason = str(error).splitlines()[0][:300] if str(error) else ""
-                self._fail(step, f"{type(error).__name__}: {reason}")
+                self._fail(step, f"{type(error).__name__}: {_brief(str(error))}")
             else:
                 self._last_failed = False
                 self._tell(events)
@@ -342,3 +343,10 @@ class Store:
 
 def _average(before: float | None, measured: float) -> float:
     return measured if before is None else before + _EWMA * (measured - before)
+
+
+def _brief(text: str) -> str:
+    """The beginning and the end of its first line. TensorStore names the files first, the cause last, and after that
+    what it was asked to open, for a thousand characters."""
+    line = re.split(r"\n| \[\w+='", text, maxsplit=1)[0]
+    return line if len(line) <= _MOST else f"{line[: _MOST // 2]} ... {line[-_MOST // 2 :]}"

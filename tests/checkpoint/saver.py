@@ -65,9 +65,10 @@ def faults(run: Path) -> None:
         for step in (1, 2):
             (run / "checkpoints" / f"{step}.saving.orbax-checkpoint-tmp").symlink_to("nowhere")
             store.save(step, wide, {}, urgent=True)
-        for step, most_bytes in ((3, 1), (4, 1000), (5, 60_000), (6, resource.RLIM_INFINITY)):
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        for step, bytes_ in enumerate((*[1] * 6, 1000, 60_000, most), start=3):
             store.wait(None)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, most))
             store.save(step, wide, {})
     say("left", threading.active_count() - before, *(thread.name for thread in threading.enumerate()))
 
