@@ -117,13 +117,15 @@ class Place:
         return self.event("quarantined", step=step, reason=summary(reasons), path=str(path))
 
     def thin_out(self, newest: int, orbits_s: float, pressed: bool = False) -> list[Event]:
-        """Deletes the steps that retention lets go, but for one that is being read: that one goes the next time.
+        """Deletes the steps that retention lets go, but for one that is being read: that one goes the next time. So does
+        what could not be removed. Not while a step is being saved here.
 
         Args:
             newest, orbits_s: as for `retention.kept`.
             pressed: for room, all but the newest go.
         """
         done: list[Event] = []
+        self._sweep()
         steps = self.steps()
         stay = kept({step: UNTAGGED if pressed else _tag(self.tag(step)) for step in steps}, newest, orbits_s)
         for step in [step for step in steps if step not in stay]:
@@ -139,12 +141,15 @@ class Place:
         return done
 
     def make_room(self, size: int, newest: int, min_free_mb: float) -> tuple[str | None, list[Event]]:
-        """Room for `size` [bytes] more: if need be, what was quarantined for study goes, then all steps but the newest.
+        """Room for `size` [bytes] more: if need be, what could not be removed goes, then what was quarantined for study,
+        then all steps but the newest. Not while a step is being saved here.
 
         Returns:
             Why there is no room even so, or None; and what was done.
         """
         done: list[Event] = []
+        if self.shortage(size, min_free_mb):
+            self._sweep()
         if self.shortage(size, min_free_mb):
             with suppress(OSError):
                 if count := layout.empty(self.quarantine):
@@ -152,6 +157,11 @@ class Place:
         if self.shortage(size, min_free_mb):
             done += self.thin_out(newest, 0.0, pressed=True)
         return self.shortage(size, min_free_mb), done
+
+    def _sweep(self) -> None:
+        """Removes what could not be removed before; a step that is held may be being mended."""
+        with self._guard, suppress(OSError):
+            layout.sweep(self.directory, but=self._held)
 
     def event(self, name: str, **fields: Any) -> Event:
         return name, fields | ({} if self.name == "run" else {"place": self.name})

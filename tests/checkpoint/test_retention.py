@@ -1,4 +1,5 @@
 import os
+from collections import namedtuple
 
 import pytest
 from checkpoint_states import like, seal_steps, state_of
@@ -55,8 +56,6 @@ def test_a_store_keeps_what_retention_says_also_after_a_restart(open_store) -> N
 
 
 def test_a_disk_that_runs_full_gets_back_what_was_kept_besides_the_newest(open_store, events, monkeypatch) -> None:
-    from collections import namedtuple
-
     store = open_store(keep=2, min_free_mb=0)
     for step in range(1, 6):
         assert store.save(step, state_of(step, 8), {}, tag=Tag(step, step * ORBIT_S))
@@ -100,6 +99,32 @@ def test_deletion_cut_half_way_is_swept_at_start_and_is_no_damage(open_store, ru
     assert not (run_dir / "checkpoints" / "1.deleted").exists()
     assert store.restore(like(state_of(3))).step == 3
     assert not events.of("quarantined")
+
+
+def test_what_could_not_be_removed_goes_with_the_next_save_unless_it_is_being_mended(open_store, run_dir):
+    store = open_store(keep=2)
+    seal_steps(store, 1, kilobytes=8)
+    left = [run_dir / "checkpoints" / name for name in ("0.deleted", "7.mending", "8.mending")]
+    for path in left:
+        (path / "state").mkdir(parents=True)
+    (run_dir / "checkpoints/8").mkdir()
+    with store._home.holding(8):
+        (run_dir / "checkpoints/8").rename(run_dir / "quarantine/8")
+        seal_steps(store, 2, kilobytes=8)
+        assert [path.exists() for path in left] == [False, False, True]
+    seal_steps(store, 3, kilobytes=8)
+    assert not left[2].exists()
+
+
+def test_what_could_not_be_removed_goes_before_any_step_to_make_room(open_store, run_dir, monkeypatch, events):
+    store = open_store(keep=2, min_free_mb=0)
+    seal_steps(store, 1, kilobytes=8)
+    left = run_dir / "checkpoints/0.deleted"
+    left.mkdir()
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0 if left.exists() else 9e6))
+    seal_steps(store, 2, kilobytes=8)
+    assert not events.of("save_failed")
 
 
 def test_leftovers_of_any_kind_stop_no_launch(open_store, run_dir, tmp_path, events):
