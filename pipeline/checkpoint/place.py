@@ -117,7 +117,7 @@ class Place:
         return self.event("quarantined", step=step, reason=summary(reasons), path=str(path))
 
     def thin_out(self, newest: int, orbits_s: float, pressed: bool = False) -> list[Event]:
-        """Deletes the steps that retention lets go, but for one that is being read: that one goes the next time. So does
+        """Deletes the steps that retention lets go, but for one that is being read: that goes the next time, as does
         what could not be removed. Not while a step is being saved here.
 
         Args:
@@ -141,8 +141,8 @@ class Place:
         return done
 
     def make_room(self, size: int, newest: int, min_free_mb: float) -> tuple[str | None, list[Event]]:
-        """Room for `size` [bytes] more: if need be, what could not be removed goes, then what was quarantined for study,
-        then all steps but the newest. Not while a step is being saved here.
+        """Room for `size` [bytes] more: if need be, what could not be removed before goes, then what is quarantined for
+        study, then all steps but the newest. Not while a step is being saved here.
 
         Returns:
             Why there is no room even so, or None; and what was done.

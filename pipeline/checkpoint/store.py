@@ -25,7 +25,7 @@ from pipeline.checkpoint.place import TAG, Event, Place
 from pipeline.checkpoint.recovery import recover
 from pipeline.checkpoint.restore import Check, Restored
 from pipeline.checkpoint.retention import UNTAGGED, Tag
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed, stopped_by
 from pipeline.config.tree import Checkpoint
 
 _EWMA = 0.3  # weight of the newest measurement
@@ -60,8 +60,8 @@ class Store:
     `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's.
 
     Raises:
-        BadInput: the directory cannot be written, another process writes there, or there is no room for a first
-        checkpoint.
+        BadInput: the directory cannot be written, or another process writes there.
+        RunFailed: it cannot be written now, or there is no room for a first checkpoint.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Store:
         self._sealed = self._home.steps()
         if not self._sealed and (free_mb := self._home.free_mb()) < config.min_free_mb:
             self._home.close()
-            raise BadInput(
+            raise RunFailed(
                 f"checkpoint.min_free_mb: {config.min_free_mb:g}, but {self._home.directory} has "
                 f"{free_mb:.0f} MB free; free some, or give --run_dir another disk"
             )
@@ -318,9 +318,8 @@ class Store:
                 f"{self._home.directory}: another process is training here; wait for it, or give another --run_dir"
             ) from error
         except OSError as error:
-            raise BadInput(
-                f"{self._home.directory}: cannot be written ({error.strerror}); give a --run_dir that can"
-            ) from error
+            what = f"{self._home.directory}: cannot be written"
+            raise stopped_by(error, what, "give a --run_dir that can") from error
 
     def _shortage(self, size: int) -> str | None:
         """Why a save of `size` [bytes] does not fit; None when it does."""

@@ -1,6 +1,7 @@
 """Disks that are full, read-only or absent, for real."""
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from checkpoint_states import like, same, seal_steps, state_of
 
 from pipeline.checkpoint import layout
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 
@@ -68,7 +69,7 @@ def test_disk_known_to_be_full_is_not_written_and_the_next_save_tries_again(smal
 @needs_root
 def test_run_with_a_checkpoint_resumes_on_a_full_disk_and_one_without_is_refused(small_disk, open_store):
     fill(small_disk, leave_mb=2)
-    with pytest.raises(BadInput, match=r"checkpoint.min_free_mb: 10, but .* has 2 MB free; free some"):
+    with pytest.raises(RunFailed, match=r"checkpoint.min_free_mb: 10, but .* has 2 MB free; free some"):
         open_store(small_disk, min_free_mb=10)
     (small_disk / "filler").unlink()
     seal_steps(open_store(small_disk, min_free_mb=1), 1)
@@ -121,6 +122,18 @@ def test_file_where_the_run_should_be_is_bad_input(tmp_path, open_store):
     (tmp_path / "run").write_text("")
     with pytest.raises(BadInput, match=r"cannot be written \(Not a directory\)"):
         open_store(tmp_path / "run")
+
+
+def test_fault_that_may_pass_is_no_bad_input_on_a_first_launch(run_dir, open_store):
+    """A supervisor tries again after it; of bad input it waits for the ground."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(RunFailed, match=r"cannot be written \(Too many open files\); try again, or"):
+            open_store()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    seal_steps(open_store(), 1)
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
