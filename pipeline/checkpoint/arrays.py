@@ -160,7 +160,8 @@ def write(directory: Path, arrays: Named) -> None:
     context.memory.deepcopy_host_arrays = False  # HostCopy was that copy
     with context:
         ocp.save_checkpointables(directory, {_KEY: {name: array for name, array in arrays.items() if array.size}})
-    AwaitableSignalsContract.remove_all_awaitable_signals()  # which Orbax does for asynchronous directories alone
+    # Orbax does so for asynchronous directories alone. Not after a failure: a thread may still wait for one.
+    AwaitableSignalsContract.remove_all_awaitable_signals()
 
 
 def read(directory: Path, leaves: dict[str, Leaf]) -> Named:

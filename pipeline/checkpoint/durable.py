@@ -20,7 +20,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:  # else it would print as nothing but the name
+            error.filename = error.filename or str(path)
         raise
 
 

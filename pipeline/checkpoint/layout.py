@@ -2,9 +2,9 @@
 SEAL is on the medium.
 
     120/                sealed
-    130.saving*/        being written, or cut short; swept at start, and whenever old steps go
-    110.mending*/       being copied from the other device; swept likewise
-    90.deleted/         on its way out; swept likewise
+    130.saving*/        being written, or cut short; swept at start
+    110.mending*/       being copied from the other device; swept at start
+    90.deleted/         on its way out; swept at start, and whenever old steps go
     .sealed_once        there was a sealed checkpoint here once: never start again from step 0
     .lock               held by the process that writes here
 
@@ -16,7 +16,7 @@ from "all of it was lost" (stop).
 import contextlib
 import re
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.checkpoint import durable
@@ -48,7 +48,7 @@ def mending(directory: Path, step: int) -> Path:
 
 
 def take_out(directory: Path, step: int) -> Path:
-    """Takes its number from a step, to be removed: cut short at any point, what is left is swept at the next start.
+    """Takes its number from a step, to be removed: cut short at any point, what is left is swept later.
 
     Returns where it is now.
     """
@@ -57,15 +57,21 @@ def take_out(directory: Path, step: int) -> Path:
     return gone
 
 
-def sweep(directory: Path, unfinished: Path | None = None, but: Container[int] = ()) -> None:
-    """Removes what a kill left behind, `but` that of some steps; or what is left of one unfinished step, under
-    `unfinished` and the names that Orbax makes of it. What a damaged disk does not let go stays. Only for the process
-    that holds the lock."""
+def sweep(directory: Path, unfinished: Path | None = None) -> None:
+    """Removes what a kill left behind; or what is left of one unfinished step, under `unfinished` and the names that
+    Orbax makes of it. What a damaged disk does not let go stays. Only for the process that holds the lock."""
     for entry in list(directory.iterdir()):
         ours = unfinished is None or entry.name.startswith(unfinished.name)
-        if ours and (leftover := _LEFTOVER.fullmatch(entry.name)) and int(leftover[1]) not in but:
+        if ours and _LEFTOVER.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 remove(entry)
+
+
+def sweep_deleted(directory: Path) -> None:
+    """Tries again to remove what was taken out and would not go. Nobody works in it, so that this needs no quiet."""
+    for gone in directory.glob("*.deleted"):
+        with contextlib.suppress(OSError):
+            remove(gone)
 
 
 def remove(entry: Path) -> None:

@@ -118,14 +118,14 @@ class Place:
 
     def thin_out(self, newest: int, orbits_s: float, pressed: bool = False) -> list[Event]:
         """Deletes the steps that retention lets go, but for one that is being read: that goes the next time, as does
-        what could not be removed. Not while a step is being saved here.
+        what could not be removed.
 
         Args:
             newest, orbits_s: as for `retention.kept`.
             pressed: for room, all but the newest go.
         """
         done: list[Event] = []
-        self._sweep()
+        layout.sweep_deleted(self.directory)
         steps = self.steps()
         stay = kept({step: UNTAGGED if pressed else _tag(self.tag(step)) for step in steps}, newest, orbits_s)
         for step in [step for step in steps if step not in stay]:
@@ -142,14 +142,14 @@ class Place:
 
     def make_room(self, size: int, newest: int, min_free_mb: float) -> tuple[str | None, list[Event]]:
         """Room for `size` [bytes] more: if need be, what could not be removed before goes, then what is quarantined for
-        study, then all steps but the newest. Not while a step is being saved here.
+        study, then all steps but the newest.
 
         Returns:
             Why there is no room even so, or None; and what was done.
         """
         done: list[Event] = []
         if self.shortage(size, min_free_mb):
-            self._sweep()
+            layout.sweep_deleted(self.directory)
         if self.shortage(size, min_free_mb):
             with suppress(OSError):
                 if count := layout.empty(self.quarantine):
@@ -157,11 +157,6 @@ class Place:
         if self.shortage(size, min_free_mb):
             done += self.thin_out(newest, 0.0, pressed=True)
         return self.shortage(size, min_free_mb), done
-
-    def _sweep(self) -> None:
-        """Removes what could not be removed before; a step that is held may be being mended."""
-        with self._guard, suppress(OSError):
-            layout.sweep(self.directory, but=self._held)
 
     def event(self, name: str, **fields: Any) -> Event:
         return name, fields | ({} if self.name == "run" else {"place": self.name})

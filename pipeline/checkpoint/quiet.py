@@ -36,4 +36,5 @@ def _not_asked_for(record: logging.LogRecord) -> bool:
 def _too_late(found: "sys.UnraisableHookArgs") -> bool:
     """TensorStore reports a write to an event loop that was closed when another write failed: no Python called it."""
     trace = found.exc_traceback
-    return trace is not None and trace.tb_frame.f_code is asyncio.BaseEventLoop.call_soon_threadsafe.__code__
+    closed = isinstance(found.exc_value, RuntimeError)
+    return closed and trace is not None and trace.tb_frame.f_code is asyncio.BaseEventLoop.call_soon_threadsafe.__code__

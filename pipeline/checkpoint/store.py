@@ -60,7 +60,7 @@ class Store:
     `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's.
 
     Raises:
-        BadInput: the directory cannot be written, or another process writes there.
+        BadInput: the directory cannot be written, another process writes there, or its disk is too small.
         RunFailed: it cannot be written now, or there is no room for a first checkpoint.
     """
 
@@ -78,7 +78,8 @@ class Store:
         self._sealed = self._home.steps()
         if not self._sealed and (free_mb := self._home.free_mb()) < config.min_free_mb:
             self._home.close()
-            raise RunFailed(
+            never = config.min_free_mb > shutil.disk_usage(self._home.directory).total / 1e6
+            raise (BadInput if never else RunFailed)(
                 f"checkpoint.min_free_mb: {config.min_free_mb:g}, but {self._home.directory} has "
                 f"{free_mb:.0f} MB free; free some, or give --run_dir another disk"
             )

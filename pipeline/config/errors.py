@@ -7,7 +7,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full disk
 # try: a medium that fails, a full disk, a server that is gone, too many open files.
 _GIVEN = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ, errno.EFBIG),
+    *(errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK, errno.ENXIO),
 )
 
 
@@ -25,8 +26,8 @@ class RunFailed(Exception):
 
 
 def stopped_by(error: OSError, what: str, fix: str) -> BadInput | RunFailed:
-    """How a command ends that is not begun yet, and that `error` keeps from a file: a supervisor tries again what may
-    be over by then. `what` cannot be done with which file; `fix`, where that is what was given."""
+    """What to raise where a file cannot be had: BadInput if that lies in the path that was given, and RunFailed if it
+    may be over by the next try, which a supervisor makes. `what` was to be done; `fix`, where the path is wrong."""
     what = f"{what} ({error.strerror or error})"
     if error.errno in (None, *_GIVEN):
         return BadInput(f"{what}; {fix}")

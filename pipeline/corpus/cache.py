@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunFailed, stopped_by
+from pipeline.config import BadInput, RunFailed, stopped_by
 from pipeline.corpus.hashing import HashIndex, hash_file, hash_json
 from pipeline.corpus.progress import Tick
 
@@ -28,7 +28,7 @@ def open_entry(
     """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is none.
 
     Raises:
-        BadInput: `cache_dir` is not writable.
+        BadInput: `cache_dir` is not writable, or on too small a disk.
         RunFailed: it is not now, or has not the space (`need_bytes`, an estimate).
     """
     entry = cache_dir / key
@@ -112,9 +112,10 @@ def _sweep(cache_dir: Path) -> None:
 
 
 def _require_space(cache_dir: Path, need_bytes: int) -> None:
-    if (free := shutil.disk_usage(cache_dir).free) < need_bytes:
-        raise RunFailed(
-            f"corpus.cache_dir: {cache_dir}: {free / 1e6:.0f} MB free, but preparing this corpus needs about "
+    disk = shutil.disk_usage(cache_dir)
+    if disk.free < need_bytes:
+        raise (BadInput if disk.total < need_bytes else RunFailed)(
+            f"corpus.cache_dir: {cache_dir}: {disk.free / 1e6:.0f} MB free, but preparing this corpus needs about "
             f"{need_bytes / 1e6:.0f} MB (more if it is compressed); free some, name another folder, or set "
             "corpus.limit_mb"
         )

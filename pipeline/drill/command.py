@@ -19,7 +19,7 @@ from pipeline.config.arguments import Parser, within
 from pipeline.drill import KINDS
 from pipeline.flight.start_from import settle
 
-PATIENCE_S = 10.0  # with the first line of what goes on
+QUIET_S = 10.0  # until the first line of what goes on: bad input is found by then
 USAGE = "train.py drill --config FILE --outages 20 --seed 1 --kind kill [--work-dir DIR] [--json] [--KEY VALUE]"
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        with _work_dir(own.work_dir) as work, closing(Display(patience_s=PATIENCE_S)) as display:
+        with _work_dir(own.work_dir) as work, closing(Display(quiet_s=QUIET_S)) as display:
             tally = drill(Orders(config, rest, own.kind, own.outages, own.seed, work), environment, display)
             well = tally.well(own.outages)
             if well and not own.work_dir:

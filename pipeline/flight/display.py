@@ -62,12 +62,12 @@ class _Stderr:
 class Display:
     """`show` is cheap enough to call after every piece of work. It never fails for want of a reader."""
 
-    def __init__(self, quiet: bool = False, patience_s: float = 0.0):
-        """`patience_s`: how long to wait with the first plain line: bad input is found by then, and has its own."""
+    def __init__(self, quiet: bool = False, quiet_s: float = 0.0):
+        """`quiet_s`: until the first plain line of `show`."""
         self._quiet = quiet or sys.stderr is None  # closed before the start
         self._console = Console(file=_Stderr(sys.stderr), stderr=True)  # type: ignore[arg-type]
         self._live = Live(console=self._console, refresh_per_second=8, transient=True) if self._terminal else None
-        self._last_s = time.monotonic() + patience_s - PLAIN_EVERY_S
+        self._last_s = time.monotonic() + quiet_s - PLAIN_EVERY_S
         if self._live:
             self._live.start()
 

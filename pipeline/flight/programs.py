@@ -43,6 +43,7 @@ class Programs:
                     (directory / name).unlink()
         except OSError as error:
             self.unusable, self._sealed = f"{error}; compiled anew, and not kept", {}
+            listed = {}
         self.kept, self.damaged = len(self._sealed), len(listed.keys() - self._sealed)
 
     def seal(self) -> None:

@@ -101,30 +101,28 @@ def test_deletion_cut_half_way_is_swept_at_start_and_is_no_damage(open_store, ru
     assert not events.of("quarantined")
 
 
-def test_what_could_not_be_removed_goes_with_the_next_save_unless_it_is_being_mended(open_store, run_dir):
+def test_what_could_not_be_removed_goes_with_the_next_save_and_what_is_being_mended_stays(open_store, run_dir):
     store = open_store(keep=2)
     seal_steps(store, 1, kilobytes=8)
-    left = [run_dir / "checkpoints" / name for name in ("0.deleted", "7.mending", "8.mending")]
+    left = [run_dir / "checkpoints" / name for name in ("0.deleted", "7.mending")]
     for path in left:
         (path / "state").mkdir(parents=True)
-    (run_dir / "checkpoints/8").mkdir()
-    with store._home.holding(8):
-        (run_dir / "checkpoints/8").rename(run_dir / "quarantine/8")
-        seal_steps(store, 2, kilobytes=8)
-        assert [path.exists() for path in left] == [False, False, True]
-    seal_steps(store, 3, kilobytes=8)
-    assert not left[2].exists()
+    seal_steps(store, 2, kilobytes=8)
+    assert [path.exists() for path in left] == [False, True]
 
 
-def test_what_could_not_be_removed_goes_before_any_step_to_make_room(open_store, run_dir, monkeypatch, events):
+def test_what_could_not_be_removed_goes_before_any_step_to_make_room(open_store, run_dir, monkeypatch):
     store = open_store(keep=2, min_free_mb=0)
-    seal_steps(store, 1, kilobytes=8)
-    left = run_dir / "checkpoints/0.deleted"
+    seal_steps(store, 1, 2, kilobytes=8)
+    left, studied = run_dir / "checkpoints/0.deleted", run_dir / "quarantine/0/state"
     left.mkdir()
+    studied.mkdir(parents=True)
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0 if left.exists() else 9e6))
-    seal_steps(store, 2, kilobytes=8)
-    assert not events.of("save_failed")
+    assert store._home.make_room(8192, 1, 0.0) == (None, [])
+    assert not left.exists()
+    assert studied.exists()
+    assert layout.steps(run_dir / "checkpoints") == [1, 2]
 
 
 def test_leftovers_of_any_kind_stop_no_launch(open_store, run_dir, tmp_path, events):

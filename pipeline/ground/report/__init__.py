@@ -1,10 +1,12 @@
 """One self-contained page that says how a run stands and what happened to it, from its directory alone."""
 
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import BadInput, stopped_by
 from pipeline.config.arguments import within
 from pipeline.ground.arguments import RunParser, usable_path
 
@@ -46,9 +48,8 @@ def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60
 
     Raises:
         BadInput: there is no ledger, or `out` cannot be written.
-        RunFailed: the disk is full.
+        RunFailed: it cannot be written now: the disk is full, or fails.
     """
-    from pipeline.checkpoint import durable
     from pipeline.ground.report.collect import Collector
     from pipeline.ground.report.page import render
 
@@ -58,12 +59,23 @@ def report(run_dir: Path | str, out: Path | str | None = None, samples: int = 60
         raise BadInput(f"--out: {out}: there is no folder {out.parent}; create it")
     page = render(Collector(directory).collect(samples)).encode(errors="replace")  # a name may be no text
     try:
-        if out.exists() and not out.is_file():  # a pipe or a device, which nothing takes the place of
-            out.write_bytes(page)
-        else:
-            durable.write(out.resolve(), page)
+        _put(Path(os.path.realpath(out)), page)
     except OSError as error:
-        if error.errno in durable.FULL:
-            raise RunFailed(f"{out}: no space for {len(page) / 1e6:.1f} MB; free some") from error
-        raise BadInput(f"--out: {out}: {error.strerror}; name a file that can be written") from error
+        raise stopped_by(error, f"--out: {out}: cannot be written", "name a file that can") from error
     return out
+
+
+def _put(out: Path, page: bytes) -> None:
+    """All of `page` at `out`, or what was there before."""
+    if out.exists() and not out.is_file():  # a pipe or a device, which nothing takes the place of
+        out.write_bytes(page)
+        return
+    file, draft = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with open(file, "wb") as written:
+            written.write(page)
+        os.chmod(draft, out.stat().st_mode if out.exists() else 0o644)
+        os.replace(draft, out)
+    except OSError:
+        os.unlink(draft)
+        raise
