@@ -4,6 +4,7 @@ Orbax is given a flat dictionary of NumPy arrays, so the file format knows nothi
 any Orbax reads it back. It is imported on first use: 0.2–0.8 s that `verify` and `plan` need not pay.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.checkpoint.seal import Leaf
 
 Named = dict[str, np.ndarray]
 PIECE = 1 << 24  # bytes
+_BRIEF = 300  # characters of an error
 _KEY = "state"  # the name of the array collection inside an Orbax checkpoint
 
 
@@ -171,3 +173,10 @@ def read(directory: Path, leaves: dict[str, Leaf]) -> Named:
     asked = {name: array for name, array in empty.items() if array.size}
     with ocp.Context():
         return empty | ocp.load_checkpointables(directory, {_KEY: asked})[_KEY]
+
+
+def brief(error: Exception) -> str:
+    """The beginning and the end of its first line. TensorStore names the files first, the cause last, and after that
+    what it was asked to open, for a thousand characters."""
+    line = re.split(r"\n| \[\w+='", str(error), maxsplit=1)[0]
+    return line if len(line) <= _BRIEF else f"{line[: _BRIEF // 2]} ... {line[-_BRIEF // 2 :]}"

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.config.errors import FULL as FULL
-
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:

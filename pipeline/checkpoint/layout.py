@@ -24,6 +24,7 @@ from pipeline.checkpoint import durable
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 _LEFTOVER = re.compile(r"(0|[1-9][0-9]{0,17})\.(saving|mending|deleted)(\..*)?")
 LOCK = ".lock"
+DELETED = "*.deleted"  # what was taken out, and would not go
 _MARK = ".sealed_once"
 REASON = "REASON"  # why a step was quarantined
 
@@ -57,21 +58,13 @@ def take_out(directory: Path, step: int) -> Path:
     return gone
 
 
-def sweep(directory: Path, unfinished: Path | None = None) -> None:
-    """Removes what a kill left behind; or what is left of one unfinished step, under `unfinished` and the names that
-    Orbax makes of it. What a damaged disk does not let go stays. Only for the process that holds the lock."""
-    for entry in list(directory.iterdir()):
-        ours = unfinished is None or entry.name.startswith(unfinished.name)
-        if ours and _LEFTOVER.fullmatch(entry.name):
+def sweep(directory: Path, which: str = "*") -> None:
+    """Removes what a kill left behind, of it what is named as `which` says. What a damaged disk does not let go stays.
+    Only for the process that holds the lock; while it works, only what nobody works in, as DELETED."""
+    for entry in list(directory.glob(which)):
+        if _LEFTOVER.fullmatch(entry.name):
             with contextlib.suppress(OSError):
                 remove(entry)
-
-
-def sweep_deleted(directory: Path) -> None:
-    """Tries again to remove what was taken out and would not go. Nobody works in it, so that this needs no quiet."""
-    for gone in directory.glob("*.deleted"):
-        with contextlib.suppress(OSError):
-            remove(gone)
 
 
 def remove(entry: Path) -> None:

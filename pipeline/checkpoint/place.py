@@ -125,7 +125,7 @@ class Place:
             pressed: for room, all but the newest go.
         """
         done: list[Event] = []
-        layout.sweep_deleted(self.directory)
+        layout.sweep(self.directory, layout.DELETED)
         steps = self.steps()
         stay = kept({step: UNTAGGED if pressed else _tag(self.tag(step)) for step in steps}, newest, orbits_s)
         for step in [step for step in steps if step not in stay]:
@@ -149,7 +149,7 @@ class Place:
         """
         done: list[Event] = []
         if self.shortage(size, min_free_mb):
-            layout.sweep_deleted(self.directory)
+            layout.sweep(self.directory, layout.DELETED)
         if self.shortage(size, min_free_mb):
             with suppress(OSError):
                 if count := layout.empty(self.quarantine):

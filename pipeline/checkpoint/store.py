@@ -8,7 +8,6 @@ under it is on the medium. A second thread, the keeper's, sees to what was seale
 """
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -30,7 +29,6 @@ from pipeline.config.tree import Checkpoint
 
 _EWMA = 0.3  # weight of the newest measurement
 _GB = 1e9
-_MOST = 300  # characters of a reason
 
 
 class Store:
@@ -226,7 +224,7 @@ class Store:
             try:
                 events = future.result()
             except Exception as error:  # whatever stopped the worker, the run goes on and says so
-                self._fail(step, f"{type(error).__name__}: {_brief(str(error))}")
+                self._fail(step, f"{type(error).__name__}: {arrays.brief(error)}")
             else:
                 self._last_failed = False
                 self._tell(events)
@@ -284,7 +282,7 @@ class Store:
                 shutil.rmtree(layout.take_out(directory, step))
             durable.rename(temporary, final)
         except BaseException:
-            layout.sweep(directory, unfinished=temporary)  # a full disk must not stay full
+            layout.sweep(directory, f"{temporary.name}*")  # Orbax adds to the name; a full disk must not stay full
             raise
         layout.mark(directory)
         seconds = time.perf_counter() - start
@@ -343,10 +341,3 @@ class Store:
 
 def _average(before: float | None, measured: float) -> float:
     return measured if before is None else before + _EWMA * (measured - before)
-
-
-def _brief(text: str) -> str:
-    """The beginning and the end of its first line. TensorStore names the files first, the cause last, and after that
-    what it was asked to open, for a thousand characters."""
-    line = re.split(r"\n| \[\w+='", text, maxsplit=1)[0]
-    return line if len(line) <= _MOST else f"{line[: _MOST // 2]} ... {line[-_MOST // 2 :]}"

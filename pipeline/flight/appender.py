@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.checkpoint import durable
+from pipeline.config import FULL
 
 
 class Appender:
@@ -42,5 +43,5 @@ class Appender:
             with durable.naming(self._path):
                 yield
         except OSError as error:
-            if error.errno not in durable.FULL:
+            if error.errno not in FULL:
                 raise

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, Config, Refused, RunFailed, stopped_by
+from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.flight.device import choose_device
 from pipeline.flight.directory import LEDGER, differing, open_directory, share
 from pipeline.flight.display import Display
@@ -277,7 +277,7 @@ def _why_it_failed(
 def _reason(error: OSError) -> str:
     """Of what a file or a device does not give."""
     what = f"{error.filename or type(error).__name__}: {error.strerror or error}"
-    room = "free some space, and " if error.errno in durable.FULL else ""
+    room = "free some space, and " if error.errno in FULL else ""
     return f"{what}; {room}the same command goes on from the newest sealed step, if there is one"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import FULL, BadInput, RunFailed
 from pipeline.ground.run_directory import RunDirectory, Weights
 from pipeline.lm import qwen3
 
@@ -80,7 +80,7 @@ def put(out: Path, files: dict[str, bytes]) -> None:
     try:
         _replace(out.resolve(), files)
     except OSError as error:
-        if error.errno in durable.FULL:
+        if error.errno in FULL:
             raise RunFailed(f"{out}: no space for {sum(map(len, files.values())) / 1e6:.0f} MB; free some") from error
         raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_states import like, same, seal_steps, state_of
+from limited import limited
 
 from pipeline.checkpoint import layout
 from pipeline.config import BadInput, RunFailed
@@ -126,13 +127,9 @@ def test_file_where_the_run_should_be_is_bad_input(tmp_path, open_store):
 
 def test_fault_that_may_pass_is_no_bad_input_on_a_first_launch(run_dir, open_store):
     """A supervisor tries again after it; of bad input it waits for the ground."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        with pytest.raises(RunFailed, match=r"cannot be written \(Too many open files\); try again, or"):
-            open_store()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    refused = pytest.raises(RunFailed, match=r"cannot be written \(Too many open files\); try again, or")
+    with limited(resource.RLIMIT_NOFILE, 0), refused:
+        open_store()
     seal_steps(open_store(), 1)
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from limited import limited
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.config.learning import Corpus as CorpusConfig
@@ -229,15 +230,11 @@ def test_what_may_be_over_by_the_next_try_is_no_bad_input(
 
 
 def test_a_text_that_cannot_be_opened_now_is_no_bad_input(config: CorpusConfig) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        with pytest.raises(
-            RunFailed, match=r"corpus.path: .*a\.txt: cannot be read \(Too many open files\); try again"
-        ):
-            open_corpus(config, 16, 0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    refused = pytest.raises(
+        RunFailed, match=r"corpus.path: .*a\.txt: cannot be read \(Too many open files\); try again"
+    )
+    with limited(resource.RLIMIT_NOFILE, 0), refused:
+        open_corpus(config, 16, 0)
 
 
 def test_hashes_that_can_be_neither_written_nor_removed_stop_nobody(

@@ -19,10 +19,9 @@ SHELF = ROOT / ".pytest_cache" / "programs"  # what launches have compiled, for 
 
 def start(*arguments: object, cold: bool = False) -> subprocess.Popen[str]:
     """`cold`: with nothing compiled yet, and no directory made for the run."""
-    words = [str(argument) for argument in arguments]
-    if "--run_dir" in words and not cold:
-        lend(Path(words[words.index("--run_dir") + 1]))
-    command = [sys.executable, str(ROOT / "train.py"), *words]
+    if (run := run_of(arguments)) and not cold:
+        lend(run)
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
     environment = {**os.environ, "TERM": "dumb"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -31,9 +30,14 @@ def finish(*arguments: object, cold: bool = False) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     process = start(*arguments, cold=cold)
     out, err = process.communicate(timeout=300)
-    if "--run_dir" in arguments:
-        keep(Path(str(arguments[arguments.index("--run_dir") + 1])))
+    if run := run_of(arguments):
+        keep(run)
     return process.returncode, out, err
+
+
+def run_of(arguments: tuple[object, ...]) -> Path | None:
+    """The run directory that a command names."""
+    return Path(str(arguments[arguments.index("--run_dir") + 1])) if "--run_dir" in arguments else None
 
 
 def lend(run: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 from launching import finish, ledger
+from limited import limited
 
 import train
 from pipeline.checkpoint import durable
@@ -72,13 +73,9 @@ def test_what_ends_a_run_says_which_file_and_why(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_opened_now_is_no_bad_input(tmp_path: Path) -> None:
     """A supervisor does not start again what ended with bad input."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
-        with pytest.raises(RunFailed, match=r"run_dir: .*: cannot be written \(Too many open files\); try again, or"):
-            open_directory(Config(run_dir=tmp_path / "run"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    refused = pytest.raises(RunFailed, match=r"run_dir: .*: cannot be written \(Too many open files\); try again, or")
+    with limited(resource.RLIMIT_NOFILE, 0), refused:
+        open_directory(Config(run_dir=tmp_path / "run"))
 
 
 def test_a_write_that_a_full_disk_refused_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import FULL, BadInput, RunFailed
 from pipeline.ground.downlink.chunk import Malformed
 from pipeline.ground.downlink.inbox import read_chunk
 from pipeline.ground.downlink.pack import SUFFIX
@@ -143,7 +143,7 @@ def receive(
         except OSError as error:
             if not _is_of_disk(error):
                 raise
-            why = "no space; free some" if error.errno in durable.FULL else f"{error.strerror}; give another folder"
+            why = "no space; free some" if error.errno in FULL else f"{error.strerror}; give another folder"
             raise RunFailed(f"{inbox}: {why}: what it did not take its sender still has") from error
         finally:
             receiver.end()
@@ -326,4 +326,4 @@ _AFTER_EOF = (
 
 def _is_of_disk(error: Exception) -> bool:
     """Whether it would meet every other chunk too."""
-    return isinstance(error, OSError) and error.errno in (*durable.FULL, errno.EROFS, errno.EIO)
+    return isinstance(error, OSError) and error.errno in (*FULL, errno.EROFS, errno.EIO)

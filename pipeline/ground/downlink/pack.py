@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import FULL, BadInput, RunFailed
 from pipeline.ground.downlink import manifest
 from pipeline.ground.downlink import received as listing
 from pipeline.ground.downlink.chunk import Head, Moment, encode, safe_path
@@ -88,7 +88,7 @@ def pack(
         durable.fsync_tree(out)
         done = True
     except OSError as error:
-        if error.errno in durable.FULL:
+        if error.errno in FULL:
             raise RunFailed(f"{out}: no space; free some, or give --until") from error
         raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
     finally:

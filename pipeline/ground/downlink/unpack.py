@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
-from pipeline.config import BadInput, RunFailed
+from pipeline.config import FULL, BadInput, RunFailed
 from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
 from pipeline.ground.downlink.inbox import Inbox, Piece, chosen, read_inbox
@@ -51,7 +51,7 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
             raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
         return _Rebuild(out, read_inbox(inbox)).run()
     except OSError as error:
-        if error.errno in durable.FULL:
+        if error.errno in FULL:
             raise RunFailed(f"{out}: no space; free some and unpack again: nothing is lost") from error
         raise BadInput(f"--out: {out}: {error.strerror} ({error.filename}); give another folder") from error
 
@@ -286,7 +286,7 @@ class _Rebuild:
             return "; ".join(problems[:3])
         durable.fsync_tree(partial)
         if number.exists():
-            layout.sweep(number.parent, number)
+            layout.sweep(number.parent, f"{number.name}*")
             layout.remove(layout.take_out(number.parent, sealed.step))
         durable.rename(partial, number)
         return None

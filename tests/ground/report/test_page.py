@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ledger_lines import BEFORE, event, step, telemetry
+from limited import limited
 
 from pipeline.config import BadInput
 from pipeline.ground.report import main, report
@@ -73,13 +74,9 @@ def test_a_page_that_does_not_fit_leaves_the_earlier_one(tmp_path: Path) -> None
     run, out = written(tmp_path / "run", BEFORE), tmp_path / "page.html"
     report(run, out, samples=0)
     before = out.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # no room for more
-    try:
-        with pytest.raises(BadInput, match=r"page\.html: cannot be written \(File too large\); name a file that can"):
-            report(run, out, samples=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    refused = pytest.raises(BadInput, match=r"page\.html: cannot be written \(File too large\); name a file that can")
+    with limited(resource.RLIMIT_FSIZE, 1000), refused:
+        report(run, out, samples=0)
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
 
