@@ -64,6 +64,24 @@ def test_a_part_that_fails_or_hangs_says_so_and_the_next_one_runs(proof: Proof) 
     assert found["before its time"]["not_run"] == "without refused"
     failed = [name for name in found if again(proof.out).has_failed(Part(name, [], 0.0))]
     assert failed == ["refused", "hangs"]  # the others have not been tried, and come first
+    assert again(proof.out).has_failed(Part("before its time", [], 0.0, after="refused"))  # but not before it
+
+
+def test_a_part_that_the_end_of_the_minutes_cut_off_has_not_failed(tmp_path: Path) -> None:
+    proof = Proof(tmp_path, True, time.monotonic() + 1.0)
+    part = Part("long", ["plan", "--config", "/dev/stdin"], 0.9)
+    proof.run(part)
+    assert proof.parts["long"]["failed"] == "not done after 1 s"
+    assert proof.parts["long"]["cut_off"] == "the minutes were over 1 s after it began"
+    assert not proof.has_failed(part)
+
+
+def test_of_what_a_command_prints_the_last_line_is_its_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    (tmp_path / "train.py").write_text(
+        r"import sys; sys.stdout.buffer.write(b'\xff said\n{}\n'); sys.stderr.buffer.write(b'\xff')"
+    )
+    assert gpu._ask([], 60.0, {}) == {"exit": 0, "answer": {}}
 
 
 def test_called_again_it_asks_for_what_has_no_answer(proof: Proof, run_dir: Path) -> None:

@@ -42,7 +42,7 @@ class Model:
     def parameters(self):
         return []
 raw_model = Model()
-iter_num = 0
+iter_num, device_type = 0, "cpu"
 print("step 0: train loss 4.2, val loss 4.2")
 while True:
     time.sleep(0.01)

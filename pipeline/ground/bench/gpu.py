@@ -63,6 +63,8 @@ class Proof:
         else:
             limit_s = min(PATIENCE * part.takes_s, left_s)
             found = _answer(part, limit_s, before if self.is_of_now(before) else {})
+            if not _is_well(found) and time.monotonic() >= self.until_s:
+                found["cut_off"] = f"the minutes were over {left_s:.0f} s after it began"
         if before and "not_run" in found:
             return
         command = " ".join(str(word) for word in ("train.py", *part.arguments))
@@ -80,10 +82,13 @@ class Proof:
         return self.is_of_now(found) and _is_well(found)
 
     def has_failed(self, part: Part) -> bool:
-        """So that it comes after those that have not been tried."""
-        before = self.parts.get(part.name, {})
+        """It, or what it comes after: so that it comes after those that have not been tried."""
+        return any(map(self._has_failed, filter(None, (part.name, part.after))))
+
+    def _has_failed(self, name: str) -> bool:
+        before = self.parts.get(name, {})
         found = before.get("since", before)
-        return self.is_of_now(found) and not _is_well(found) and "not_run" not in found
+        return self.is_of_now(found) and not _is_well(found) and not found.keys() & {"not_run", "cut_off"}
 
     def go_on(self) -> None:
         """Takes over what an earlier call has found.
@@ -126,7 +131,8 @@ class Proof:
             print(f"{finding['what']:<54}{value:>18}  {finding['goal']:<10}{verdict(finding['met'])}".rstrip())
 
     def _state(self, found: Mapping[str, Any]) -> str:
-        said = found.get("not_run") or found.get("failed") or ("answered, exit 1" if found["exit"] else "answered")
+        why_not = next((found[why] for why in ("not_run", "cut_off", "failed") if why in found), None)
+        said = why_not or ("answered, exit 1" if found["exit"] else "answered")
         said = said if self.is_of_now(found) else f"{said}, by other code or on another card"
         return f"{said}; since then: {self._state(found['since'])}" if "since" in found else said
 
@@ -210,9 +216,8 @@ def _answer(part: Part, limit_s: float, before: Said) -> Said:
 
 def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str]) -> Said:
     command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    ) as process:
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "errors": "replace"}
+    with subprocess.Popen(command, **piped, text=True, env=environment, start_new_session=True) as process:
         try:
             said, errors = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
@@ -222,7 +227,7 @@ def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str
                 _, errors = process.communicate(timeout=10.0)
             return {"failed": f"not done after {limit_s:.0f} s", "said": errors.strip().splitlines()[-20:]}
     try:
-        return {"exit": process.returncode, "answer": json.loads(said)}
+        return {"exit": process.returncode, "answer": json.loads(said.strip().rpartition("\n")[2])}
     except ValueError:
         last = (errors.strip().splitlines() or ["nothing"])[-1]
         return {"exit": process.returncode, "failed": f"exit {process.returncode}, said: {last[:400]}"}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.ground.bench.gpu_parts import CHOICES, CURVE, LARGE_BY_PRECISION
+from pipeline.ground.bench.gpu_parts import CURVE, DISPATCHES, LARGE_BY_PRECISION, LARGE_XLA_FLAGS, XLA_FLAGS
 
 
 def draw(provenance: str, answers: Mapping[str, Any], path: Path) -> None:
@@ -26,14 +26,20 @@ def draw(provenance: str, answers: Mapping[str, Any], path: Path) -> None:
     curve.set(xlabel="share of full throughput", ylabel="GPU power [W]", xlim=(0, 1.05))
     if not curve.lines:
         curve.text(0.5, 0.5, "energy was not counted", ha="center", transform=curve.transAxes, color="grey")
-    swept = answers.get(CHOICES, {}).get("swept", {})
-    shown = {name: point for name, point in swept.items() if "share" in point}
+    shown = {
+        name.removeprefix("xla_gpu_").replace("_", " ") + size: point
+        for part, size in ((XLA_FLAGS, ""), (DISPATCHES, ""), (LARGE_XLA_FLAGS, ", 124 M"))
+        for name, point in answers.get(part, {}).get("swept", {}).items()
+        if "share" in point
+    }
     for row, point in enumerate(shown.values()):
         median, least, most = (point["share"][which] for which in ("median", "least", "most"))
         variants.barh(row, median, xerr=[[median - least], [most - median]], color="#868e99", capsize=3)
-    variants.set_yticks(range(len(shown)), [name.removeprefix("xla_gpu_").replace("_", " ") for name in shown])
+    variants.set_yticks(range(len(shown)), list(shown))
     variants.invert_yaxis()
     variants.axvline(1.0, color="#3b82d6")
-    variants.set_xlabel("tokens/s over those as it flies, by turns\n10.7 M parameters; bars: least and most")
+    variants.set_xlabel(
+        "tokens/s over those as it flies, by turns\n10.7 M parameters where nothing is said; bars: least and most"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)

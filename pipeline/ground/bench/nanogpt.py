@@ -43,11 +43,14 @@ class Gate:
         raise SystemExit
 
     def _answer(self, **what: Any) -> None:
-        self._answers.write(
-            json.dumps(what | {"processor_s": time.process_time() + sum(os.times()[2:4]), "peak_bytes": peak_bytes()})
-            + "\n"
-        )
+        used_s = time.process_time() + sum(os.times()[2:4])
+        self._answers.write(json.dumps(what | {"processor_s": used_s, "peak_bytes": self._peak_bytes()}) + "\n")
         self._answers.flush()
+
+    def _peak_bytes(self) -> int | None:
+        """Most memory that it has held at a time, of the GPU if it trains on one."""
+        on_gpu = self._module["device_type"] == "cuda"
+        return self._module["torch"].cuda.max_memory_allocated() if on_gpu else peak_bytes()
 
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self._module["raw_model"].parameters())
@@ -72,7 +75,7 @@ class Gate:
 
 
 def peak_bytes() -> int | None:
-    """Most memory that this process has held at a time; None where the system does not tell."""
+    """Most of the machine's memory that this process has held at a time; None where the system does not tell."""
     try:
         with open("/proc/self/status") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 USAGE = "train.py calibrate --config FILE [--out configs/gpus/mine.yaml] [--by duty-cycle] [--KEY VALUE ...]"
 KINDS = ("duty-cycle", "power-cap", "sm-clock")
 DUTIES = "1,0.75,0.5,0.25"
+REFUSED = ("No such compile option", "While setting option")  # what XLA says of a flag or value that it does not know
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,7 +81,8 @@ def _measure(
                 f"train.device: {device}: nothing here counts its energy (NVML on an NVIDIA GPU, `pip install "
                 "'.[cuda]'`); give --throughput_only to measure the rest"
             )
-        idle = idle_w(meter, own.seconds, own.windows)
+        is_curve = not own.throughput_only and bool(own.out or len(levels) > 1)
+        idle = idle_w(meter, own.seconds, own.windows) if is_curve else None
         load = Load(config, meter)
         compared = settings(config, load, own.by, levels)
         others = {name: _load(name, variant, meter) for name, variant in variants.items()}
@@ -91,7 +93,7 @@ def _measure(
         answer["swept"] = {
             name: next(points) if isinstance(other, Load) else {"failed": other} for name, other in others.items()
         }
-        if not own.throughput_only:
+        if is_curve:
             answer["gpu"] = curve(config, answer, software(device))
         return answer
     finally:
@@ -104,16 +106,15 @@ def _load(name: str, variant: Variant, meter: Any) -> "Load | str":
     Raises:
         BadInput: XLA has no such flag, or it takes no such value.
     """
-    import jax
-
     from pipeline.ground.calibrate.work import Load
 
     try:
         return Load(variant.config, meter, variant.xla)
-    except jax.errors.JaxRuntimeError as error:
-        if variant.xla and "INVALID_ARGUMENT" in str(error):
-            raise BadInput(f"--sweep: {name}: {str(error).splitlines()[0]}; another flag or value") from error
-        return str(error).splitlines()[0][:200]
+    except Exception as error:  # a compiler and its libraries refuse in many ways
+        said = str(error).partition("\n")[0] or type(error).__name__
+        if variant.xla and any(words in said for words in REFUSED):
+            raise BadInput(f"--sweep: {name}: {said}; another flag or value") from error
+        return said[:200]
 
 
 def _numbers(name: str, text: str) -> list[float]:

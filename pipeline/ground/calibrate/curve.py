@@ -19,9 +19,11 @@ def curve(config: Config, answer: dict[str, Any], software: str) -> Gpu:
     The time of a step is all counted as arithmetic (`step_overhead_s` 0): `mfu` is that of this very model.
 
     Raises:
-        RunFailed: less work drew more power.
+        RunFailed: less work drew more power, or energy was not counted in some window.
     """
     points, step = answer["points"], answer["step"]
+    if answer["idle_w"] is None or any("watts" not in point for point in points):
+        raise RunFailed("no curve: energy was not counted in each window; measure again, or give --throughput_only")
     full = points[0]["tokens_per_s"]["median"]
     idle = answer["idle_w"]["median"]
     measured = sorted((point["tokens_per_s"]["median"] / full, point["watts"]["median"]) for point in points)

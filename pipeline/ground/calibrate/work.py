@@ -106,12 +106,15 @@ def settings(config: Config, load: Load, by: str, levels: Sequence[float]) -> li
 def measured(settings: Sequence[Setting], seconds: float, windows: int) -> list[dict[str, Any]]:
     """Throughput and power at each setting, `windows` windows each, by turns so that a drift of the chip hits all.
 
+    Every second turn goes the other way round: what one leaves behind, heat above all, is not always for the same next.
+
     `share` is of the throughput of the first setting in the same turn.
     """
     rates: list[list[float]] = [[] for _ in settings]
     powers: list[list[float]] = [[] for _ in settings]
-    for _ in range(windows):
-        for (load, _, duty, set_up), rate, power in zip(settings, rates, powers, strict=True):
+    turn = [*zip(settings, rates, powers, strict=True)]
+    for number in range(windows):
+        for (load, _, duty, set_up), rate, power in reversed(turn) if number % 2 else turn:
             actuator = set_up()
             try:
                 load.run(duty, min(seconds, 3.0))  # until clocks and power have settled
