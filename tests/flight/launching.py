@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def finish(*arguments: object, cold: bool = False) -> tuple[int, str, str]:
     if run := run_of(arguments):
         keep(run)
     return process.returncode, out, err
+
+
+def wait_for(event: str, run: Path, process: subprocess.Popen[str]) -> None:
+    """Until a launch has written it down."""
+    while not (run / "ledger.jsonl").exists() or not ledger(run, event):
+        assert process.poll() is None
+        time.sleep(0.05)
 
 
 def run_of(arguments: tuple[object, ...]) -> Path | None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import ROOT, finish
+from launching import ROOT, finish, start, wait_for
 
 import train
 from pipeline.config import load
@@ -154,13 +154,10 @@ def test_cuda_asked_for_and_absent_is_an_error_not_a_fallback(tiny: Path, tmp_pa
 
 
 def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path) -> None:
-    from launching import ledger, start
-
     run = tmp_path / "run"
     first = start("--config", tiny, "--run_dir", run)
     try:
-        while not (run / "ledger.jsonl").exists() or not ledger(run, "first_step"):
-            assert first.poll() is None
+        wait_for("first_step", run, first)
         code, _, err = finish("--config", tiny, "--run_dir", run)
     finally:
         first.kill()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import final_bits, ledger, start
+from launching import final_bits, ledger, start, wait_for
 
 import train
 from pipeline.checkpoint import layout, restore
@@ -103,8 +103,7 @@ def test_the_budget_of_the_cooldown_outlives_the_file(command: list[str], tmp_pa
 def _stopped(command: list[str], run: Path) -> Path:
     """The run, sealed before its cooldown was decided."""
     process = start(*command[:-2], "20000", "--json")
-    while not (run / "ledger.jsonl").exists() or not ledger(run, "first_step"):
-        assert process.poll() is None
+    wait_for("first_step", run, process)
     process.terminate()
     assert process.wait(60) == 75
     assert not ledger(run, "cooldown")

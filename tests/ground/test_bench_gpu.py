@@ -47,6 +47,12 @@ def gone(pid: int) -> bool:
     return False
 
 
+def commands_are(monkeypatch: pytest.MonkeyPatch, folder: Path, program: str) -> None:
+    """What the bench starts in place of `train.py`."""
+    monkeypatch.setattr(gpu, "ROOT", folder)
+    (folder / "train.py").write_text(f"import sys; {program}")
+
+
 def below(pid: int) -> list[int]:
     children = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
     return children + [one for child in children for one in below(child)]
@@ -77,9 +83,8 @@ def test_a_part_that_the_end_of_the_minutes_cut_off_has_not_failed(tmp_path: Pat
 
 
 def test_of_what_a_command_prints_the_last_line_is_its_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    (tmp_path / "train.py").write_text(
-        r"import sys; sys.stdout.buffer.write(b'\xff said\n{}\n'); sys.stderr.buffer.write(b'\xff')"
+    commands_are(
+        monkeypatch, tmp_path, r"sys.stdout.buffer.write(b'\xff said\n{}\n'); sys.stderr.buffer.write(b'\xff')"
     )
     assert gpu._ask([], 60.0, {}) == {"exit": 0, "answer": {}}
 
@@ -97,14 +102,15 @@ def test_called_again_it_asks_for_what_has_no_answer(proof: Proof, run_dir: Path
 
 
 def test_one_process_for_each_seed_at_once_and_only_those_that_failed_are_asked_again(
-    proof: Proof, monkeypatch: pytest.MonkeyPatch
+    proof: Proof, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    forecast = ["plan", "--config", "configs/demo.yaml", "--days", "0.1", "--json"]
-    proof.run(Part("both", forecast, 60.0, seeds=(1, 2)))
+    with monkeypatch.context() as patch:
+        commands_are(patch, tmp_path, "print(sys.argv[-1]) if sys.argv[1] == 'drill' else sys.exit('no such verb')")
+        proof.run(Part("both", ["drill"], 60.0, seeds=(1, 2)))
+        proof.run(Part("none", ["dril"], 60.0, seeds=(1, 2)))
     assert proof.is_well("both")
-    assert proof.parts["both"]["answer"].keys() == {"1", "2"}
-    proof.run(Part("none", [*forecast, "--budget.steps", "-1"], 60.0, seeds=(1, 2)))
-    assert "budget.steps" in proof.parts["none"]["failed"]
+    assert proof.parts["both"]["answer"] == {"1": 1, "2": 2}
+    assert proof.parts["none"]["failed"] == "seed 1: exit 1, said: no such verb"
     assert "answer" not in proof.parts["none"]
 
     asked, hangs, poor = list[str](), {"2"}, set[str]()

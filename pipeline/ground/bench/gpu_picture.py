@@ -38,8 +38,7 @@ def draw(provenance: str, answers: Mapping[str, Any], path: Path) -> None:
     variants.set_yticks(range(len(shown)), list(shown))
     variants.invert_yaxis()
     variants.axvline(1.0, color="#3b82d6")
-    variants.set_xlabel(
-        "tokens/s over those as it flies, by turns\n10.7 M parameters where nothing is said; bars: least and most"
-    )
+    variants.set_title("10.7 M parameters, where nothing is said", fontsize=9)
+    variants.set_xlabel("tokens/s over those as it flies, by turns\nbars: least and most")
     figure.savefig(path, dpi=110)
     plt.close(figure)
