@@ -1,14 +1,14 @@
 """What happens to sealed steps later: copied to a second device, read again now and then, repaired from each other.
 
 All of it in one thread, which is not the thread that saves: a second device that is slow, full, gone or hung delays
-neither a save nor the training.
+neither a save nor the training, nor for more than some seconds a restore or the end of the process.
 """
 
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from pipeline.checkpoint import mend, seal
@@ -17,7 +17,7 @@ from pipeline.checkpoint.seal import Damaged
 from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
 
-PATIENCE_S = 10.0  # at the end of the job, for the copy under way
+PATIENCE_S = 10.0  # at the end of the job, and before a restore, for the copy under way
 
 
 class Lost(Exception):
@@ -25,14 +25,14 @@ class Lost(Exception):
 
 
 class Stopped(Exception):
-    """The job ends, and the copy under way with it."""
+    """What is under way is to end."""
 
 
 class Keeper:
     """Mirror and scrub of one run's checkpoints.
 
-    `sealed`, `poll`, `settle` and `close` are for the thread that owns the store. `second` and `repair` are for it too,
-    after `settle`.
+    `sealed`, `poll`, `settle`, `events` and `close` are for the thread that owns the store. `second` and `repair` are
+    for it too, after `settle`.
     """
 
     def __init__(self, home: Place, config: Checkpoint, claim: Callable[[], None]) -> None:
@@ -42,13 +42,13 @@ class Keeper:
             run = config.mirror_dir.absolute() / home.directory.parent.name
             self._mirror = Place(run / "checkpoints", run / "quarantine", "mirror")
         self._is_open = False
-        self._opening: list[Event] = []
         self._said_lost = False
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="keeper")
-        self._job: Future[list[Event]] | None = None
+        self._told: deque[Event] = deque()  # filled in either thread
+        self._job: threading.Thread | None = None
+        self._at = home  # whose device the job waits for
         self._stop = threading.Event()
         self._wanted: int | None = None  # step to be copied
-        self._uncopied = self._copying = 0  # sealed since the last that was copied, and when that copy began
+        self._sealed = self._copied = 0  # so many steps; up to which of them they were copied
         self._read_s: dict[tuple[str, int], float] = {}  # when each copy of each step was last read
         self._scrubbed_s = time.monotonic()
 
@@ -56,133 +56,167 @@ class Keeper:
 
     def sealed(self, step: int, count: int = 1) -> None:
         """Takes note that `step` was sealed, the last of `count`: every `mirror_every`-th is copied."""
-        self._uncopied += count
-        if self._mirror and self._uncopied >= self._config.mirror_every:
+        self._sealed += count
+        if self._mirror and self._sealed - self._copied >= self._config.mirror_every:
             self._wanted = step
 
     def poll(self) -> list[Event]:
-        """What happened since the last call; begins what is due."""
-        done = self._collect() if self._job and self._job.done() else []
-        if self._opening:
-            done, self._opening = self._opening + done, []
-        if self._job is None:
-            if self._wanted is not None:
-                step, self._wanted, self._copying = self._wanted, None, self._uncopied
-                self._job = self._worker.submit(self._copy, step)
-            elif time.monotonic() - self._scrubbed_s >= self._config.scrub_every_s:
-                self._scrubbed_s = time.monotonic()
-                self._job = self._worker.submit(self._scrub)
+        """What came of a job that is over; begins what is due."""
+        if self._busy():
+            return []
+        done = self.events() if self._told else []
+        if self._wanted is not None:
+            step, self._wanted = self._wanted, None
+            self._begin(self._copy, step, self._sealed)
+        elif time.monotonic() - self._scrubbed_s >= self._config.scrub_every_s:
+            self._scrubbed_s = time.monotonic()
+            self._begin(self._scrub)
         return done
 
-    def settle(self) -> list[Event]:
-        """Waits for what is under way; begins nothing."""
-        return self._collect() if self._job else []
+    def events(self) -> list[Event]:
+        """What happened since the last call, even if more comes of it."""
+        return [self._told.popleft() for _ in range(len(self._told))]
+
+    def settle(self) -> None:
+        """Waits for what is under way, and ends it if that takes long; begins nothing.
+
+        A second device that does not answer is waited for no longer, and `second` does without it. The run's own is:
+        the restore needs it too, and a step must not go to quarantine while it is restored from.
+        """
+        half_s, until_s = time.monotonic() + PATIENCE_S / 2, time.monotonic() + PATIENCE_S
+        while self._busy() and (self._at is self._home or time.monotonic() < until_s):
+            if time.monotonic() > half_s:
+                self._stop.set()
+            self._wait(0.1)
 
     def close(self) -> list[Event]:
-        """Ends the copies: those that are due get some seconds, and are taken up again at the next start."""
-        until_s, done = time.monotonic() + PATIENCE_S, []
+        """Ends the copies: those that are due get some seconds, and are taken up again at the next start. Lets go of
+        both directories."""
+        until_s, done = time.monotonic() + PATIENCE_S, list[Event]()
         self._scrubbed_s = until_s  # no more of that
-        while (self._wanted is not None or self._job) and time.monotonic() < until_s:
+        while (self._wanted is not None or self._busy()) and time.monotonic() < until_s:
             done += self.poll()
-            if self._job:
-                wait([self._job], until_s - time.monotonic())
+            self._wait(until_s - time.monotonic())
         self._stop.set()
-        self._worker.shutdown(wait=False, cancel_futures=True)
-        if self._mirror and (self._job is None or self._job.done()):
-            self._mirror.close()
-        return done
+        if not self._busy():  # what goes on needs the locks, which the end of the process lets go
+            self._home.close()
+            if self._mirror:
+                self._mirror.close()
+        return done + self.events()
 
-    def second(self) -> tuple[Place | None, list[Event]]:
+    def second(self) -> Place | None:
         """The second device, or None: there is none, or it cannot be used, which is said once."""
         try:
-            mirror = self._opened()
+            if self._mirror and self._busy():
+                raise Lost(f"checkpoint.mirror_dir: {self._mirror.directory.parents[1]} does not answer; mount it anew")
+            return self._opened()
         except (Lost, OSError) as error:
-            return None, self._lost(error)
-        said, self._opening = self._opening, []
-        return mirror, said
+            self._lost(error)
+            return None
 
-    def repair(self, place: Place, step: int, damaged: list[Path]) -> list[Event]:
+    def repair(self, place: Place, step: int, damaged: list[Path]) -> None:
         """Makes `step` whole again in `place`, from what is left of it there and from the other device."""
+        self._at = self._mirror or self._home
         try:
             other = self._opened() if place is self._home else self._home
         except (Lost, OSError) as error:
-            return self._lost(error)
+            self._lost(error)
+            return
         if other is None:
-            return []
+            return
         begun_s = time.perf_counter()
         with other.holding(step) as there:
             if not there:
-                return []
+                return
             try:
                 mend.rebuild(step, [*damaged, other.path(step)], place.directory, self._check)
             except (Damaged, OSError, Stopped) as error:
-                return [place.event("repair_failed", step=step, reason=str(error) or "the job ends")]
-        return [place.event("repaired", step=step, seconds=time.perf_counter() - begun_s)]
+                self._told.append(place.event("repair_failed", step=step, reason=str(error) or "cut short"))
+                return
+        self._told.append(place.event("repaired", step=step, seconds=time.perf_counter() - begun_s))
 
-    def _collect(self) -> list[Event]:
-        assert self._job
-        try:
-            events = self._job.result()
-        except Exception as error:  # whatever it was, training goes on and says so
-            events = [("keeper_failed", {"reason": f"{type(error).__name__}: {error}"})]
-        if events and events[0][0] == "mirrored":
-            self._uncopied -= self._copying
-        self._job = None
-        return events
+    def _busy(self) -> bool:
+        """Whether a job is under way."""
+        if self._job and not self._job.is_alive():
+            self._job = None
+            self._stop.clear()
+        return self._job is not None
+
+    def _begin(self, work: Callable[..., None], *about: int) -> None:
+        # The threads of an executor are waited for when the process ends, and one that hangs would be for ever.
+        self._job = threading.Thread(target=self._work, args=(work, *about), name="keeper", daemon=True)
+        self._job.start()
+
+    def _wait(self, seconds: float) -> None:
+        if self._job:
+            self._job.join(max(seconds, 0.0))
 
     # ---- in a thread of its own ----
 
-    def _copy(self, step: int) -> list[Event]:
-        begun_s, made = time.perf_counter(), list[Event]()
+    def _work(self, work: Callable[..., None], *about: int) -> None:
+        try:
+            work(*about)
+        except Stopped:
+            pass
+        except Exception as error:  # whatever it was, training goes on and says so
+            self._told.append(("keeper_failed", {"reason": f"{type(error).__name__}: {error}"}))
+
+    def _copy(self, step: int, count: int) -> None:
+        """The last of `count` steps that were sealed."""
+        begun_s = time.perf_counter()
+        assert self._mirror
+        self._at = self._mirror
         try:
             mirror = self._opened()
             assert mirror
             with self._home.holding(step) as there:
                 if not there:
-                    return []  # thinned out meanwhile: a newer one will be copied
+                    return  # thinned out meanwhile: a newer one will be copied
                 if step in mirror.steps() and (wrong := seal.inspect(mirror.path(step), step, cold=True)[1]):
-                    made.append(mirror.set_aside(step, wrong))
+                    self._told.append(mirror.set_aside(step, wrong))
                 if step not in mirror.steps():
                     size = seal.read(self._home.path(step), step).size
                     shortage, room = mirror.make_room(size, self._config.keep, self._config.min_free_mb)
-                    made += room
+                    self._told.extend(room)
                     if shortage:
                         raise Lost(shortage)
                     mend.rebuild(step, [self._home.path(step)], mirror.directory, self._check)
-        except Stopped:
-            return []
         except Damaged:  # found sooner than by a scrub
-            return self._inspect(self._home, step)
+            self._inspect(self._home, step)
         except (Lost, OSError) as error:
-            return [*made, *self._lost(error)]
-        self._said_lost = False
-        seconds = time.perf_counter() - begun_s
-        thinned = mirror.thin_out(self._config.keep, self._config.keep_orbits_s)
-        return [("mirrored", {"step": step, "seconds": seconds}), *made, *thinned]
+            self._lost(error)
+        else:
+            self._said_lost, self._copied = False, count
+            self._told.append(("mirrored", {"step": step, "seconds": time.perf_counter() - begun_s}))
+            self._told.extend(mirror.thin_out(self._config.keep, self._config.keep_orbits_s))
 
-    def _scrub(self) -> list[Event]:
+    def _scrub(self) -> None:
         """Reads the copy of a step that was not read for longest, the newest step first."""
+        self._at = self._mirror or self._home
         places = [self._home] + ([self._mirror] if self._mirror and self._is_open else [])
         copies = [(place, step) for place in places for step in reversed(place.steps())]
-        if not copies:
-            return []
-        return self._inspect(*min(copies, key=lambda copy: self._read_s.get((copy[0].name, copy[1]), -1.0)))
+        if copies:
+            self._inspect(*min(copies, key=lambda copy: self._read_s.get((copy[0].name, copy[1]), -1.0)))
 
-    def _inspect(self, place: Place, step: int) -> list[Event]:
+    def _inspect(self, place: Place, step: int) -> None:
         """Reads one copy of a step from the medium; a damaged one goes to quarantine and is made anew."""
-        begun_s = time.perf_counter()
+        self._at, begun_s = place, time.perf_counter()
         with place.holding(step) as there:
             if not there:
-                return []
+                return
             self._read_s[place.name, step] = time.monotonic()
             try:
                 reasons = seal.inspect(place.path(step), step, cold=True)[1]
                 if not reasons:
-                    return [place.event("scrubbed", step=step, seconds=time.perf_counter() - begun_s)]
+                    self._told.append(place.event("scrubbed", step=step, seconds=time.perf_counter() - begun_s))
+                    return
+                self._check()  # after `settle` or `close`, a restore or another process may be reading it
                 aside = place.set_aside(step, reasons)
             except OSError as error:  # the machine's trouble
-                return [place.event("scrub_failed", step=step, reason=str(error))]
-        return [aside, *self.repair(place, step, [Path(aside[1]["path"])])]
+                self._told.append(place.event("scrub_failed", step=step, reason=str(error)))
+                return
+        self._told.append(aside)
+        self.repair(place, step, [Path(aside[1]["path"])])
 
     # ---- in either ----
 
@@ -206,18 +240,17 @@ class Keeper:
                 raise Lost(str(error)) from error
             self._is_open = True
             where = self._mirror.directory
-            self._opening = [("mirror_opened", {"path": str(where)})]
+            self._told.append(("mirror_opened", {"path": str(where)}))
             if os.stat(where).st_dev == os.stat(self._home.directory).st_dev:
                 reason = f"{where} is on the run's own device: it guards against damage, not against the device's loss"
-                self._opening.append(("mirror_shares_device", {"reason": reason}))
+                self._told.append(("mirror_shares_device", {"reason": reason}))
         return self._mirror
 
-    def _lost(self, error: Exception) -> list[Event]:
+    def _lost(self, error: Exception) -> None:
         """One line when a device is lost, and not one at every save."""
-        if self._said_lost:
-            return []
+        if not self._said_lost:
+            self._told.append(("mirror_failed", {"reason": str(error)}))
         self._said_lost = True
-        return [("mirror_failed", {"reason": str(error)})]
 
     def _check(self) -> None:
         if self._stop.is_set():

@@ -60,7 +60,8 @@ def _one(
             damaged.append(_set_aside(home, step, damage.reasons, tell))
     if mirror is None:
         return None
-    tell(keeper.repair(home, step, damaged))
+    keeper.repair(home, step, damaged)
+    tell(keeper.events())
     if home.path(step).exists():
         try:
             return load(home.directory, step), home

@@ -144,9 +144,9 @@ class Store:
         """
         arrays.orbax()
         self.wait(None)
-        self._tell(self._keeper.settle())
-        mirror, events = self._keeper.second()
-        self._tell(events)
+        self._keeper.settle()
+        mirror = self._keeper.second()
+        self._tell(self._keeper.events())
         copied = mirror.steps() if mirror else []
         load = partial(restore.load, like=like, check=check)
         found = recover(self._home, mirror, self._keeper, load, self._tell)
@@ -245,11 +245,11 @@ class Store:
         return not self._last_failed
 
     def close(self) -> None:
-        """Waits for the save under way, reports it, and lets go of the directory."""
+        """Waits for the save under way (for ever on a disk that hangs: there is no other to save it to), reports it,
+        and lets go of the directory, unless something is still at work there: then the end of the process does."""
         self.wait(None)
         self._worker.shutdown()
         self._tell(self._keeper.close())
-        self._home.close()
 
     def __enter__(self) -> "Store":
         return self
