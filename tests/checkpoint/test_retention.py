@@ -4,7 +4,7 @@ from collections import namedtuple
 import pytest
 from checkpoint_states import like, seal_steps, state_of
 
-from pipeline.checkpoint import Tag, layout
+from pipeline.checkpoint import Tag, layout, seal, verify
 from pipeline.checkpoint.retention import kept
 from pipeline.config import BadInput
 
@@ -178,3 +178,20 @@ def test_second_process_on_the_same_run_is_refused(open_store, run_dir):
     done = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=False)
     assert f"{BadInput.__name__}: {run_dir}/checkpoints: another process is training here" in done.stderr
     assert (run_dir / "checkpoints" / "2.saving").exists()
+
+
+def test_a_step_that_is_thinned_out_while_it_is_verified_is_not_called_damaged(open_store, run_dir, monkeypatch):
+    store = open_store(keep=3)
+    seal_steps(store, 1, 2, 3, kilobytes=8)
+    inspect, saved = seal.inspect, [4]
+
+    def beside(path, step, **how):
+        for more in saved:
+            saved.remove(more)
+            seal_steps(store, more, kilobytes=8)
+        return inspect(path, step, **how)
+
+    monkeypatch.setattr(seal, "inspect", beside)
+    assert verify(run_dir) == [(2, []), (3, [])]
+    (run_dir / "checkpoints/3/SEAL").unlink()
+    assert verify(run_dir)[1] == (3, ["SEAL: missing"]), "which nobody has taken out"
