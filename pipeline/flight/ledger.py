@@ -53,7 +53,7 @@ class Ledger:
 class Recalled(NamedTuple):
     """What a resume asks of the ledger."""
 
-    found: dict[str, dict[str, Any]]  # the last whole line of each event asked for
+    found: dict[str, dict[str, Any]]  # the last whole line of each event asked for, in their order
     last: dict[str, Any] | None  # the last whole line of all
     damaged: dict[str, int]  # binding events of which a line is damaged, and the number of that line
 
@@ -72,12 +72,15 @@ def recall(path: Path, *events: str) -> Recalled:
     with durable.naming(path), path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             tail.append(line)
+            head = line[:EVENT_CHARACTERS]
             for event in events:
-                named = event in line[:EVENT_CHARACTERS]
+                named = event in head
                 if not named and (event not in BINDING or BINDING[event] not in line):
                     continue
                 if parsed := parse(line):
-                    found |= {event: parsed} if parsed["event"] == event else {}
+                    if parsed["event"] == event:
+                        found.pop(event, None)
+                        found[event] = parsed
                 elif event in BINDING and not _torn(line):
                     damaged[event] = number
     for line in reversed(tail):

@@ -150,7 +150,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     parts.done("corpus")
 
     ledger_path = directory / LEDGER
-    known = recall(ledger_path, "cooldown", "resume", "sealed", "corruption")
+    known = recall(ledger_path, "cooldown", "launch", "resume", "sealed", "corruption", "done")
     last = known.last
     store = Store(
         directory / CHECKPOINTS,
@@ -230,7 +230,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.listener = tracker.hear
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    done = known.last is not None and known.last["event"] == "done"
+    # Copies to the second device are made, and written down, after it too.
+    done = [event for event in known.found if event in ("launch", "resume", "done")][-1:] == ["done"]
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}

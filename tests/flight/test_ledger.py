@@ -36,6 +36,7 @@ def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
     assert last is not None
     assert (found["cooldown"]["start"], found["cooldown"]["mission_s"], last["step"]) == (3, 90.0, 4)
     assert "resume" not in found
+    assert list(recall(tmp_path / "ledger.jsonl", "cooldown", "telemetry").found) == ["cooldown", "telemetry"]
 
 
 def test_a_run_without_a_ledger_has_no_events(tmp_path: Path) -> None:
