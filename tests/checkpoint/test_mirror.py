@@ -4,9 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from pathlib import Path
 
 import pytest
 from checkpoint_states import like, same, seal_steps, state_of
@@ -223,96 +221,6 @@ def test_a_read_only_device_costs_no_save(small_disk, open_store, events):  # no
     seal_steps(store, 1, 2)
     until(store, lambda: events.of("mirror_failed"))
     assert "Read-only file system" in events.of("mirror_failed")[0]["reason"]
-
-
-def test_a_device_that_hangs_delays_no_save(open_store, second, monkeypatch):
-    hang = threading.Event()
-    rebuild = mend.rebuild
-    monkeypatch.setattr(mend, "rebuild", lambda *args: (hang.wait(60), rebuild(*args))[1])
-    store = open_store(mirror_dir=second, keep=2)
-    began = time.monotonic()
-    seal_steps(store, 1, 2, 3, 4, kilobytes=8)
-    assert time.monotonic() - began < 10
-    assert store.sealed_steps == [1, 3, 4], "what is being copied is not deleted"
-    hang.set()
-
-
-def test_the_end_of_the_job_ends_a_slow_copy_and_the_next_start_takes_it_up(open_store, second, monkeypatch, events):
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.2)
-    copied = mend._copied
-
-    def slow(*args):
-        time.sleep(0.3)
-        return copied(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(mend, "_copied", slow)
-        with open_store(mirror_dir=second) as store:
-            seal_steps(store, 1, kilobytes=8)
-        assert layout.steps(second / "run/checkpoints") == []
-        time.sleep(0.5)
-    store = open_store(mirror_dir=second)
-    assert store.restore(LIKE).step == 1
-    until(store, lambda: events.of("mirrored"))
-    assert [path.name for path in (second / "run/checkpoints").iterdir() if not path.name.startswith(".")] == ["1"]
-
-
-def test_a_process_ends_and_with_its_own_code_although_its_second_device_hangs(second, tmp_path):
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from checkpoint_states import seal_steps\n"
-        "from pipeline.checkpoint import Store, keeper; from pipeline.config.tree import Checkpoint\n"
-        "keeper.PATIENCE_S, run = 0.2, Path(sys.argv[1])\n"
-        "with Store(run / 'checkpoints', run / 'quarantine', Checkpoint(mirror_dir=sys.argv[2]), print) as store:\n"
-        "    seal_steps(store, 1, kilobytes=8)\n"
-        "sys.exit(75)"
-    )
-    (second / "run/checkpoints").mkdir(parents=True)
-    os.mkfifo(second / "run/checkpoints/.lock")  # to open it waits for a reader, for ever
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, "-c", code, tmp_path / "run", second]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": path}
-    )
-    assert (done.returncode, done.stderr) == (75, "")
-
-
-def test_a_restore_does_without_a_device_that_hangs(open_store, second, monkeypatch, events):
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.4)
-    hang, rebuild = threading.Event(), mend.rebuild
-    monkeypatch.setattr(mend, "rebuild", lambda *args: (hang.wait(60), rebuild(*args))[1])
-    store = open_store(mirror_dir=second)
-    try:
-        seal_steps(store, 1, kilobytes=8)
-        began = time.monotonic()
-        assert store.restore(LIKE).step == 1
-        assert time.monotonic() - began < 20
-        (said,) = events.of("mirror_failed")
-        assert said["reason"] == f"checkpoint.mirror_dir: {second} does not answer; mount it anew"
-    finally:
-        hang.set()
-    until(store, lambda: events.of("mirrored"))
-
-
-def test_a_restore_cuts_a_slow_copy_short_and_the_copy_is_made_after_it(open_store, second, monkeypatch, events):
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 2.0)
-    started, copied = threading.Event(), mend._copied
-
-    def slow(source, file, wanted, check):
-        started.set()
-        while True:
-            check()
-            time.sleep(0.01)
-
-    store = open_store(mirror_dir=second)
-    with monkeypatch.context() as patch:
-        patch.setattr(mend, "_copied", slow)
-        seal_steps(store, 1, kilobytes=8)
-        until(store, started.is_set)
-        patch.setattr(mend, "_copied", copied)
-        assert store.restore(LIKE).step == 1
-    until(store, lambda: events.of("mirrored"))
-    assert not events.of("mirror_failed")
 
 
 def test_a_second_run_of_the_same_name_does_not_mix_its_steps_in(mirrored, second, open_store, events):

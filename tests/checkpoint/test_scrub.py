@@ -1,8 +1,6 @@
 """Sealed steps are read again while the job runs; what has rotted is repaired, or known before it is needed."""
 
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,7 +9,7 @@ from checkpoint_states import like, same, seal_steps, state_of
 from test_damage import files_of, flip
 from test_mirror import copied, mirrored, second, until  # noqa: F401
 
-from pipeline.checkpoint import layout, mend, seal, verify
+from pipeline.checkpoint import seal, verify
 
 LIKE = like(state_of(0, 8))
 
@@ -112,73 +110,6 @@ def test_a_step_being_read_is_not_deleted_under_the_reader(mirrored, open_store,
     seal_steps(store, 7, kilobytes=8)
     assert store.sealed_steps == [6, 7]
     assert not events.of("quarantined")
-
-
-def test_a_scrub_that_outlasts_the_job_keeps_the_lock_and_moves_nothing(
-    mirrored,  # noqa: F811
-    open_store,
-    run_dir,
-    events,
-    monkeypatch,
-):
-    """Nobody would be told of it, and another process may be reading that step."""
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.1)
-    inspect, found, go_on = seal.inspect, threading.Event(), threading.Event()
-
-    def slow(*args, **kwargs):
-        wrong = inspect(*args, **kwargs)
-        found.set()
-        go_on.wait(30)
-        return wrong
-
-    rot(mirrored / "3")
-    store = open_store(scrub_every_s=0.01)
-    monkeypatch.setattr(seal, "inspect", slow)
-    until(store, found.is_set)
-    (job,) = [thread for thread in threading.enumerate() if thread.name == "keeper"]
-    store.close()
-    lock = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'ab'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    tried = subprocess.run([sys.executable, "-c", lock, mirrored / ".lock"], capture_output=True, check=False)
-    go_on.set()
-    job.join(30)
-    assert b"BlockingIOError" in tried.stderr
-    assert not events
-    assert layout.steps(mirrored) == [1, 2, 3]
-
-
-def test_damage_is_told_although_its_repair_hangs_when_the_job_ends(mirrored, second, open_store, events, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.1)
-    mending, hang = threading.Event(), threading.Event()
-    monkeypatch.setattr(mend, "rebuild", lambda *args: (mending.set(), hang.wait(30)))
-    store = open_store(mirror_dir=second, scrub_every_s=0.01)
-    assert store.restore(LIKE).step == 3
-    rot(mirrored / "3")
-    until(store, mending.is_set)
-    store.close()
-    hang.set()
-    assert [event["step"] for event in events.of("quarantined")] == [3]
-
-
-def test_a_restore_waits_for_a_scrub_of_the_steps_that_it_restores_from(mirrored, open_store, events, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.1)
-    inspect, found = seal.inspect, threading.Event()
-
-    def slow(*args, cold=False):
-        wrong = inspect(*args, cold=cold)
-        if cold:
-            found.set()
-            time.sleep(0.5)
-        return wrong
-
-    rot(mirrored / "3")
-    store = open_store(scrub_every_s=0.01)
-    monkeypatch.setattr(seal, "inspect", slow)
-    until(store, found.is_set)
-    (job,) = [thread for thread in threading.enumerate() if thread.name == "keeper"]
-    at_work = []
-    monkeypatch.setattr("pipeline.checkpoint.store.recover", lambda *_: at_work.append(job.is_alive()))
-    store.restore(LIKE)
-    assert at_work == [False]
 
 
 def test_a_rolled_back_store_restores_beside_its_keeper(mirrored, second, open_store, events):  # noqa: F811
