@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # 75 is EX_TEMPFAIL of sysexits.h: start the same command again. 130 is what a shell reports for Ctrl-C.
 DONE, FAILED, BAD_INPUT, RESUMABLE, INTERRUPTED = 0, 1, 2, 75, 130
+STOPS = signal.SIGTERM, signal.SIGHUP, signal.SIGPWR
 
 VERBS = {
     "run": ("train", "train, or resume: the same line both times"),
@@ -72,7 +73,12 @@ def run(arguments: Sequence[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         raise BadInput(f"verb: {arguments[0]}: not known; one of {', '.join(VERBS)}")
     config = load([word for word in arguments if word != "--json"])
-    outcome, totals = fly(config, quiet="--json" in arguments)
+    try:
+        outcome, totals = fly(config, quiet="--json" in arguments)
+    finally:
+        _hand_on(
+            signal.SIG_IGN, *STOPS
+        )  # nothing is left to stop, and how it ended stands: Python takes a while to close
     if "--json" in arguments:
         print(json.dumps({"outcome": outcome.value, "run_dir": str(config.directory)} | totals))
     elif outcome is Outcome.DONE:
@@ -98,19 +104,27 @@ def _entry(verb: str) -> Callable[[Sequence[str]], int]:
     if verb == "run":
         return run
     entry = importlib.import_module(module).main
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have something to clear up
+    _hand_on(signal.default_int_handler, signal.SIGINT)  # it may have something to clear up
+    _hand_on(signal.SIG_DFL, *STOPS)
     return entry
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     """While everything is imported there is nothing to save, and an exception may be lost in whatever is loading."""
-    os._exit(INTERRUPTED)
+    os._exit(INTERRUPTED if number == signal.SIGINT else RESUMABLE)
+
+
+def _hand_on(handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *numbers: signal.Signals) -> None:
+    """Gives `handler` what `_leave` has; what was ignored from the start stays so, and so does a caller's own."""
+    for number in numbers:
+        if signal.getsignal(number) is _leave:
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)  # until the flight's notices take it over
+    for stop in (signal.SIGINT, *STOPS):
+        if signal.getsignal(stop) != signal.SIG_IGN:
+            signal.signal(stop, _leave)  # until the flight's notices take it over
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as on standard error: tables have signs beyond ASCII
     sys.exit(main(sys.argv[1:]))

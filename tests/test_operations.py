@@ -25,7 +25,9 @@ def service() -> dict[str, str]:
 def test_the_unit_follows_the_exit_codes() -> None:
     unit = service()
     assert unit["RestartPreventExitStatus"] == str(train.BAD_INPUT)
-    assert unit["SuccessExitStatus"] == unit["RestartForceExitStatus"] == str(train.RESUMABLE)
+    assert unit["SuccessExitStatus"] == str(train.RESUMABLE)
+    # The signals are clean exits to systemd, and may come before Python can catch any.
+    assert unit["RestartForceExitStatus"].split() == [str(train.RESUMABLE), "SIGTERM", "SIGHUP", "SIGINT", "SIGPIPE"]
     assert unit["Restart"] == "on-failure"
 
 

@@ -11,11 +11,13 @@ import pytest
 import shipped
 from launching import ROOT, final_bits, finish, ledger, start
 
+import train
 from pipeline.checkpoint import layout
-from pipeline.config import BadInput, load, load_file
+from pipeline.config import BadInput, Config, RunFailed, load, load_file
 from pipeline.flight.directory import open_directory
 from pipeline.flight.notices import Notices
 from pipeline.flight.recorded import record
+from pipeline.flight.run import Outcome
 from pipeline.orbit import track
 from pipeline.orbit.elements import checksum
 
@@ -179,17 +181,48 @@ def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
         assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
-@pytest.mark.parametrize("library", ["pydantic_core", "_multiarray_umath"])
-def test_ctrl_c_while_everything_is_imported_ends_it_without_a_word(library: str, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "library", "code"),
+    [
+        (signal.SIGINT, "pydantic_core", 130),
+        (signal.SIGINT, "_multiarray_umath", 130),
+        (signal.SIGTERM, "pydantic_core", RESUMABLE),
+    ],
+)
+def test_a_signal_while_everything_is_imported_ends_it_without_a_word(
+    number: signal.Signals, library: str, code: int, tiny: Path, tmp_path: Path
+) -> None:
     """An exception in the middle of an import is lost, or aborts the process."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    before = signal.signal(number, signal.default_int_handler)  # a suite in the background ignores it
     process = start("run", "--config", tiny, "--run_dir", tmp_path / "run")
-    signal.signal(signal.SIGINT, before)
+    signal.signal(number, before)
     while library not in Path(f"/proc/{process.pid}/maps").read_text():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (code, "")
+
+
+@pytest.mark.parametrize("ended", [Outcome.STOPPED, RunFailed("the disk is full")])
+def test_a_signal_after_the_end_changes_nothing_of_how_it_ended(
+    ended: Outcome | RunFailed, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes a while to close, and at last gives up every handler that is a function."""
+
+    def fly(config: Config, quiet: bool) -> tuple[Outcome, dict[str, object]]:
+        if isinstance(ended, RunFailed):
+            raise ended
+        return ended, {}
+
+    monkeypatch.setattr("pipeline.flight.run.fly", fly)
+    before = {number: signal.signal(number, train._leave) for number in train.STOPS}  # as the command does
+    try:
+        code = train.main(["run", "--config", str(tiny), "--run_dir", str(tmp_path / "run"), "--json"])
+        assert code == (RESUMABLE if ended is Outcome.STOPPED else train.FAILED)
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_the_same_line_on_a_finished_run_changes_nothing(tiny: Path, uninterrupted: Path) -> None:
