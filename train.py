@@ -52,8 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         _say(f"train.py {verb}: {error}")
         return BAD_INPUT if isinstance(error, BadInput) else FAILED
     except BrokenPipeError:
-        # Whoever read the output has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -76,20 +75,22 @@ def run(arguments: Sequence[str]) -> int:
     try:
         outcome, totals = fly(config, quiet="--json" in arguments)
     finally:
-        _hand_on(
-            signal.SIG_IGN, *STOPS
-        )  # nothing is left to stop, and how it ended stands: Python takes a while to close
-    if "--json" in arguments:
-        print(json.dumps({"outcome": outcome.value, "run_dir": str(config.directory)} | totals))
-    elif outcome is Outcome.DONE:
-        from pipeline.ground.summary import show
+        _hand_on(signal.SIG_IGN, *STOPS)  # how it ended stands, and Python takes a while to close
+    try:
+        if "--json" in arguments:
+            print(json.dumps({"outcome": outcome.value, "run_dir": str(config.directory)} | totals), flush=True)
+        elif outcome is Outcome.DONE:
+            from pipeline.ground.summary import show
 
-        try:
             show(config.directory)
-        except (BadInput, RunFailed, OSError) as error:  # it is done, whatever of it can be shown
+        else:
+            _say("stopped; the same command resumes")
+    except (BadInput, RunFailed) as error:  # it is done, whatever of it can be shown
+        _say(f"train.py run: {error}")
+    except (OSError, SystemExit) as error:  # and whoever reads of it: rich exits where nobody does
+        if not isinstance(error, BrokenPipeError | SystemExit):
             _say(f"train.py run: {error}")
-    else:
-        _say("stopped; the same command resumes")
+        _silence()
     return DONE if outcome is Outcome.DONE else RESUMABLE
 
 
@@ -97,6 +98,12 @@ def _say(line: str) -> None:
     """On standard error, if anybody reads it: the exit code says the same."""
     with suppress(OSError):
         print(line, file=sys.stderr)
+
+
+def _silence() -> None:
+    """Nobody reads the output, or its disk is full. Python would complain once more when it flushes at exit."""
+    with suppress(OSError):  # that of a notebook has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _entry(verb: str) -> Callable[[Sequence[str]], int]:

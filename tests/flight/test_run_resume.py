@@ -1,5 +1,6 @@
 """An interrupted run ends with the bits of the uninterrupted one, wherever it was killed."""
 
+import os
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import shipped
 from launching import ROOT, final_bits, finish, ledger, start
+from rich.console import Console
 
 import train
 from pipeline.checkpoint import layout
@@ -223,6 +225,20 @@ def test_a_signal_after_the_end_changes_nothing_of_how_it_ended(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize("lost", ["closed", "full"])
+def test_a_run_is_done_whoever_reads_of_it(
+    lost: str, words: list[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe() if lost == "closed" else (os.open("/dev/full", os.O_WRONLY), os.open("/dev/full", 1))
+    os.close(reader)
+    monkeypatch.setattr("pipeline.flight.run.fly", lambda config, quiet: (Outcome.DONE, {}))
+    monkeypatch.setattr("pipeline.ground.summary.show", lambda directory: Console().print("done"))
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert train.main(["run", "--config", str(tiny), "--run_dir", str(tmp_path / "run"), *words]) == DONE
 
 
 def test_the_same_line_on_a_finished_run_changes_nothing(tiny: Path, uninterrupted: Path) -> None:
