@@ -1,6 +1,9 @@
 """What announces that the process will be stopped. Polled wherever time passes."""
 
+import math
+import os
 import signal
+import threading
 import time
 from types import FrameType
 from typing import NamedTuple
@@ -30,16 +33,27 @@ class Interrupted(Exception):
 class Notices:
     """Takes over SIGTERM, SIGINT, SIGHUP and SIGPWR. The first asks for a sealed stop; a SIGINT after it stops at once.
 
-    A SIGHUP that is ignored stays so: that is how nohup lets a run outlive its terminal.
+    A SIGHUP or SIGINT that is ignored stays so: that is how nohup lets a run outlive its terminal, and a script one in
+    the background the Ctrl-C that is meant for the script.
     """
 
     def __init__(self, seconds: float):
         """`seconds`: from a signal to the end of power or process, as whoever sends it promises [s]."""
-        self._seconds, self._received_s = seconds, 0.0
+        self._seconds, self._received_s = seconds, math.inf
         self._kind: str | None = None
-        ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        taken = [number for number in KINDS if not (ignored and number == signal.SIGHUP)]
-        self._before = {number: signal.signal(number, self._receive) for number in taken}
+        spared = [number for number in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(number) == signal.SIG_IGN]
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup = signal.set_wakeup_fd(self._writer)
+        threading.Thread(target=self._listen, args=(reader,), daemon=True, name="notices").start()
+        self._before = {number: signal.signal(number, self._receive) for number in KINDS if number not in spared}
+
+    def _listen(self, reader: int) -> None:
+        """Takes the time of a signal as it comes: its handler is called when what the device computes is done."""
+        with os.fdopen(reader, "rb", buffering=0) as numbers:
+            while number := numbers.read(1):
+                if number[0] in KINDS:
+                    self._received_s = min(self._received_s, time.monotonic())
 
     @property
     def pending(self) -> Notice | None:
@@ -52,7 +66,8 @@ class Notices:
         if self._kind and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self._kind:
-            self._kind, self._received_s = KINDS[signal.Signals(number)], time.monotonic()
+            self._received_s = min(self._received_s, time.monotonic())
+            self._kind = KINDS[signal.Signals(number)]
 
     def check(self) -> None:
         """Raises Interrupted if a notice is pending: for data preparation, before there is a state to save."""
@@ -63,6 +78,8 @@ class Notices:
         """Gives the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._writer)
 
 
 def require_notice(config: Config, *seal_s: float | None) -> None:

@@ -1,6 +1,9 @@
 """Signals that ask for a stop, and what a launch demands of the disk: a sealed checkpoint before power ends."""
 
+import ctypes
 import signal
+import threading
+import time
 
 import pytest
 
@@ -19,6 +22,7 @@ def test_a_disk_that_is_too_slow_is_refused_and_one_that_stalled_once_is_not() -
 
 
 def test_a_first_ctrl_c_asks_for_a_seal_and_a_second_ends_it_at_once() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     notices = Notices(60.0)
     try:
         signal.raise_signal(signal.SIGINT)
@@ -28,3 +32,32 @@ def test_a_first_ctrl_c_asks_for_a_seal_and_a_second_ends_it_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
     finally:
         notices.release()
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_notice_counts_from_the_signal_and_not_from_when_python_hears_of_it() -> None:
+    """What the ledger says of time left is how anybody knows that notices are met."""
+    before_s = time.monotonic()
+    notices = Notices(60.0)
+    try:
+        threading.Timer(0.05, signal.raise_signal, [signal.SIGTERM]).start()
+        ctypes.CDLL(None).usleep(600_000)  # as a computation, and a thread that gets the signal does not end it
+        assert notices.pending is not None
+        assert time.monotonic() - before_s - 0.3 < 60.0 - notices.pending.seconds_left < time.monotonic() - before_s
+        left_s = notices.pending.seconds_left
+        signal.raise_signal(signal.SIGHUP)
+        assert notices.pending == ("SIGTERM", pytest.approx(left_s, abs=0.3)), "the first counts"
+    finally:
+        notices.release()
+    assert signal.set_wakeup_fd(-1) == -1, "as it was"
+
+
+def test_in_the_background_of_a_script_ctrl_c_is_not_for_the_run() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notices = Notices(20.0)
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert notices.pending is None
+    finally:
+        notices.release()
+        assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
