@@ -24,7 +24,10 @@ class Appender:
         self._waiting += data
         with self._outliving():
             while self._waiting:
-                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+                # By `map`, Python looks for signals before the call and after its result is kept, and not in between: a
+                # Ctrl-C there would have what is written be written again.
+                (taken,) = map(os.write, [self._file], [self._waiting])
+                self._waiting = self._waiting[taken:]
 
     def sync(self) -> None:
         """What the disk has taken is on the medium."""

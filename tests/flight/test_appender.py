@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,32 @@ def test_other_trouble_of_the_disk_is_not_passed_over(tmp_path: Path) -> None:
     os.dup2(os.open(tmp_path / "ledger.jsonl", os.O_RDONLY), ledger._file._file)
     with pytest.raises(OSError, match=f"Bad file descriptor: '{tmp_path}/ledger.jsonl'"):
         ledger.append("step", **json.loads("{}"))
+
+
+def test_a_ctrl_c_in_the_middle_of_a_write_has_nothing_written_twice(tmp_path: Path) -> None:
+    path, data = tmp_path / "pipe", os.urandom(200_000)
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    appender, read = Appender(path), []
+
+    def interrupt_and_read() -> None:
+        time.sleep(0.2)  # by then the pipe is full
+        os.kill(os.getpid(), signal.SIGINT)
+        interrupted.wait()
+        os.set_blocking(reader, True)
+        while piece := os.read(reader, 1 << 16):
+            read.append(piece)
+
+    interrupted = threading.Event()
+    thread = threading.Thread(target=interrupt_and_read, daemon=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            appender.write(data)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    interrupted.set()
+    appender.close()
+    thread.join(10.0)
+    assert b"".join(read) == data
