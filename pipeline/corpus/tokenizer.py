@@ -48,10 +48,17 @@ def bpe_tokenizer(sample: Iterator[str], vocab_size: int, tick: Tick) -> Tokeniz
         vocab_size=vocab_size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
     failures: list[BaseException] = []
+    stopped = threading.Event()
+
+    def until_stopped() -> Iterator[str]:
+        for text in sample:
+            if stopped.is_set():
+                raise InterruptedError
+            yield text
 
     def train() -> None:
         try:
-            made.train_from_iterator(sample, trainer)
+            made.train_from_iterator(until_stopped(), trainer)
         except BaseException as error:
             failures.append(error)
 
@@ -59,9 +66,13 @@ def bpe_tokenizer(sample: Iterator[str], vocab_size: int, tick: Tick) -> Tokeniz
     # once) while this thread goes on polling.
     worker = threading.Thread(target=train, daemon=True, name="bpe-training")
     worker.start()
-    while worker.is_alive():
-        worker.join(0.05)
-        tick()
+    try:
+        while worker.is_alive():
+            worker.join(0.05)
+            tick()
+    finally:
+        stopped.set()
+        worker.join(1.0)  # one that still reads while Python closes would abort the process
     if failures:
         raise failures[0]
     return made

@@ -1,5 +1,6 @@
 """Tokenizers: nothing lost, no code of ours needed to read them, the fast ways equal to the library's own."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,14 @@ def test_an_unknown_character_is_named_and_not_dropped() -> None:
 
 
 def test_a_tick_that_raises_stops_bpe_training() -> None:
+    """Its thread too, which aborts the process where it reads on while Python closes."""
+
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         bpe_tokenizer((f"{i} word{i * 7919} " * 50 for i in range(20000)), 30000, stop)
+    assert "bpe-training" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_ids_above_uint16_get_uint32() -> None:
