@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
 from pipeline.config import FULL, BadInput, RunFailed
+from pipeline.ground.held import held
 from pipeline.ground.run_directory import RunDirectory, Weights
 from pipeline.lm import qwen3
 
@@ -77,8 +78,11 @@ def put(out: Path, files: dict[str, bytes]) -> None:
         BadInput: it cannot be written.
         RunFailed: the disk is full.
     """
+    out = out.resolve()
     try:
-        _replace(out.resolve(), files)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with held(out.parent):  # another export to the same place waits for this one
+            _replace(out, files)
     except OSError as error:
         if error.errno in FULL:
             raise RunFailed(f"{out}: no space for {sum(map(len, files.values())) / 1e6:.0f} MB; free some") from error
@@ -88,7 +92,6 @@ def put(out: Path, files: dict[str, bytes]) -> None:
 def _replace(out: Path, files: dict[str, bytes]) -> None:
     """The new folder beside the old one, flushed, then in its place."""
     draft, old = out.with_name(f".{out.name}.draft"), out.with_name(f".{out.name}.old")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if old.exists() and not out.exists():  # the power went between the two renames
         durable.rename(old, out)
     for leftover in (draft, old):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,24 @@ def test_a_full_disk_leaves_the_earlier_export(run_dir: Path, tmp_path: Path, mo
     with pytest.raises(RunFailed, match="no space"):
         export(run_dir, out)
     assert contents(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_second_export_to_the_same_place_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a draft: each would sweep away what the other writes."""
+    out, real = tmp_path / "out", durable.fsync_tree
+    second = threading.Thread(target=lambda: module.put(out, {"b": b"2"}))
+
+    def fsync_tree(root: Path) -> None:
+        if second.ident is None:
+            second.start()
+            second.join(0.3)
+        real(root)
+
+    monkeypatch.setattr(module.durable, "fsync_tree", fsync_tree)
+    module.put(out, {"a": b"1"})
+    second.join()
+    assert contents(out) == {"b": b"2"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

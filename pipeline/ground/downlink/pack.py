@@ -20,6 +20,7 @@ from pipeline.ground.downlink.sources import (
     of_bytes,
     sources,
 )
+from pipeline.ground.held import held
 from pipeline.ground.run_directory import RunDirectory, open_run
 
 SUFFIX = ".chunk"
@@ -64,13 +65,24 @@ def pack(
         RunFailed: no checkpoint is whole, the run changed while it was read, or the disk is full.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out: {out}: is not empty; give a new folder")
+    _require_empty(out)
     run, new = open_run(run_dir), not out.exists()
     ground = listing.read(Path(received)) if received else Received()
-    done, count, groups = False, 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with held(out):
+            _require_empty(out)  # another pack may have been quicker
+            return _pack(run, out, new, ground, chunk_bytes, last)
+    except OSError as error:
+        if error.errno in FULL:
+            raise RunFailed(f"{out}: no space; free some, or give --until") from error
+        raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
+
+
+def _pack(run: RunDirectory, out: Path, new: bool, ground: Received, chunk_bytes: int, last: str) -> dict[str, Any]:
+    """`new`: whether the folder is ours, and goes if this fails."""
+    done, count, groups = False, 0, dict.fromkeys(("manifest", *GROUPS[: GROUPS.index(last) + 1]), 0)
+    try:
         at = moment(run, ground)
         ends = [0]  # where copies of the manifest go
         files: list[dict[str, Any]] = []
@@ -87,10 +99,6 @@ def pack(
                 _write(out, end, piece)
         durable.fsync_tree(out)
         done = True
-    except OSError as error:
-        if error.errno in FULL:
-            raise RunFailed(f"{out}: no space; free some, or give --until") from error
-        raise BadInput(f"--out: {out}: cannot be written ({error.strerror}); give another folder") from error
     finally:
         if not done:  # chunks without a manifest are of no use, and would keep the next pack out of the folder
             _empty(out, new)
@@ -181,6 +189,11 @@ def _earlier_weights(run: RunDirectory, source: Source, ground: Received) -> _Ba
         if (old := of_bytes("weights", path, files[INT8])).file == known:
             return _Base(old, 0)
     return None
+
+
+def _require_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out: {out}: is not empty; give a new folder")
 
 
 def _write(out: Path, index: int, piece: Piece) -> None:

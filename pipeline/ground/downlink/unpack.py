@@ -15,6 +15,7 @@ from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
 from pipeline.ground.downlink.inbox import Inbox, Piece, chosen, read_inbox
 from pipeline.ground.downlink.received import Span, gaps
+from pipeline.ground.held import held
 
 _DRAFT = ".rebuilding"
 _LISTING = {received.NAME, received.NAME + ".tmp"}  # where a durable write of it begins
@@ -28,7 +29,8 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
     A file appears when its SHA-256 is that of what was packed, in place of an older version, and never otherwise; a
     step of weights/ gets its number when all of its files are there, one of checkpoints/ when it is what was sealed,
     and is NUMBER.partial until then. One that is sealed anew on board takes the place of the first when it is whole.
-    What is whole in `out` is not built again, so its chunks may be removed. Cut short anywhere, it is run again.
+    What is whole in `out` is not built again, so its chunks may be removed. Cut short anywhere, it is run again; a
+    second one into the same folder waits for the first.
 
     Returns:
         complete: the paths of which `out` has the newest version that is known of.
@@ -47,9 +49,10 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
         raise BadInput(f"{inbox}: no such folder; name the one that holds the chunks")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not any(path.name in _LISTING for path in out.iterdir()):
-            raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
-        return _Rebuild(out, read_inbox(inbox)).run()
+        with held(out):
+            if any(out.iterdir()) and not any(path.name in _LISTING for path in out.iterdir()):
+                raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
+            return _Rebuild(out, read_inbox(inbox)).run()
     except OSError as error:
         if error.errno in FULL:
             raise RunFailed(f"{out}: no space; free some and unpack again: nothing is lost") from error

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from safetensors.numpy import load_file
 
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import main, manifest
+from pipeline.ground.downlink import pack as module
 from pipeline.ground.downlink.chunk import decode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.unpack import unpack
@@ -187,6 +190,31 @@ def test_a_pack_that_fails_leaves_nothing_and_says_what_can_be_packed(run: Path,
         pack(run, tmp_path / "out", chunk_bytes=CHUNK)
     assert pack(run, tmp_path / "out", chunk_bytes=CHUNK, last="metrics")["chunks"] > 0
     assert unpack(tmp_path / "out", tmp_path / "ground")["missing"] == {}
+
+
+def test_a_second_pack_into_the_same_folder_waits_for_the_first_and_is_refused(
+    make_bare_run: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out, refused, real = make_bare_run(tmp_path / "run"), tmp_path / "out", [], module.moment
+
+    def another() -> None:
+        with pytest.raises(BadInput, match="is not empty") as error:
+            pack(run, out, chunk_bytes=512)
+        refused.append(error)
+
+    second = threading.Thread(target=another)
+
+    def moment(*given: Any) -> Any:
+        if second.ident is None:  # the first has found the folder empty, and written nothing yet
+            second.start()
+            second.join(0.3)
+        return real(*given)
+
+    monkeypatch.setattr(module, "moment", moment)
+    packed = pack(run, out, chunk_bytes=512)
+    second.join()
+    assert refused
+    assert len(list(out.iterdir())) == packed["chunks"]
 
 
 def test_a_manifest_that_the_ground_would_not_read_is_not_written(

@@ -5,13 +5,14 @@ import os
 import random
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from pipeline.checkpoint import seal
+from pipeline.checkpoint import durable, seal
 from pipeline.config import BadInput
 from pipeline.ground.downlink import manifest
 from pipeline.ground.downlink import received as listing
@@ -273,6 +274,27 @@ def test_no_draft_is_left_by_what_ends_unpacking(tmp_path: Path, monkeypatch: py
     with pytest.raises(MemoryError):
         unpack(tmp_path / "inbox", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["received.json"]
+
+
+def test_a_second_unpacking_into_the_same_folder_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a draft: else what one has checked is what the other is writing when it gets its name."""
+    inbox, found, real = tmp_path / "inbox", [], durable.rename
+    for name in ("a", "b"):
+        forge(inbox, name, name.encode())
+    second = threading.Thread(target=lambda: found.append(unpack(inbox, tmp_path / "out")))
+
+    def rename(source: Path, target: Path) -> None:
+        if source.name == ".rebuilding" and second.ident is None:
+            second.start()
+            second.join(0.3)
+        real(source, target)
+
+    monkeypatch.setattr(durable, "rename", rename)
+    found.append(unpack(inbox, tmp_path / "out"))
+    second.join()
+    assert [one["complete"] for one in found] == [["a", "b"]] * 2
 
 
 def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
