@@ -211,7 +211,7 @@ class _Sender:
         if self.mbit_s:
             time.sleep(max(0.0, self._free_at - time.monotonic()))
             self._free_at = max(self._free_at, time.monotonic()) + len(data) * 8e-6 / self.mbit_s
-        self.link.settimeout(None)
+        self.link.settimeout(self.timer_s * EXPIRATIONS)  # a link that takes nothing for so long is down
         try:
             self.bytes += self.link.send(data)
         except OSError:
