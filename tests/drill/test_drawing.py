@@ -65,7 +65,8 @@ def test_every_kind_comes_as_often_if_it_can(
     monkeypatch.setattr(drill, "differences", lambda here, there: [])
     tally = Tally()
     setting = Setting(load(["--budget.steps", "1"]), [], {}, tmp_path, tally, random.Random(1))
-    setting.undisturbed.directory = tmp_path
+    setting.undisturbed.directory = tmp_path / "undisturbed"
+    (setting.undisturbed.directory / "cache").mkdir(parents=True)
     outages = {"kill": outage("kill", lambda run: True), "disk-full": outage("disk-full", comes)}
     drill._break(setting, None, outages, 20, Display(quiet=True))
     assert tally.kinds == expected

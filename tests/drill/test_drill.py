@@ -1,13 +1,20 @@
 """The drill as a person types it: its answer, its exit code, its refusals."""
 
+import random
 from pathlib import Path
 
 import pytest
 from drilling import ROOT, TINY, drill
 
 import train
+from pipeline.config import RunFailed, load
 from pipeline.drill import KINDS
 from pipeline.drill.disk import lacking
+from pipeline.drill.drill import _break
+from pipeline.drill.run import Run
+from pipeline.drill.setting import Setting, Undisturbed
+from pipeline.drill.tally import Tally
+from pipeline.flight.display import Display
 
 KEYS = {
     *("outages", "resumed", "bit_identical", "sealed_lost", "lost_steps", "lost_seconds", "restart_s"),
@@ -34,6 +41,19 @@ def test_one_outage_of_each_kind_loses_nothing_and_each_control_arm_does() -> No
     assert answer["kinds"] == dict.fromkeys(kinds, 1)
     assert {kind for arm in answer["control"]["arms"] for kind in arm["kind"].split(", ")} == kinds
     assert answer["corruptions"]["injected"] >= 1
+
+
+def test_a_run_that_is_to_be_broken_has_the_programs_of_the_undisturbed_one(tmp_path: Path) -> None:
+    told = Undisturbed(tmp_path / "undisturbed")
+    (told.directory / "cache" / "xla").mkdir(parents=True)
+    (told.directory / "cache" / "xla" / "SEALED").write_text("{}")
+    setting = Setting(load(TINY), TINY, {}, tmp_path, Tally(), random.Random(0), undisturbed=told)
+
+    def outage(run: Run) -> bool:
+        raise RunFailed((run.directory / "cache" / "xla" / "SEALED").read_text())
+
+    with pytest.raises(RunFailed, match="{}"):
+        _break(setting, None, {"kill": outage}, 1, Display())
 
 
 @pytest.mark.slow
