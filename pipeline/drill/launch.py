@@ -30,6 +30,7 @@ class Launch:
         assert spec is not None
         assert spec.origin is not None
         self.events: list[dict[str, Any]] = []
+        self.at: dict[str, int] = {}  # the step of the last event of each name
         self.log = log
         self._ledger, self._on_event = ledger, on_event
         self._offset = ledger.stat().st_size if ledger.exists() else 0
@@ -64,11 +65,12 @@ class Launch:
             # A damaged one is of an earlier launch, torn by a cut, and ended by this one.
             if event := parse(line.decode(errors="replace")):
                 self.events.append(event)
+                self.at[event["event"]] = event["step"]
                 self._on_event(event)
         return bool(whole)
 
     def happened(self, event: str) -> bool:
-        return any(seen["event"] == event for seen in self.events)
+        return event in self.at
 
     def said(self) -> str:
         """What it has written on its standard error."""

@@ -136,7 +136,8 @@ class Run:
         """What the launch at work is doing; remembers how long the phase before took."""
         assert self.launch is not None
         every, last = self.setting.config.train.eval_every, self.setting.undisturbed.last_step
-        seen = phase(self.launch.process.pid, self.directory, self.corpus, self.launch.events, every, last)
+        pid, at = self.launch.process.pid, self.launch.at
+        seen = phase(pid, self.directory, self.corpus, at, self.step, every, last)
         if seen != self._phase:
             now = time.monotonic()
             if self._phase:

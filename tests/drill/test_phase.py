@@ -2,16 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.drill.phase import PHASES, phase
-
-
-def events(*named: tuple[str, int]) -> list[dict[str, Any]]:
-    return [{"event": name, "step": step} for name, step in named]
-
 
 FIRST = (("resume", 0), ("first_step", 0))
 
@@ -30,7 +24,7 @@ FIRST = (("resume", 0), ("first_step", 0))
     ],
 )
 def test_the_ledger_tells(seen: tuple[tuple[str, int], ...], wanted: str, tmp_path: Path) -> None:
-    assert phase(os.getpid(), tmp_path, tmp_path / "corpus", events(*seen), 100, 250) == wanted
+    assert phase(os.getpid(), tmp_path, tmp_path / "corpus", dict(seen), seen[-1][1] if seen else 0, 100, 250) == wanted
     assert wanted in PHASES
 
 
@@ -38,7 +32,7 @@ def test_files_tell_before_there_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "7.saving").mkdir(parents=True)
     (tmp_path / "corpus").mkdir()
     with (tmp_path / "corpus" / "tokens").open("w"):
-        assert phase(os.getpid(), tmp_path, tmp_path / "corpus", [], 100, 250) == "corpus"
+        assert phase(os.getpid(), tmp_path, tmp_path / "corpus", {}, 0, 100, 250) == "corpus"
         with (tmp_path / "checkpoints" / ".lock").open("w"):
-            assert phase(os.getpid(), tmp_path, tmp_path / "corpus", [], 100, 250) == "restore"
-    assert phase(os.getpid(), tmp_path, tmp_path / "corpus", events(*FIRST), 100, 250) == "saving"
+            assert phase(os.getpid(), tmp_path, tmp_path / "corpus", {}, 0, 100, 250) == "restore"
+    assert phase(os.getpid(), tmp_path, tmp_path / "corpus", dict(FIRST), 0, 100, 250) == "saving"
