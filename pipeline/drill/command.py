@@ -43,7 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     from pipeline.flight.display import Display
 
     began = time.monotonic()
-    before = signal.signal(signal.SIGTERM, _stop)
+    outlives_terminal = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup
+    stops = [signal.SIGTERM] if outlives_terminal else [signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.signal(number, _stop) for number in stops}
     try:
         with _work_dir(own.work_dir) as work, closing(Display(quiet_s=QUIET_S)) as display:
             tally = drill(Orders(config, rest, own.kind, own.outages, own.seed, work), environment, display)
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str]) -> int:
             if well and not own.work_dir:
                 shutil.rmtree(work)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     answer = {"kind": own.kind, "seed": own.seed, "well": well, **tally.as_json()}
     answer["wall_s"] = round(time.monotonic() - began, 1)
     if own.json:

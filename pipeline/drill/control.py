@@ -22,8 +22,10 @@ from pipeline.drill import saver
 from pipeline.drill.damage import files, wound
 from pipeline.drill.disk import Disk
 from pipeline.drill.tally import Control
+from pipeline.flight.child import bound
 
 PATIENCE_S = 120.0
+HANG_S = 900.0  # a large state on a slow disk takes minutes
 STOCK, OVERWRITE = "stock", "overwrite"
 ARMS = {STOCK: "stock Orbax, no flush, no seal", OVERWRITE: "one file written anew in place"}
 MOST_FAULTS = 20  # where an arm has lost nothing yet: a kill may miss the moment of writing a few times
@@ -78,7 +80,7 @@ class Saver:
 
     def __init__(self, arm: str, directory: Path, size: int, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", saver.__name__, arm, str(directory), str(size)],
+            bound([sys.executable, "-m", saver.__name__, arm, str(directory), str(size)]),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

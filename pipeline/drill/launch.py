@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunFailed
+from pipeline.flight.child import bound
 from pipeline.flight.ledger import parse
 
 LOOK_S = 0.003  # between two looks
@@ -39,7 +40,7 @@ class Launch:
         with log.open("ab") as errors:
             # A session of its own: Ctrl-C at the terminal is for the drill, which ends its launches itself.
             self.process = subprocess.Popen(
-                [sys.executable, spec.origin, "run", *arguments],
+                bound([sys.executable, spec.origin, "run", *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

@@ -1,6 +1,8 @@
 """The drill as a person types it: its answer, its exit code, its refusals."""
 
+import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ from drilling import ROOT, TINY, drill
 import train
 from pipeline.config import RunFailed, load
 from pipeline.drill import KINDS
+from pipeline.drill import drill as module
 from pipeline.drill.disk import lacking
-from pipeline.drill.drill import _break
 from pipeline.drill.run import Run
 from pipeline.drill.setting import Setting, Undisturbed
 from pipeline.drill.tally import Tally
@@ -46,14 +48,34 @@ def test_one_outage_of_each_kind_loses_nothing_and_each_control_arm_does() -> No
 def test_a_run_that_is_to_be_broken_has_the_programs_of_the_undisturbed_one(tmp_path: Path) -> None:
     told = Undisturbed(tmp_path / "undisturbed")
     (told.directory / "cache" / "xla").mkdir(parents=True)
-    (told.directory / "cache" / "xla" / "SEALED").write_text("{}")
+    (told.directory / "cache" / "xla" / "SEALED").write_text("listed")
     setting = Setting(load(TINY), TINY, {}, tmp_path, Tally(), random.Random(0), undisturbed=told)
 
     def outage(run: Run) -> bool:
         raise RunFailed((run.directory / "cache" / "xla" / "SEALED").read_text())
 
-    with pytest.raises(RunFailed, match="{}"):
-        _break(setting, None, {"kill": outage}, 1, Display())
+    with pytest.raises(RunFailed, match="listed"):
+        module._break(setting, None, {"kill": outage}, 1, Display())
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored"), [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)]
+)
+def test_a_drill_stops_when_its_terminal_is_closed_unless_it_was_started_to_outlive_it(
+    number: int, ignored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object) -> Tally:
+        os.kill(os.getpid(), number)
+        return Tally()
+
+    monkeypatch.setattr(module, "drill", ask)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = signal.signal(number, signal.SIG_IGN if ignored else lambda *_: None)
+    try:
+        assert train.main(["drill", *TINY]) == (1 if ignored else 130)
+        assert any(tmp_path.glob("dayside-drill-*")) == ignored, "what a drill that was stopped worked in goes"
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_nothing_stays_mounted_after_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_drill_that_is_interrupted_unmounts_its_disk_and_ends_its_runs(
     number: int, disk: Disk, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
+from pipeline.flight.child import bound
 from pipeline.flight.nvml import card
 from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench.gpu_findings import findings
@@ -215,7 +216,7 @@ def _answer(part: Part, limit_s: float, before: Said) -> Said:
 
 
 def _ask(arguments: Sequence[str], limit_s: float, environment: Mapping[str, str]) -> Said:
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
+    command = bound([sys.executable, str(ROOT / "train.py"), *map(str, arguments)])
     piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "errors": "replace"}
     with subprocess.Popen(command, **piped, text=True, env=environment, start_new_session=True) as process:
         try:

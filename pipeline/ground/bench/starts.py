@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
 from pipeline.corpus.download import tiny_shakespeare
+from pipeline.flight.child import bound
 from pipeline.flight.ledger import parse
 from pipeline.ground.bench.spread import spread
 from pipeline.ground.bench.worker import ROOT, on_the_ground
@@ -53,7 +54,7 @@ def launch(config: Config, folder: Path) -> dict[str, float]:
     until_s = time.monotonic() + PATIENCE_S
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), "run", "--config", str(written), "--json"],
+            bound([sys.executable, str(ROOT / "train.py"), "run", "--config", str(written), "--json"]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
+from pipeline.flight.child import bound
 from pipeline.ground.bench.energy import Meters
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +37,7 @@ class Worker:
         with log.open("ab") as errors:
             # A session of its own: Ctrl-C at the terminal is for the bench, which ends its workers itself.
             self._process = subprocess.Popen(
-                command,
+                bound(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
