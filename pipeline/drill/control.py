@@ -94,16 +94,17 @@ class Saver:
         """Reads what it says until it says `word` of a step from `step` on.
 
         Raises:
-            RunFailed: it ended first.
+            RunFailed: it ended first, or hangs.
         """
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said, number = line.split()
-            if said == "sealed":
-                self.sealed = int(number)
-            if said == word and int(number) >= step:
-                return
-        raise RunFailed("the control arm ended by itself; see its program, pipeline/drill/saver.py")
+        with self._no_longer_than(HANG_S):
+            for line in self._process.stdout:
+                said, number = line.split()
+                if said == "sealed":
+                    self.sealed = int(number)
+                if said == word and int(number) >= step:
+                    return
+        raise RunFailed("the control arm ended by itself, or hung; see its program, pipeline/drill/saver.py")
 
     def kill(self) -> None:
         """SIGKILL, if it has not ended; what it had acknowledged and was not yet read is read."""
@@ -113,12 +114,20 @@ class Saver:
 
     def ended(self) -> bool:
         """Whether it ends by itself, in a while."""
-        assert self._process.stdout is not None
-        watch = threading.Timer(PATIENCE_S, self._process.kill)
-        watch.start()
-        self.drain()
-        watch.cancel()
+        with self._no_longer_than(PATIENCE_S):
+            self.drain()
         return self._process.returncode != -signal.SIGKILL
+
+    @contextmanager
+    def _no_longer_than(self, seconds: float) -> Iterator[None]:
+        """Then it is killed."""
+        watch = threading.Timer(seconds, self._process.kill)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:  # on Ctrl-C too: the drill would wait for the thread
+            watch.cancel()
 
     def drain(self) -> None:
         assert self._process.stdout is not None
