@@ -26,18 +26,23 @@ def tiny_shakespeare(cache_dir: Path, tick: Tick, url: str = TINY_SHAKESPEARE) -
         BadInput: it cannot be had; the message says how to give a local copy.
     """
     path = cache_dir / "tiny-shakespeare.txt"
-    if path.is_file() and _sha256(path) == TINY_SHAKESPEARE_SHA256:
+    if _is_there(path):
         return path
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with locked(cache_dir, tick):
-            _download(url, path, TINY_SHAKESPEARE_SHA256, tick)
+            if not _is_there(path):  # another process has downloaded it meanwhile
+                _download(url, path, TINY_SHAKESPEARE_SHA256, tick)
     except (OSError, http.client.HTTPException) as error:
         raise BadInput(
             f"corpus.source: tiny-shakespeare: {url} could not be downloaded to {cache_dir} ({error}); "
             "give a local copy with --corpus.path FILE"
         ) from error
     return path
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() and _sha256(path) == TINY_SHAKESPEARE_SHA256
 
 
 def _download(url: str, path: Path, sha256: str, tick: Tick) -> None:

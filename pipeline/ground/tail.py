@@ -1,6 +1,7 @@
 """A ledger read as it grows: each look gives the events written since the last one."""
 
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,10 +41,8 @@ class Tail:
     @property
     def state(self) -> str:
         """Another text whenever the file has changed."""
-        if not self.path.exists():
-            return ""
-        about = self.path.stat()
-        return f"{about.st_size}-{about.st_mtime_ns}"
+        about = self._stat()
+        return f"{about.st_size}-{about.st_mtime_ns}" if about else ""
 
     @property
     def replaced(self) -> bool:
@@ -70,7 +69,15 @@ class Tail:
                     self._damaged += 1
 
     def _size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        about = self._stat()
+        return about.st_size if about else 0
+
+    def _stat(self) -> os.stat_result | None:
+        """Asked once: a file that is there may be gone when it is asked again."""
+        try:
+            return self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def number(value: Any) -> float:

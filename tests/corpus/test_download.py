@@ -1,5 +1,6 @@
 """The download, against a real server that breaks off: resumed, checked, never half taken for whole."""
 
+import fcntl
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -75,6 +76,18 @@ def test_a_broken_download_goes_on_where_it_broke(server: Server, get: Callable[
 def test_it_is_downloaded_once(server: Server, get: Callable[[], Path]) -> None:
     assert get() == get()
     assert len(server.asked) == 1
+
+
+def test_what_another_launch_downloaded_meanwhile_is_taken(server: Server, tmp_path: Path) -> None:
+    lock = (tmp_path / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def while_waiting() -> None:
+        (tmp_path / "tiny-shakespeare.txt").write_bytes(CONTENT)
+        lock.close()
+
+    assert tiny_shakespeare(tmp_path, while_waiting, server.url).read_bytes() == CONTENT
+    assert server.asked == []
 
 
 def test_what_a_killed_launch_left_is_gone_on_with(server: Server, get: Callable[[], Path], tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
     assert tail.state != before
 
 
+def test_a_file_that_goes_while_it_is_looked_at_has_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: True)  # as it was a moment before
+    tail = Tail(tmp_path / "ledger.jsonl")
+    assert tail.state == ""
+    assert not tail.replaced
+    assert list(tail.read()) == []
+
+
 def test_only_finite_numbers_are_numbers() -> None:
     assert number(3) == 3.0
     for other in (True, "3", None, math.inf, math.nan, [3], 10**400):

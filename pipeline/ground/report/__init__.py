@@ -76,6 +76,6 @@ def _put(out: Path, page: bytes) -> None:
             written.write(page)
         os.chmod(draft, out.stat().st_mode if out.exists() else 0o644)
         os.replace(draft, out)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         os.unlink(draft)
         raise

@@ -81,6 +81,17 @@ def test_a_page_that_does_not_fit_leaves_the_earlier_one(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "run"]
 
 
+def test_ctrl_c_while_a_page_is_written_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = written(tmp_path / "run", BEFORE)
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        report(run, tmp_path / "page.html", samples=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_link_stays_a_link_and_a_device_a_device(tmp_path: Path) -> None:
     run, link = written(tmp_path / "run", BEFORE), tmp_path / "link.html"
     link.symlink_to(tmp_path / "page.html")
