@@ -58,8 +58,8 @@ class Store:
     `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's.
 
     Raises:
-        BadInput: the directory cannot be written, another process writes there, or its disk is too small.
-        RunFailed: it cannot be written now, or there is no room for a first checkpoint.
+        BadInput: the directory cannot be written, or its disk is too small.
+        RunFailed: it cannot be written now, another process writes there, or there is no room for a first checkpoint.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class Store:
         try:
             self._home.open()
         except BlockingIOError as error:
-            raise BadInput(
+            raise RunFailed(
                 f"{self._home.directory}: another process is training here; wait for it, or give another --run_dir"
             ) from error
         except OSError as error:

@@ -6,7 +6,7 @@ from checkpoint_states import like, seal_steps, state_of
 
 from pipeline.checkpoint import Tag, layout, seal, verify
 from pipeline.checkpoint.retention import kept
-from pipeline.config import BadInput
+from pipeline.config import RunFailed
 
 ORBIT_S, DAY_S = 5678.0, 86400.0
 
@@ -176,7 +176,7 @@ def test_second_process_on_the_same_run_is_refused(open_store, run_dir):
         "run = Path(sys.argv[1]); Store(run / 'checkpoints', run / 'quarantine', Checkpoint(), print)"
     )
     done = subprocess.run([sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=False)
-    assert f"{BadInput.__name__}: {run_dir}/checkpoints: another process is training here" in done.stderr
+    assert f"{RunFailed.__name__}: {run_dir}/checkpoints: another process is training here" in done.stderr
     assert (run_dir / "checkpoints" / "2.saving").exists()
 
 
