@@ -35,6 +35,9 @@ def test_the_newest_stay_whatever_is_known_of_them() -> None:
     assert kept({}, 3, DAY_S) == set()
     assert kept({5: Tag()}, 3, DAY_S) == {5}
     assert kept({step: Tag() for step in range(10)}, 3, DAY_S) == {7, 8, 9}
+    in_part = {1: Tag(1, 0.0), 2: Tag(1), 3: Tag(mission_s=0.0)}
+    assert kept(in_part | {4: Tag()}, 1, DAY_S) == {4}
+    assert kept(in_part | {4: Tag(2, DAY_S)}, 1, DAY_S) == {1, 4}
     assert kept({step: Tag(1, 1e9, float("nan")) for step in range(10)}, 0, 0.0) == {9}
     assert kept({1: Tag(loss=2.0), 2: Tag(loss=2.0), 3: Tag(), 4: Tag()}, 1, 0.0) == {1, 4}, "the earliest of equals"
 
