@@ -52,12 +52,13 @@ def test_a_notice_counts_from_the_signal_and_not_from_when_python_hears_of_it() 
     assert signal.set_wakeup_fd(-1) == -1, "as it was"
 
 
-def test_in_the_background_of_a_script_ctrl_c_is_not_for_the_run() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_nohup_or_a_script_has_ignored_stops_nothing(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     notices = Notices(20.0)
     try:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         assert notices.pending is None
     finally:
         notices.release()
-        assert signal.signal(signal.SIGINT, before) == signal.SIG_IGN
+        assert signal.signal(number, before) == signal.SIG_IGN

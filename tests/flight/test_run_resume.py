@@ -17,7 +17,6 @@ import train
 from pipeline.checkpoint import layout
 from pipeline.config import BadInput, Config, RunFailed, load, load_file
 from pipeline.flight.directory import open_directory
-from pipeline.flight.notices import Notices
 from pipeline.flight.recorded import record
 from pipeline.flight.run import Outcome
 from pipeline.orbit import track
@@ -170,17 +169,6 @@ def test_a_ground_station_may_be_added_to_a_run(tiny: Path, tmp_path: Path) -> N
     assert open_directory(load([*words, "--mission.stations", station])).mission.stations
     with pytest.raises(BadInput, match="seed 1"):
         open_directory(load([*words, "--seed", "1"]))
-
-
-def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    notices = Notices(20.0)
-    try:
-        signal.raise_signal(signal.SIGHUP)
-        assert notices.pending is None
-    finally:
-        notices.release()
-        assert signal.signal(signal.SIGHUP, before) == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
