@@ -66,13 +66,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """`train.py run`: the training itself, then the closing table."""
-    from pipeline.config import BadInput, RunFailed, load
+    from pipeline.config import BadInput, load
     from pipeline.flight.run import Outcome, fly
 
-    if arguments and not arguments[0].startswith("-"):
-        raise BadInput(f"verb: {arguments[0]}: not known; one of {', '.join(VERBS)}")
-    config = load([word for word in arguments if word != "--json"])
     try:
+        if arguments and not arguments[0].startswith("-"):
+            raise BadInput(f"verb: {arguments[0]}: not known; one of {', '.join(VERBS)}")
+        config = load([word for word in arguments if word != "--json"])
         outcome, totals = fly(config, quiet="--json" in arguments)
     finally:
         _hand_on(signal.SIG_IGN, *STOPS)  # how it ended stands, and Python takes a while to close
@@ -85,12 +85,11 @@ def run(arguments: Sequence[str]) -> int:
             show(config.directory)
         else:
             _say("stopped; the same command resumes")
-    except (BadInput, RunFailed) as error:  # it is done, whatever of it can be shown
-        _say(f"train.py run: {error}")
-    except (OSError, SystemExit) as error:  # and whoever reads of it: rich exits where nobody does
-        if not isinstance(error, BrokenPipeError | SystemExit):
+    except (Exception, SystemExit) as error:  # it is done, whatever of it can be shown, and whoever reads of it
+        if not isinstance(error, BrokenPipeError | SystemExit):  # rich exits where nobody does
             _say(f"train.py run: {error}")
-        _silence()
+        if isinstance(error, OSError | SystemExit):
+            _silence()
     return DONE if outcome is Outcome.DONE else RESUMABLE
 
 
@@ -102,7 +101,7 @@ def _say(line: str) -> None:
 
 def _silence() -> None:
     """Nobody reads the output, or its disk is full. Python would complain once more when it flushes at exit."""
-    with suppress(OSError):  # that of a notebook has no descriptor
+    with suppress(OSError, AttributeError):  # that of a notebook has no descriptor; there may be none
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

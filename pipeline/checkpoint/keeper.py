@@ -1,7 +1,7 @@
 """What happens to sealed steps later: copied to a second device, read again now and then, repaired from each other.
 
 All of it in one thread, which is not the thread that saves: a second device that is slow, full, gone or hung delays
-neither a save nor the training, nor for more than some seconds a restore or the end of the process.
+neither a save nor the training, nor for long a rollback in flight or the end of the process. (A launch waits for it.)
 """
 
 import os
@@ -17,7 +17,10 @@ from pipeline.checkpoint.seal import Damaged
 from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
 
-PATIENCE_S = 10.0  # at the end of the job, and before a restore, for the copy under way
+PATIENCE_S = 10.0  # at the end of the job, for the copy under way
+# Before a restore, for whatever is under way. Nothing is at stake meanwhile, for what is in memory will be thrown away;
+# and what takes so long is hung, and not a slow device that is about to repair the very step that is wanted.
+SETTLE_S = 60.0
 
 
 class Lost(Exception):
@@ -26,6 +29,9 @@ class Lost(Exception):
 
 class Stopped(Exception):
     """What is under way is to end."""
+
+
+_outlasted: list["Keeper"] = []  # never let go: with one of its files every lock that this process has on it would go
 
 
 class Keeper:
@@ -61,10 +67,10 @@ class Keeper:
             self._wanted = step
 
     def poll(self) -> list[Event]:
-        """What came of a job that is over; begins what is due."""
-        if self._busy():
-            return []
+        """What has happened since the last call; begins what is due."""
         done = self.events() if self._told else []
+        if self._busy():
+            return done
         if self._wanted is not None:
             step, self._wanted = self._wanted, None
             self._begin(self._copy, step, self._sealed)
@@ -74,7 +80,7 @@ class Keeper:
         return done
 
     def events(self) -> list[Event]:
-        """What happened since the last call, even if more comes of it."""
+        """What has happened since the last call; begins nothing."""
         return [self._told.popleft() for _ in range(len(self._told))]
 
     def settle(self) -> None:
@@ -83,9 +89,9 @@ class Keeper:
         A second device that does not answer is waited for no longer, and `second` does without it. The run's own is:
         the restore needs it too, and a step must not go to quarantine while it is restored from.
         """
-        half_s, until_s = time.monotonic() + PATIENCE_S / 2, time.monotonic() + PATIENCE_S
+        enough_s, until_s = time.monotonic() + SETTLE_S / 10, time.monotonic() + SETTLE_S
         while self._busy() and (self._at is self._home or time.monotonic() < until_s):
-            if time.monotonic() > half_s:
+            if time.monotonic() > enough_s:
                 self._stop.set()
             self._wait(0.1)
 
@@ -98,7 +104,10 @@ class Keeper:
             done += self.poll()
             self._wait(until_s - time.monotonic())
         self._stop.set()
-        if not self._busy():  # what goes on needs the locks, which the end of the process lets go
+        self._wait(1.0)
+        if self._busy():  # what goes on needs the locks, and the end of the process lets go of them
+            _outlasted.append(self)
+        else:
             self._home.close()
             if self._mirror:
                 self._mirror.close()
@@ -144,8 +153,13 @@ class Keeper:
 
     def _begin(self, work: Callable[..., None], *about: int) -> None:
         # The threads of an executor are waited for when the process ends, and one that hangs would be for ever.
-        self._job = threading.Thread(target=self._work, args=(work, *about), name="keeper", daemon=True)
-        self._job.start()
+        job = threading.Thread(target=self._work, args=(work, *about), name="keeper", daemon=True)
+        try:
+            job.start()
+        except RuntimeError as error:  # no room for one now
+            self._told.append(("keeper_failed", {"reason": str(error)}))
+        else:
+            self._job = job
 
     def _wait(self, seconds: float) -> None:
         if self._job:
@@ -204,15 +218,17 @@ class Keeper:
         with place.holding(step) as there:
             if not there:
                 return
-            self._read_s[place.name, step] = time.monotonic()
             try:
                 reasons = seal.inspect(place.path(step), step, cold=True)[1]
+                if reasons:
+                    self._check()  # after `settle` or `close`, a restore or another process may be reading it
+                self._read_s[place.name, step] = time.monotonic()
                 if not reasons:
                     self._told.append(place.event("scrubbed", step=step, seconds=time.perf_counter() - begun_s))
                     return
-                self._check()  # after `settle` or `close`, a restore or another process may be reading it
                 aside = place.set_aside(step, reasons)
             except OSError as error:  # the machine's trouble
+                self._read_s[place.name, step] = time.monotonic()
                 self._told.append(place.event("scrub_failed", step=step, reason=str(error)))
                 return
         self._told.append(aside)

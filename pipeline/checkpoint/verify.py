@@ -22,7 +22,7 @@ def verify(run_dir: Path) -> list[tuple[int, list[str]]]:
         for step in layout.steps(directory):
             path = layout.path(directory, step)
             problems = seal.inspect(path, step, cold=True)[1]
-            if not problems or path.exists():  # else a run at work has thinned it out while it was read
+            if not problems or path.exists():  # else a run at work has moved it while it was read
                 checked.append((step, problems))
     except OSError as error:
         raise BadInput(f"{error.filename or directory}: {error.strerror}; make it readable") from error

@@ -42,11 +42,11 @@ class Notices:
         self._seconds, self._received_s = seconds, math.inf
         self._kind: str | None = None
         spared = [number for number in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(number) == signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._receive) for number in KINDS if number not in spared}
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        self._wakeup = signal.set_wakeup_fd(self._writer)
         threading.Thread(target=self._listen, args=(reader,), daemon=True, name="notices").start()
-        self._before = {number: signal.signal(number, self._receive) for number in KINDS if number not in spared}
+        self._wakeup = signal.set_wakeup_fd(self._writer)
 
     def _listen(self, reader: int) -> None:
         """Takes the time of a signal as it comes: its handler is called when what the device computes is done."""
@@ -78,7 +78,10 @@ class Notices:
         """Gives the signals back to whoever had them."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
+        try:
+            signal.set_wakeup_fd(self._wakeup)
+        except OSError:  # whose it was has closed it meanwhile
+            signal.set_wakeup_fd(-1)
         os.close(self._writer)
 
 

@@ -1,5 +1,6 @@
 """Copies and scrubs that hang, or take longer than the job: what goes on without them, and what they do then."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from checkpoint_states import like, seal_steps, state_of
 from test_mirror import copied, mirrored, second, until  # noqa: F401
 from test_scrub import rot
 
-from pipeline.checkpoint import layout, mend, seal
+from pipeline.checkpoint import Store, layout, mend, seal
+from pipeline.config.tree import Checkpoint
 
 LIKE = like(state_of(0, 8))
 
@@ -69,7 +71,7 @@ def test_a_process_ends_and_with_its_own_code_although_its_second_device_hangs(s
 
 
 def test_a_restore_does_without_a_device_that_hangs(open_store, second, monkeypatch, events):  # noqa: F811
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.4)
+    monkeypatch.setattr("pipeline.checkpoint.keeper.SETTLE_S", 0.4)
     hang, rebuild = threading.Event(), mend.rebuild
     monkeypatch.setattr(mend, "rebuild", lambda *args: (hang.wait(60), rebuild(*args))[1])
     store = open_store(mirror_dir=second)
@@ -86,7 +88,7 @@ def test_a_restore_does_without_a_device_that_hangs(open_store, second, monkeypa
 
 
 def test_a_restore_cuts_a_slow_copy_short_and_the_copy_is_made_after_it(open_store, second, monkeypatch, events):  # noqa: F811
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 2.0)
+    monkeypatch.setattr("pipeline.checkpoint.keeper.SETTLE_S", 5.0)
     started, real = threading.Event(), mend._copied
 
     def slow(source, file, wanted, check):
@@ -123,36 +125,64 @@ def test_a_scrub_that_outlasts_the_job_keeps_the_lock_and_moves_nothing(
         go_on.wait(30)
         return wrong
 
+    def other_process() -> bytes:
+        lock = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'ab'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        return subprocess.run([sys.executable, "-c", lock, mirrored / ".lock"], capture_output=True, check=False).stderr
+
     rot(mirrored / "3")
-    store = open_store(scrub_every_s=0.01)
+    store = Store(mirrored, run_dir / "quarantine", Checkpoint(scrub_every_s=0.01), events)
     monkeypatch.setattr(seal, "inspect", slow)
     until(store, found.is_set)
     (job,) = [thread for thread in threading.enumerate() if thread.name == "keeper"]
     store.close()
-    lock = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'ab'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    tried = subprocess.run([sys.executable, "-c", lock, mirrored / ".lock"], capture_output=True, check=False)
+    refused = other_process()
     go_on.set()
     job.join(30)
-    assert b"BlockingIOError" in tried.stderr
+    assert b"BlockingIOError" in refused
     assert not events
     assert layout.steps(mirrored) == [1, 2, 3]
 
+    open_store()  # in the same process, which lost its lock with the file that the first one had open
+    del store, job
+    gc.collect()
+    assert b"BlockingIOError" in other_process()
 
-def test_damage_is_told_although_its_repair_hangs_when_the_job_ends(mirrored, second, open_store, events, monkeypatch):  # noqa: F811
+
+def test_a_job_for_which_there_is_no_thread_is_said_and_tried_again(open_store, second, monkeypatch, events):  # noqa: F811
+    def none_left(*_):
+        raise RuntimeError("can't start new thread")
+
+    store = open_store(mirror_dir=second)
+    seal_steps(store, 1, kilobytes=8)
+    until(store, lambda: events.of("mirrored"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        store._tell([("sealed", {"step": 1, "seconds": 0.1})])
+        store.poll()
+        store.poll()
+    assert events.of("keeper_failed") == [{"reason": "can't start new thread"}]
+    seal_steps(store, 2, kilobytes=8)
+    until(store, lambda: len(events.of("mirrored")) == 2)
+
+
+def test_damage_is_told_although_its_repair_hangs(mirrored, second, open_store, events, monkeypatch):  # noqa: F811
     monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.1)
     mending, hang = threading.Event(), threading.Event()
     monkeypatch.setattr(mend, "rebuild", lambda *args: (mending.set(), hang.wait(30)))
     store = open_store(mirror_dir=second, scrub_every_s=0.01)
     assert store.restore(LIKE).step == 3
     rot(mirrored / "3")
-    until(store, mending.is_set)
+    until(store, lambda: events.of("quarantined"))
+    assert mending.wait(30)
+    assert store.sealed_steps == [1, 2]
+    assert store.wants_save, "or a notice would be answered with a step that is gone"
     store.close()
     hang.set()
     assert [event["step"] for event in events.of("quarantined")] == [3]
 
 
 def test_a_restore_waits_for_a_scrub_of_the_steps_that_it_restores_from(mirrored, open_store, events, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 0.1)
+    monkeypatch.setattr("pipeline.checkpoint.keeper.SETTLE_S", 0.1)
     inspect, found = seal.inspect, threading.Event()
 
     def slow(*args, cold=False):

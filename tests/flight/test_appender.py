@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import threading
 import time
@@ -64,7 +65,8 @@ def test_a_ctrl_c_in_the_middle_of_a_write_has_nothing_written_twice(tmp_path: P
     appender, read = Appender(path), []
 
     def interrupt_and_read() -> None:
-        time.sleep(0.2)  # by then the pipe is full
+        select.select([reader], [], [])
+        time.sleep(0.2)  # by now the pipe is full
         os.kill(os.getpid(), signal.SIGINT)
         interrupted.wait()
         os.set_blocking(reader, True)
