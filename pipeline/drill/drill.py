@@ -155,8 +155,8 @@ def _break(setting: Setting, disk: Disk | None, outages: Mapping[str, Outage], w
         mirror = setting.work / "mirror" if tally.runs % 2 else None
         setting.work.joinpath("mirror").mkdir(exist_ok=True)
         before, run = tally.outages, Run(setting, at, f"run{tally.runs + 1}", disk, mirror)
-        # Compiled already, 8 s of a processor; an outage that is to come in compilation sees to it that there is some.
-        shutil.copytree(setting.undisturbed.directory / "cache", run.directory / "cache")
+        # 8 s of a processor less; of the outages that are to come in compilation, every second takes them away again.
+        run.take_programs(setting.undisturbed.directory)
         with run.closing():
             while not run.at_end and tally.outages < wanted:
                 left = [name for name in outages if tally.kinds[name] or drawn[name] < LATE] or [*outages]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import verify
+from pipeline.checkpoint import durable, verify
 from pipeline.config import RunFailed
 from pipeline.drill.damage import Wound
 from pipeline.drill.disk import Disk
@@ -67,6 +67,13 @@ class Run:
         self._launches += 1
         self.launch = Launch(arguments, self.directory / LEDGER, self.log, self.setting.environment, self._note)
         return self.launch
+
+    def take_programs(self, other: Path) -> None:
+        """What another run has compiled in its directory, and as durably as if this one had."""
+        durable.make(self.directory)
+        shutil.copytree(other / "cache", self.directory / "cache")
+        durable.fsync_tree(self.directory)
+        self._compiled = True
 
     def forget(self, *what: str) -> None:
         """Removes what a launch would make again: `corpus`, `programs`."""

@@ -25,6 +25,9 @@ class ShortRun:
         self.setting, self.directory, self.came, self.step = setting, at / name, 0, 0
         self.directory.mkdir()
 
+    def take_programs(self, other: Path) -> None:
+        pass
+
     @contextmanager
     def closing(self) -> Iterator[None]:
         yield
@@ -66,7 +69,6 @@ def test_every_kind_comes_as_often_if_it_can(
     tally = Tally()
     setting = Setting(load(["--budget.steps", "1"]), [], {}, tmp_path, tally, random.Random(1))
     setting.undisturbed.directory = tmp_path / "undisturbed"
-    (setting.undisturbed.directory / "cache").mkdir(parents=True)
     outages = {"kill": outage("kill", lambda run: True), "disk-full": outage("disk-full", comes)}
     drill._break(setting, None, outages, 20, Display(quiet=True))
     assert tally.kinds == expected

@@ -13,9 +13,13 @@ import pytest
 from drilling import ROOT, TINY
 
 from pipeline.checkpoint import durable, layout
+from pipeline.config import load
 from pipeline.drill import disk as disk_module
 from pipeline.drill.damage import DELETED, IN_PLACE, wound
 from pipeline.drill.disk import Disk, NoDisk
+from pipeline.drill.run import Run
+from pipeline.drill.setting import Setting
+from pipeline.drill.tally import Tally
 from pipeline.drill.wounds import Wounds
 
 
@@ -70,6 +74,18 @@ def test_neither_damage_nor_what_mends_it_is_undone_by_a_cut(disk: Disk, tmp_pat
     disk.cut()
     disk.remount()
     assert seal.read_bytes() == b"x" * 100_000
+
+
+def test_programs_that_a_run_has_from_another_outlive_a_cut(disk: Disk, tmp_path: Path) -> None:
+    """Else a start that compiles is taken for one that does not."""
+    setting = Setting(load(["--budget.steps", "1"]), [], {}, tmp_path, Tally(), random.Random(1))
+    run, other = Run(setting, disk.at, "run", disk), tmp_path / "other"
+    (other / "cache" / "xla").mkdir(parents=True)
+    write(other / "cache" / "xla" / "program", flush=False)
+    run.take_programs(other)
+    disk.cut()
+    disk.remount()
+    assert (run.directory / "cache" / "xla" / "program").read_bytes() == b"x" * 100_000
 
 
 def test_nothing_stays_mounted_after_an_error(tmp_path: Path) -> None:

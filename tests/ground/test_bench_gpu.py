@@ -68,18 +68,20 @@ def test_a_part_that_fails_or_hangs_says_so_and_the_next_one_runs(proof: Proof) 
     assert found["hangs"]["failed"].startswith("not done after 0 s")
     assert found["late"]["not_run"].endswith("s were left of 1000000000")
     assert found["before its time"]["not_run"] == "without refused"
-    failed = [name for name in found if again(proof.out).has_failed(Part(name, [], 0.0))]
+    failed = [name for name in found if again(proof.out).turn(Part(name, [], 0.0))]
     assert failed == ["refused", "hangs"]  # the others have not been tried, and come first
-    assert again(proof.out).has_failed(Part("before its time", [], 0.0, after="refused"))  # but not before it
+    assert again(proof.out).turn(Part("before its time", [], 0.0, after="refused"))  # but not before it
 
 
 def test_a_part_that_the_end_of_the_minutes_cut_off_has_not_failed(tmp_path: Path) -> None:
+    again(tmp_path).run(Part("failed", ["verify", "/nowhere"], 60.0))
     proof = Proof(tmp_path, True, time.monotonic() + 1.0)
-    part = Part("long", ["plan", "--config", "/dev/stdin"], 0.9)
+    proof.go_on()
+    part = Part("long", ["plan", "--config", "/dev/stdin"], 0.5)
     proof.run(part)
     assert proof.parts["long"]["failed"] == "not done after 1 s"
     assert proof.parts["long"]["cut_off"] == "the minutes were over 1 s after it began"
-    assert not proof.has_failed(part)
+    assert proof.turn(Part("untried", [], 1.0)) < proof.turn(part) < proof.turn(Part("failed", [], 1.0))
 
 
 def test_of_what_a_command_prints_the_last_line_is_its_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_one_process_for_each_seed_at_once_and_only_those_that_failed_are_asked_
     part = Part("drills", ["drill"], 60.0, seeds=(1, 2, 3))
     proof.run(part)
     assert not proof.is_well("drills")
-    assert proof.has_failed(part)
+    assert proof.turn(part) == 2
     assert proof.parts["drills"]["failed"] == "seed 2: hangs"
     assert proof.answers()["drills"] == {"1": "1", "3": "3"}
     hangs.clear()
@@ -181,7 +183,7 @@ def test_an_answer_of_other_code_or_another_card_is_asked_for_again(
     proof.run(nowhere)
     assert proof.parts["whole"].items() >= old.items()  # better than none
     assert proof.parts["whole"]["since"]["failed"].startswith("exit 2")
-    assert proof.has_failed(nowhere)
+    assert proof.turn(nowhere) == 2
     assert not proof.answers()
     proof.run(part)
     assert proof.parts["whole"]["answer"].keys() == answered["answer"].keys()

@@ -60,7 +60,7 @@ class Proof:
         if part.after and not self.is_well(part.after):
             found: Said = {"not_run": f"without {part.after}"}
         elif left_s < part.takes_s:
-            found = {"not_run": f"{left_s:.0f} s were left of {part.takes_s:.0f}"}
+            found = {"not_run": f"{max(0.0, left_s):.0f} s were left of {part.takes_s:.0f}"}
         else:
             limit_s = min(PATIENCE * part.takes_s, left_s)
             found = _answer(part, limit_s, before if self.is_of_now(before) else {})
@@ -82,14 +82,17 @@ class Proof:
         found = self.parts.get(name, {})
         return self.is_of_now(found) and _is_well(found)
 
-    def has_failed(self, part: Part) -> bool:
-        """It, or what it comes after: so that it comes after those that have not been tried."""
-        return any(map(self._has_failed, filter(None, (part.name, part.after))))
+    def turn(self, part: Part) -> int:
+        """First comes what has not been tried, then what the end of the minutes cut off, then what failed; each with
+        what comes after it."""
+        return max(map(self._turn, filter(None, (part.name, part.after))))
 
-    def _has_failed(self, name: str) -> bool:
+    def _turn(self, name: str) -> int:
         before = self.parts.get(name, {})
         found = before.get("since", before)
-        return self.is_of_now(found) and not _is_well(found) and not found.keys() & {"not_run", "cut_off"}
+        if not self.is_of_now(found) or _is_well(found) or "not_run" in found:
+            return 0
+        return 1 if "cut_off" in found else 2
 
     def go_on(self) -> None:
         """Takes over what an earlier call has found.
@@ -164,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parts(own.out, own.text, own.peer, own.dry_run, proof.card)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for part in sorted(asked, key=proof.has_failed):
+        for part in sorted(asked, key=proof.turn):
             proof.run(part)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -72,7 +72,7 @@ def parts(out: Path, text: Path | None, peer: Path | None, dry: bool, card: Sequ
     if not dry:
         large += ["--train.batch", "192"]  # two microbatches in place of five: a step is a third of a second
     both = ["--at", "1", "--sweep", f"precision={'mixed' if dry else 'fp8'}", *uncounted]
-    asked = [Part(LARGE_BY_PRECISION, ["calibrate", *large, *windows(6, 2), *both], 90)]
+    asked = [Part(LARGE_BY_PRECISION, ["calibrate", *large, *windows(4, 3), *both], 90)]
     against = ["bench", "--peer", "nanogpt", "--peer-path", str(peer), "--json", "--arms", "muon,compiled"]
     if peer:
         # Its own 5,000 steps end far beyond its best loss, which comes before the 2,000th.

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
+from pipeline.flight.child import bound
 from pipeline.ground.arguments import set_up_jax
 from pipeline.ground.bench.worker import ROOT
 
@@ -137,7 +138,7 @@ def _peer(folder: Path) -> Any:
 def _start(run: Path, rounds: int) -> dict[str, Any]:
     """Seconds of `train.py sample RUN --tokens 1` in a process of its own, programs compiled before: the median of all
     of it and of its parts, and of the processor's time, which another process's work does not lengthen."""
-    command = [sys.executable, str(ROOT / "train.py"), "sample", str(run), "--tokens", "1", "--json"]
+    command = bound([sys.executable, str(ROOT / "train.py"), "sample", str(run), "--tokens", "1", "--json"])
     launches = []
     for _ in range(rounds + 1):
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

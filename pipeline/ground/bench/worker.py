@@ -121,7 +121,7 @@ def run(module: str, *arguments: str) -> str:
     Raises:
         RunFailed: it ended badly; the message holds the last that it said.
     """
-    command = [sys.executable, "-m", module, *arguments]
+    command = bound([sys.executable, "-m", module, *arguments])
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]

@@ -167,6 +167,9 @@ class _Sender:
         """One transaction; whether the peer has the file, as far as it can be known."""
         try:
             return self._transfer(path)
+        except TimeoutError:  # the link takes nothing any more
+            self.alone = True
+            return False
         except Exception:  # the file is gone or cannot be read, or cfdp-py stumbles: that costs this transaction
             self.alone = False
             return False
@@ -207,13 +210,19 @@ class _Sender:
             return None
 
     def _put(self, data: bytes) -> bool:
-        """Whether the link took the packet: one that is down, or at whose end nobody listens, loses it."""
+        """Whether the link took the packet: one that is down, or at whose end nobody listens, loses it.
+
+        Raises:
+            TimeoutError: it takes nothing any more.
+        """
         if self.mbit_s:
             time.sleep(max(0.0, self._free_at - time.monotonic()))
             self._free_at = max(self._free_at, time.monotonic()) + len(data) * 8e-6 / self.mbit_s
-        self.link.settimeout(self.timer_s * EXPIRATIONS)  # a link that takes nothing for so long is down
+        self.link.settimeout(self.timer_s * EXPIRATIONS)
         try:
             self.bytes += self.link.send(data)
+        except TimeoutError:
+            raise
         except OSError:
             return False
         return True

@@ -77,5 +77,5 @@ def _put(out: Path, page: bytes) -> None:
         os.chmod(draft, out.stat().st_mode if out.exists() else 0o644)
         os.replace(draft, out)
     except BaseException:  # Ctrl-C too
-        os.unlink(draft)
+        Path(draft).unlink(missing_ok=True)
         raise

@@ -125,6 +125,17 @@ def test_a_peer_that_has_gone_is_given_up_once_for_all_chunks(packed: Path) -> N
     assert time.monotonic() - began < 5.0
 
 
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_link_that_takes_nothing_any_more_ends_the_pass(packed: Path, acknowledged: bool) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # full, when nobody reads
+    with ours, theirs:
+        sender, began = cfdp._Sender(ours, acknowledged, None, 0.05), time.monotonic()
+        while sender.transfer(min(packed.iterdir())):
+            pass
+    assert sender.alone
+    assert time.monotonic() - began < 5.0
+
+
 def test_an_outage_longer_than_a_transaction_is_no_end_of_the_pass(packed: Path, tmp_path: Path) -> None:
     """Some trees before the antenna, say. Were one unheard transaction the end, all chunks would wait for the next."""
     with listening(tmp_path / "inbox", 1.0) as (address, link):
