@@ -16,7 +16,7 @@ MODELLED, PLANNED = "plan with the modelled curve", "plan with this curve"
 SMALL, LARGE = CONFIGS / "shakespeare.yaml", CONFIGS / "gpt2-124m.yaml"
 # The modelled curve of a card by what NVML calls it; of any other, that of the configuration.
 CARDS = {" H200": "h200.yaml", "H100 80GB HBM3": "h100-sxm.yaml", "H100 PCIe": "h100-pcie.yaml"}
-# What may win or lose by card and version; what is chosen is chosen by these figures. What of the fixed order costs is
+# What may win or lose by card and version; what is chosen is chosen by these figures. What the fixed order costs is
 # not among them: XLA keeps what it has tuned for one of these programs, and takes it for the next without asking how.
 JOINED = "xla_gpu_dot_merger_threshold_mb:32"  # products of one factor
 BY_TRITON = "xla_gpu_experimental_enable_fusion_block_level_rewriter:true"  # what passes through memory
