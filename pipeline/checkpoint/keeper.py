@@ -68,7 +68,7 @@ class Keeper:
 
     def poll(self) -> list[Event]:
         """What has happened since the last call; begins what is due."""
-        done = self.events() if self._told else []
+        done = self.events()
         if self._busy():
             return done
         if self._wanted is not None:
@@ -222,17 +222,15 @@ class Keeper:
                 reasons = seal.inspect(place.path(step), step, cold=True)[1]
                 if reasons:
                     self._check()  # after `settle` or `close`, a restore or another process may be reading it
-                self._read_s[place.name, step] = time.monotonic()
-                if not reasons:
-                    self._told.append(place.event("scrubbed", step=step, seconds=time.perf_counter() - begun_s))
-                    return
-                aside = place.set_aside(step, reasons)
+                    came = place.set_aside(step, reasons)
+                else:
+                    came = place.event("scrubbed", step=step, seconds=time.perf_counter() - begun_s)
             except OSError as error:  # the machine's trouble
-                self._read_s[place.name, step] = time.monotonic()
-                self._told.append(place.event("scrub_failed", step=step, reason=str(error)))
-                return
-        self._told.append(aside)
-        self.repair(place, step, [Path(aside[1]["path"])])
+                reasons, came = [], place.event("scrub_failed", step=step, reason=str(error))
+        self._read_s[place.name, step] = time.monotonic()
+        self._told.append(came)
+        if reasons:
+            self.repair(place, step, [Path(came[1]["path"])])
 
     # ---- in either ----
 

@@ -80,7 +80,6 @@ def put(out: Path, files: dict[str, bytes]) -> None:
     """
     out = out.resolve()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with held(out.parent):  # another export to the same place waits for this one
             _replace(out, files)
     except OSError as error:

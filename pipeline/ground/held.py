@@ -9,15 +9,26 @@ from pathlib import Path
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds `folder`, once whoever else holds it has let it go: the kernel sees to that when a holder dies.
+    """Makes `folder` and holds it, once whoever else does has let it go: the kernel sees to that when a holder dies.
 
     The folder itself is locked, so that nothing is left in it. Some network file systems cannot lock a folder; there
     two processes at once are on their own.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_still(handle, folder):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _is_still(handle: int, folder: Path) -> bool:
+    """Whether `handle` is of `folder`: whoever held it may have removed it."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    return False

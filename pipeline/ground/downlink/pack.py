@@ -69,9 +69,7 @@ def pack(
     run, new = open_run(run_dir), not out.exists()
     ground = listing.read(Path(received)) if received else Received()
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with held(out):
-            out.mkdir(exist_ok=True)  # another pack that failed has removed its folder
             _require_empty(out)  # another pack may have been quicker
             return _pack(run, out, new, ground, chunk_bytes, last)
     except OSError as error:

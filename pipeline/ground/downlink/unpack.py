@@ -48,7 +48,6 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
     if not inbox.is_dir():
         raise BadInput(f"{inbox}: no such folder; name the one that holds the chunks")
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with held(out):
             if any(out.iterdir()) and not any(path.name in _LISTING for path in out.iterdir()):
                 raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
