@@ -1,13 +1,14 @@
 """A run directory: made, or found to be of the same run."""
 
 import json
+import threading
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
-from pipeline.config import BadInput, Config, Refused, stopped_by
+from pipeline.config import BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
 from pipeline.flight.recorded import CHECKPOINTS, CONFIG, TOKENIZER, Found, look, look_at_tokenizer, recorded
@@ -30,6 +31,35 @@ FREE = (
 )
 EPOCH_S = 1e-3  # elements give theirs to about so much
 LEDGER = "ledger.jsonl"
+ANSWER_S = 10.0  # a disk that has to spin up takes so long
+
+
+def within_reach(config: Config) -> Config:
+    """`config`, without its second device if that hangs: whoever asks such a one for a file waits for ever.
+
+    Raises:
+        RunFailed: it hangs, and nothing on the run's own device says that the run has begun.
+    """
+    mirror = config.mirror
+    if mirror is None:
+        return config
+
+    def ask() -> None:
+        with suppress(BadInput, OSError):  # that is an answer
+            recorded(mirror)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
+    if not asking.is_alive():
+        return config
+    if recorded(config.directory) is None:
+        raise RunFailed(
+            f"checkpoint.mirror_dir: {mirror.parent} does not answer, and {config.directory} is new: it may hold the "
+            "only copies of this run; mount it anew, or leave the key out to start anew"
+        )
+    alone = config.checkpoint.model_copy(update={"mirror_dir": None})
+    return config.model_copy(update={"checkpoint": alone})
 
 
 def open_directory(config: Config) -> Config:

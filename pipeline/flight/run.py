@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint import durable
 from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, differing, open_directory, share
+from pipeline.flight.directory import LEDGER, differing, open_directory, share, within_reach
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices, require_notice
@@ -66,17 +66,18 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
             port as they were.
     """
     try:
-        before = begun_with(config)
+        near = within_reach(config)
+        before = begun_with(near)
     except OSError as error:
         where = error.filename or config.directory
         raise stopped_by(error, f"{where}: cannot be read", "give another place") from error
     notices, display = Notices(config.checkpoint.notice_s), Display(quiet)
     try:
-        return _launch(config, notices, display)
+        return _launch(config, near, notices, display)
     except Refused:
         raise
     except BadInput as error:
-        if before and _same(config, before):
+        if before and _same(near, before):
             raise RunFailed(str(error)) from error
         raise
     except OSError as error:
@@ -94,11 +95,11 @@ def _same(config: Config, before: Config) -> bool:
     return False
 
 
-def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
+def _launch(config: Config, near: Config, notices: Notices, display: Display) -> tuple[Outcome, dict[str, Any]]:
     with ExitStack() as stack:
         gc.disable()  # what is imported and traced is no garbage, and to look for some takes a sixth of that time
         try:
-            job = assemble(config, notices, display, stack)
+            job = assemble(config, notices, display, stack, near)
         except Interrupted as interrupted:
             display.say(f"{interrupted}: stopped before the first step; the same command starts again")
             return Outcome.STOPPED, {}
@@ -113,14 +114,19 @@ def _launch(config: Config, notices: Notices, display: Display) -> tuple[Outcome
             raise RunFailed(str(error)) from error
 
 
-def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack) -> "Job":
+def assemble(config: Config, notices: Notices, display: Display, stack: ExitStack, near: Config | None = None) -> "Job":
     """Everything that a run works with, opened on `stack`.
+
+    Args:
+        near: `config` as `within_reach` has it, if that is known. The store asks a second device that hangs again, in a
+            thread of its own.
 
     Raises:
         Interrupted: a notice came before there was a state to save.
     """
     parts = Parts()
-    config = open_directory(settle(config))
+    near = open_directory(settle(near or within_reach(config)))
+    config = near.model_copy(update={"checkpoint": config.checkpoint})
     directory = config.directory
     check(config)
     xla = directory / "cache" / "xla"
@@ -146,7 +152,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.lm.step import init_state, make_train_chunk
 
     parts.done("import")
-    corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(config))
+    corpus = open_corpus(config.corpus, config.model.context, config.seed, notices.check, tokenizer(near))
     parts.done("corpus")
 
     ledger_path = directory / LEDGER
@@ -220,7 +226,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         became = "made anew" if mended else "and whole nowhere else; put a good copy there"
         display.say(f"{directory / TOKENIZER} was {tokenizer_found.value}: {became}")
     with suppress(BadInput):  # the store has said so
-        share(config)
+        if near.mirror:
+            share(config)
     parts.done("mission")
 
     tracker = make_tracker(

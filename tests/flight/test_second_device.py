@@ -1,10 +1,15 @@
 """A run whose disk is lost goes on from its copies on the second device; without a second device it just goes on."""
 
+import os
+import select
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from launching import final_bits, ledger
+from launching import final_bits, ledger, start
 
 import train
 from pipeline.checkpoint import layout
@@ -56,6 +61,70 @@ def test_a_run_whose_second_device_is_lost_trains_on_and_says_so(command: list[s
     (said,) = ledger(run, "mirror_failed")
     assert "is not there; mount it" in said["reason"]
     assert layout.steps(run / "checkpoints")[-1] == 60
+
+
+def let_go(pipe: Path) -> None:
+    """Of who waits for it."""
+    writer = os.open(pipe, os.O_RDWR)
+    pipe.unlink()
+    os.close(writer)
+
+
+def test_a_launch_whose_second_device_hangs_goes_on_without_it_and_copies_when_it_answers(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, second = tmp_path / "run", tmp_path / "second/run"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_yaml(load(command[:-1])))  # it was launched before
+    second.mkdir()
+    monkeypatch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
+    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 3.0)
+    os.mkfifo(second / "config.yaml")  # to open it waits for a writer, for ever
+
+    def answer() -> None:
+        while not ((run / "ledger.jsonl").exists() and ledger(run, "launch")):
+            time.sleep(0.05)
+        let_go(second / "config.yaml")
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    assert train.main(command) == 0
+    answering.join()
+    (said,) = ledger(run, "mirror_failed")
+    assert said["reason"] == f"checkpoint.mirror_dir: {tmp_path / 'second'} does not answer; mount it anew"
+    assert layout.steps(run / "checkpoints")[-1] == layout.steps(second / "checkpoints")[-1] == 60
+    assert (second / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
+    assert load(["--config", str(run / "config.yaml")]).mirror == second
+
+
+def test_a_hanging_second_device_of_a_new_run_fails_the_launch_and_a_signal_ends_the_wait(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "second/run/config.yaml"
+    pipe.parent.mkdir()
+    (tmp_path / "third/run").mkdir(parents=True)
+    os.mkfifo(pipe)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
+        assert train.main(command) == 1
+    assert capsys.readouterr().err == (
+        f"train.py run: checkpoint.mirror_dir: {tmp_path / 'second'} does not answer, and {tmp_path / 'run'} is new: "
+        "it may hold the only copies of this run; mount it anew, or leave the key out to start anew\n"
+    )
+    assert not (tmp_path / "run").exists()
+    let_go(pipe)
+
+    os.mkfifo(other := tmp_path / "third/run/config.yaml")
+    process = start(*command, "--checkpoint.mirror_dir", tmp_path / "third")
+    asks = os.open(other, os.O_RDWR)
+    os.write(asks, b"1")  # is read once the launch has asked, and that then waits for more
+    while select.select([asks], [], [], 0)[0]:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert process.wait(60) == train.RESUMABLE
+    assert time.monotonic() - began < 5, "and not when the wait is over"
+    os.close(asks)
 
 
 def test_copies_of_another_run_are_neither_taken_nor_touched(command: list[str], tmp_path: Path) -> None:
