@@ -65,15 +65,14 @@ def test_a_second_launch_compiles_nothing_and_with_every_program_damaged_the_bit
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
+def cache(tmp_path: Path, shared_cache: Callable[[], None]) -> Path:
     """A sealed cache with one entry, written by JAX itself."""
-    directory, before = tmp_path / "xla", jax.config.jax_compilation_cache_dir
+    directory = tmp_path / "xla"
     programs = Programs(directory)
     compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.jit(lambda x: x * 3.0 + 1.0).lower(2.0).compile()
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
+    shared_cache()
     programs.seal()
     assert Programs(directory).kept == len(entries(directory)) == 1
     return directory
