@@ -11,9 +11,8 @@ from pipeline.drill.live_flips import run_live_flips, small
 from pipeline.drill.outages import linger, reach_training
 from pipeline.drill.run import Run
 from pipeline.drill.tally import Control, Tally
-from pipeline.flight.directory import LEDGER
 from pipeline.flight.ledger import parse
-from pipeline.flight.recorded import CONFIG, TOKENIZER, Found, look, look_at_tokenizer
+from pipeline.flight.recorded import CONFIG, LEDGER, TOKENIZER, Found, look, look_at_tokenizer
 
 FEWEST_LIVE = 12  # flips in a live run: two of each target
 LIVE_S = 1.0  # how long a run may go on after it was struck

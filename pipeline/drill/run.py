@@ -16,7 +16,7 @@ from pipeline.drill.launch import Launch
 from pipeline.drill.phase import phase
 from pipeline.drill.setting import Setting
 from pipeline.drill.wounds import Wounds
-from pipeline.flight.directory import LEDGER
+from pipeline.flight.recorded import LEDGER
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pipeline.checkpoint import durable, layout
 from pipeline.drill.damage import Wound
-from pipeline.flight.directory import LEDGER
-from pipeline.flight.recorded import CONFIG
+from pipeline.flight.recorded import CONFIG, LEDGER
 
 # What a launch says when it stops for damage that it must not pass over.
 NONE_LEFT, DECISION, NO_CONFIG = "none can be restored", "(cooldown) is damaged", f"no {CONFIG} that is whole"

@@ -11,7 +11,7 @@ from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.config.tree import Budget
 from pipeline.flight.ledger import recall
-from pipeline.flight.recorded import CHECKPOINTS, CONFIG, TOKENIZER, Found, look, look_at_tokenizer, recorded
+from pipeline.flight.recorded import CHECKPOINTS, CONFIG, LEDGER, TOKENIZER, Found, look, look_at_tokenizer, recorded
 
 # What may differ between two launches of one run: it moves or watches the work, and does not change what is computed.
 FREE = (
@@ -30,7 +30,6 @@ FREE = (
     *("train.eval_every", "train.eval_batches"),
 )
 EPOCH_S = 1e-3  # elements give theirs to about so much
-LEDGER = "ledger.jsonl"
 ANSWER_S = 10.0  # a disk that has to spin up takes so long
 
 

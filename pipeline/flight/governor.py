@@ -6,14 +6,13 @@ from statistics import median
 from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.flight.notices import Notice
+from pipeline.flight.notices import SAFE, Notice
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.watchdog import Watchdog
 from pipeline.plan import Greedy, Mode, Planner, Scenario, StopKind, require_polls, stop_kind
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.stops import NOTICE_S
 
-SAFE = "SAFE"  # how the reason of a directive begins that the watchdog gave
 WAIT_S = 1.0  # at most, on a real clock, before a hold looks at notices and telemetry again
 WINDOW_S = 20.0  # of training between two corrections of the power drawn
 PACE = 0.2  # weight of the newest measurement in the correction of the GPU's curve

@@ -16,11 +16,11 @@ from pipeline.flight.actuator import Actuator
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import Corrupted, Guard, Suspicion, what_differs
 from pipeline.flight.display import Display, View
-from pipeline.flight.governor import SAFE, Directive, Governor
+from pipeline.flight.governor import Directive, Governor
 from pipeline.flight.gpu_health import GpuHealth
 from pipeline.flight.ledger import Ledger
 from pipeline.flight.meter import Meter
-from pipeline.flight.notices import Interrupted, Notice, Notices, require_notice
+from pipeline.flight.notices import SAFE, Interrupted, Notice, Notices, require_notice
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.parts import Parts
 from pipeline.flight.programs import Programs

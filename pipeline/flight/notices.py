@@ -17,6 +17,7 @@ KINDS = {
     signal.SIGHUP: "SIGHUP",
     signal.SIGPWR: "POWER_LOSS",
 }
+SAFE = "SAFE"  # how the reason of a directive, and of a mode, begins that the watchdog gave
 
 
 class Notice(NamedTuple):

@@ -18,7 +18,7 @@ from pipeline.config import BadInput, Config, dump_yaml, load_file
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CONFIG, TOKENIZER, CHECKPOINTS = "config.yaml", "tokenizer.json", "checkpoints"
+CONFIG, TOKENIZER, CHECKPOINTS, LEDGER = "config.yaml", "tokenizer.json", "checkpoints", "ledger.jsonl"
 _HEAD, _HASH = "# Of a run. The last line is the hash of all others.\n", "# xxh3_128: "
 
 

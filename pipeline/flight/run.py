@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint import durable
 from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import LEDGER, differing, open_directory, share, within_reach
+from pipeline.flight.directory import differing, open_directory, share, within_reach
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices, require_notice
@@ -26,6 +26,7 @@ from pipeline.flight.progress import Progress
 from pipeline.flight.recorded import (
     CHECKPOINTS,
     CONFIG,
+    LEDGER,
     TOKENIZER,
     Found,
     begun_with,

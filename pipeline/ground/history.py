@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.flight.notices import SAFE
 from pipeline.ground.tail import number
 from pipeline.ground.totals import AT_WORK, Summary
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
-SAFE = "SAFE"  # how the reason of a mode begins that the watchdog gave
 
 
 class Table:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt
 
 from pipeline.config import BadInput, Config, RunFailed, load_file
-from pipeline.flight.recorded import CONFIG, Found, look_at_tokenizer, recorded
+from pipeline.flight.recorded import CONFIG, LEDGER, Found, look_at_tokenizer, recorded
 from pipeline.ground.arguments import Step, user_cache
 from pipeline.ground.weights import Damage, Weights, load_weights
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pipeline.corpus import Corpus
     from pipeline.ground.token_losses import Predictions
     from pipeline.lm.generate import Sampling
-
-LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from launching import ROOT
 from test_mission import mission, obey
 
 from pipeline.flight.budget import Budget
-from pipeline.flight.governor import PIECES, SAFE, Governor
-from pipeline.flight.notices import Interrupted
+from pipeline.flight.governor import PIECES, Governor
+from pipeline.flight.notices import SAFE, Interrupted
 from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft

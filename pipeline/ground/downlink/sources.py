@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.checkpoint import layout, seal
 from pipeline.config import BadInput, RunFailed
+from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version
 from pipeline.ground.downlink.received import Received
-from pipeline.ground.run_directory import LEDGER, RunDirectory
+from pipeline.ground.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from pipeline.ground.run_directory import Weights

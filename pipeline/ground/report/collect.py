@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.config import BadInput
-from pipeline.flight.recorded import recorded
+from pipeline.flight.recorded import LEDGER, recorded
 from pipeline.ground.history import History
 from pipeline.ground.report.material import Material
 from pipeline.ground.report.samples import samples
-from pipeline.ground.run_directory import LEDGER, RunDirectory
+from pipeline.ground.run_directory import RunDirectory
 from pipeline.ground.tail import Tail, number
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from pipeline.ground.history import SAFE, Gap, History, Note
+from pipeline.flight.notices import SAFE
+from pipeline.ground.history import Gap, History, Note
 from pipeline.ground.tail import number
 
 FRESH_S = 300.0  # a run that wrote within this time is taken to be under way
