@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +20,20 @@ def held(folder: Path) -> Iterator[None]:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                _lock(handle, folder)
             if _is_still(handle, folder):
                 yield
                 return
         finally:
             os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{folder}: waits for another process that writes there", file=sys.stderr, flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _is_still(handle: int, folder: Path) -> bool:

@@ -10,7 +10,9 @@ import pytest
 from pipeline.ground.held import held
 
 
-def test_who_waits_for_a_folder_that_is_removed_holds_the_new_one(tmp_path: Path) -> None:
+def test_who_waits_for_a_folder_that_is_removed_holds_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, there, leave = tmp_path / "deep" / "out", threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -24,6 +26,7 @@ def test_who_waits_for_a_folder_that_is_removed_holds_the_new_one(tmp_path: Path
         assert not there.wait(0.3)
         folder.rmdir()
     assert there.wait(30.0)
+    assert capsys.readouterr().err == f"{folder}: waits for another process that writes there\n"
     handle = os.open(folder, os.O_RDONLY)
     with pytest.raises(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
