@@ -51,12 +51,14 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
     Raises:
         Damage: the files are not those that were sealed, or the arrays not those that were saved.
         Strange: what is on the device then is not to `check`, twice.
-        Refused: whole, but of another model.
+        Refused: whole, but of another model, or sealed by another version.
         RunFailed: whole, and still Orbax cannot read it: the software differs, so nothing is wrong with the checkpoint.
     """
     here, start = layout.path(directory, step), time.perf_counter()
     try:
         sealed, reasons = seal.inspect(here, step)
+    except seal.OtherVersion as error:
+        raise Refused(f"{here}: {error.strerror}; use that version") from error
     except OSError as error:
         raise RunFailed(
             f"{error.filename or here}: {error.strerror}; make the checkpoint readable and start again"

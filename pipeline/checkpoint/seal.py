@@ -33,6 +33,10 @@ class Damaged(Exception):
     """The SEAL itself cannot be trusted; the message says why."""
 
 
+class OtherVersion(OSError):
+    """The SEAL is whole, and of a version that this one does not know: nothing is wrong with the checkpoint."""
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One array: dtype name, shape, xxh3_128 of its bytes in C order (hexadecimal)."""
@@ -77,8 +81,9 @@ def read(directory: Path, step: int) -> Seal:
     """The SEAL of `directory`, which must be that of `step`.
 
     Raises:
-        Damaged: missing, unreadable, altered in any bit, of another step or format, or naming a file outside
-        `directory`.
+        Damaged: missing, unreadable, altered in any bit, of another step, or naming a file outside `directory`.
+        OtherVersion: of another format.
+        OSError: the machine's trouble.
     """
     try:
         with _open(directory / NAME) as file:
@@ -91,7 +96,10 @@ def read(directory: Path, step: int) -> Seal:
     if len(data) > _LARGEST or tail != _checksum(body):
         raise Damaged(f"{NAME}: does not match its own checksum")
     try:
-        return _decode(json.loads(body), step)
+        content = json.loads(body)
+        if content["format"] != _FORMAT or set(content) - {"format", "step", "files", "leaves"}:
+            raise OtherVersion(errno.ENOTSUP, "sealed by another version of Dayside", str(directory / NAME))
+        return _decode(content, step)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"{NAME}: {error}") from error
 
@@ -137,7 +145,11 @@ def holds(directory: Path, seal: Seal, name: str) -> bool:
 
 
 def inspect(directory: Path, step: int, *, cold: bool = False) -> tuple[Seal | None, list[str]]:
-    """The SEAL and everything wrong under it; None when the SEAL itself is."""
+    """The SEAL and everything wrong under it; None when the SEAL itself is.
+
+    Raises:
+        OtherVersion, OSError: as `read`; neither says anything against the checkpoint.
+    """
     try:
         seal = read(directory, step)
     except Damaged as damage:
@@ -162,8 +174,6 @@ def _encode(seal: Seal) -> bytes:
 
 
 def _decode(content: dict[str, Any], step: int) -> Seal:
-    if set(content) != {"format", "step", "files", "leaves"} or content["format"] != _FORMAT:
-        raise ValueError("written by another version")
     if type(content["step"]) is not int or content["step"] != step:
         raise ValueError(f"of step {content['step']}, found under {step}")
     files = {_safe(name): (_count(size), _hex(digest)) for name, (size, digest) in content["files"].items()}

@@ -12,7 +12,7 @@ def verify(run_dir: Path) -> list[tuple[int, list[str]]]:
     Returns (step, problems) oldest first; no problems means bit for bit what was sealed.
 
     Raises:
-        BadInput: `run_dir` is no run directory, or cannot be read.
+        BadInput: `run_dir` is no run directory, cannot be read, or was sealed by another version.
     """
     directory = run_dir / "checkpoints"
     if not directory.is_dir():
@@ -24,6 +24,8 @@ def verify(run_dir: Path) -> list[tuple[int, list[str]]]:
             problems = seal.inspect(path, step, cold=True)[1]
             if not problems or path.exists():  # else a run at work has moved it while it was read
                 checked.append((step, problems))
+    except seal.OtherVersion as error:
+        raise BadInput(f"{error.filename}: {error.strerror}; use that version") from error
     except OSError as error:
         raise BadInput(f"{error.filename or directory}: {error.strerror}; make it readable") from error
     return checked

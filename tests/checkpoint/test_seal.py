@@ -2,10 +2,11 @@ import json
 import os
 
 import pytest
-from checkpoint_states import seal_steps
+from checkpoint_states import like, seal_steps, state_of
+from test_mirror import copied, mirrored, second, until  # noqa: F401
 
-from pipeline.checkpoint import seal, verify
-from pipeline.config import BadInput
+from pipeline.checkpoint import layout, seal, verify
+from pipeline.config import BadInput, Refused
 
 
 def sealed_directory(path, content=b"x"):
@@ -42,16 +43,36 @@ GOOD = [1, "0" * 32]
         {"step": 2},
         {"step": "1"},
         {"step": True},
-        {"format": 2},
         {"leaves": {"w": ["float32", [-1], "0" * 32]}},
         {"leaves": {"w": ["float32", 3, "0" * 32]}},
-        {"more": 1},
     ],
 )
 def test_forged_seal_is_refused_even_with_a_right_checksum(tmp_path, changes):
     forge(sealed_directory(tmp_path / "1"), **changes)
     with pytest.raises(seal.Damaged):
         seal.read(tmp_path / "1", 1)
+
+
+@pytest.mark.parametrize("changes", [{"format": 2}, {"more": 1}])
+def test_a_seal_of_another_version_is_refused_and_its_step_stays_where_it_is(
+    changes,
+    mirrored,  # noqa: F811
+    second,  # noqa: F811
+    open_store,
+    run_dir,
+    events,
+):
+    for place in (run_dir, second / "run"):
+        forge(place / "checkpoints/3", **changes)
+    store = open_store(mirror_dir=second, scrub_every_s=0.01)
+    with pytest.raises(Refused, match=r"checkpoints/3: sealed by another version of Dayside; use that version"):
+        store.restore(like(state_of(0, 8)))
+    until(store, lambda: {event.get("place", "run") for event in events.of("scrub_failed")} == {"run", "mirror"})
+    store.close()
+    assert layout.steps(mirrored) == layout.steps(second / "run/checkpoints") == [1, 2, 3]
+    assert not list((run_dir / "quarantine").iterdir())
+    with pytest.raises(BadInput, match="3/SEAL: sealed by another version of Dayside; use that version"):
+        verify(run_dir)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}", b"{}\n", b"[" * 100_000, b"\xff\n\n"])
