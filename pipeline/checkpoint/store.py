@@ -164,7 +164,7 @@ class Store:
         """What an earlier process measured and spent."""
         self._blocking_s = self._blocking_s or saved.get("blocking_s")
         self._time_to_seal_s = self._time_to_seal_s or saved.get("time_to_seal_s")
-        if self._budget_bytes and self._allowance is None and "credit_bytes" in saved:
+        if self._budget_bytes and self._allowance is None and {"credit_bytes", "mission_s"} <= saved.keys():
             self._allowance = Allowance(self._budget_bytes, saved["credit_bytes"], saved["mission_s"])
 
     # ---- save ----

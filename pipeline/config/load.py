@@ -180,19 +180,44 @@ def _one_line(message: str) -> str:
     return ": ".join(part for part in parts if part)
 
 
-def load_file(path: Path) -> Config:
-    """The configuration saved with a run (already resolved: it names no other file, and nothing twice)."""
+def load_file(path: Path, instead: dict[str, Any] | None = None) -> Config:
+    """The configuration saved with a run (already resolved: it names no other file, and nothing twice).
+
+    `instead`: as for `understood`.
+
+    Raises:
+        BadInput: it cannot be read, or not by this version.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
             raise ValueError("it has aliases, by which few bytes can be told to stand for any number")
-        return Config(**yaml.load(text, Loader=_LOADER))
+        return understood(yaml.load(text, Loader=_LOADER), instead)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; is this a run directory?") from error
     except ValidationError as error:
-        raise BadInput(f"{path}: not a run's configuration: {_invalid(error)}") from error
+        raise BadInput(f"{path}: {of_another_version(error)}") from error
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a run's configuration: {_one_line(str(error))}") from error
+
+
+def understood(content: dict[str, Any], instead: dict[str, Any] | None = None) -> Config:
+    """What was saved with a run; with the sections of `instead`, where it is not to the rules of this version.
+
+    Raises:
+        ValidationError: even so.
+    """
+    try:
+        return Config(**content)
+    except ValidationError:
+        if not instead:
+            raise
+        return Config(**(content | instead))
+
+
+def of_another_version(error: ValidationError) -> str:
+    """What `understood` raised, in words."""
+    return f"not as this version of Dayside has it: {_invalid(error)}; use the version that wrote it, or mend the key"
 
 
 def dump_yaml(config: BaseModel, but: Collection[str] = ()) -> str:

@@ -52,7 +52,7 @@ def within_reach(config: Config) -> Config:
     asking.join(ANSWER_S)
     if not asking.is_alive():
         return config
-    if recorded(config.directory) is None:
+    if recorded(config.directory, config) is None:
         raise RunFailed(
             f"checkpoint.mirror_dir: {mirror.parent} does not answer, and {config.directory} is new: it may hold the "
             "only copies of this run; mount it anew, or leave the key out to start anew"
@@ -71,13 +71,13 @@ def open_directory(config: Config) -> Config:
     directory, mirror = config.directory, config.mirror
     if mirror and mirror.resolve() == directory.resolve():
         raise BadInput(f"checkpoint.mirror_dir: {mirror.parent}: the run itself is there; name another device")
-    saved = recorded(directory)
+    saved = recorded(directory, config)
     if saved is None and mirror and _holds_ours(mirror, directory):
-        saved = recorded(mirror)
+        saved = recorded(mirror, config)
     if saved:
         _require_same(directory, config, saved)
     else:  # the first launch; or the first device was lost, and a launch that brought copies home was cut short
-        copied = layout.steps(mirror / CHECKPOINTS) if mirror and recorded(mirror) else []
+        copied = layout.steps(mirror / CHECKPOINTS) if mirror and recorded(mirror, config) else []
         if set(layout.steps(directory / CHECKPOINTS)) - set(copied):
             raise BadInput(
                 f"run_dir: {directory}: checkpoints, but no {CONFIG} that is whole; copy it back, or give "
@@ -156,7 +156,7 @@ def _keep_time(config: Config, saved: Config) -> Config:
 
 def _require_copies_of(mirror: Path, config: Config) -> Config | None:
     """That what the second device holds is of this run, as far as it says; the configuration that lies there."""
-    if saved := recorded(mirror):
+    if saved := recorded(mirror, config):
         _require_same(mirror, config, saved)
         return saved
     if layout.steps(mirror / CHECKPOINTS):

@@ -1,9 +1,11 @@
 """Where a run stands: what a resume must find again, beside the network's state and the satellite's."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from pipeline.config import Refused
 from pipeline.lm.schedule import NEVER, Cooldown
 
 
@@ -54,4 +56,18 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Progress":
+        """What `as_json` gave, or that of an older version.
+
+        Raises:
+            Refused: it is of a newer one.
+        """
+        require_known("progress", saved, {each.name for each in fields(cls)})
         return cls(**(saved | {"cooldown": Cooldown(*saved["cooldown"])}))
+
+
+def require_known(what: str, saved: Iterable[str], known: Iterable[str]) -> None:
+    """Raises Refused if a checkpoint says more than this version understands: it might decide what it leaves out."""
+    if unknown := sorted(set(saved) - set(known)):
+        raise Refused(
+            f"checkpoint: {what}.{unknown[0]}: not known to this version of Dayside; go on with the one that wrote it"
+        )

@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from xxhash import xxh3_128_hexdigest
 
 from pipeline.config import BadInput, Config, dump_yaml, load_file
+from pipeline.config.load import of_another_version, understood
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS, LEDGER = "config.yaml", "tokenizer.json", "checkpoints", "ledger.jsonl"
+_ANEW = ("checkpoint", "satellite", "gpu", "telemetry")  # sections of which each launch may give its own
 _HEAD, _HASH = "# Of a run. The last line is the hash of all others.\n", "# xxh3_128: "
 
 
@@ -59,25 +61,36 @@ def look(directory: Path) -> Found:
     return Found.DAMAGED
 
 
-def recorded(directory: Path) -> Config | None:
+def recorded(directory: Path, now: Config | None = None) -> Config | None:
     """That of the run in `directory`, from where it is whole; None if it is so nowhere, or no run has begun there.
 
+    `now`: what a launch was given. Its satellite and such stand for those of the run where this version, which has
+    other rules than the one that began it, would refuse them.
+
     Raises:
-        BadInput: it is whole, and of a version with other keys.
+        BadInput: it is whole, and of a version with other keys or rules.
     """
+    instead = {name: getattr(now, name) for name in _ANEW} if now else None
     if look(directory) in (Found.WHOLE, Found.UNHASHED):
-        return load_file(directory / CONFIG)
+        return load_file(directory / CONFIG, instead)
     from pipeline.checkpoint import metas
 
+    other: ValidationError | None = None
     for meta in metas(directory / CHECKPOINTS):
-        with suppress(KeyError, ValidationError):  # sealed by a version that left it out, or had other keys
-            return Config(**meta["config"])
+        try:
+            return understood(meta["config"], instead)
+        except KeyError:  # sealed by a version that left it out
+            continue
+        except ValidationError as error:
+            other = other or error
+    if other:
+        raise BadInput(f"{directory}: the configuration in its checkpoints is {of_another_version(other)}")
     return None
 
 
 def begun_with(config: Config) -> Config | None:
     """That of the run that `config` names: as its own directory has it, or else as the second device does."""
-    return recorded(config.directory) or (recorded(config.mirror) if config.mirror else None)
+    return recorded(config.directory, config) or (recorded(config.mirror, config) if config.mirror else None)
 
 
 def record_tokenizer(config: Config, tokenizer: "Tokenizer | None") -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
+from pipeline.flight.progress import require_known
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -68,6 +69,7 @@ class Spacecraft:
 
         Raises:
             RunFailed: this machine's clock has not been set.
+            Refused: `saved` is of a newer version.
         """
         self.scenario = scenario
         self._config = config
@@ -112,6 +114,7 @@ class Spacecraft:
             self._until_s = max(self._until_s, now_s - DARK_S)
             self._pass(OFF, powered=False)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
+        require_known("spacecraft", saved, self.as_json())
 
     def _possible(self, state: State) -> State:
         """The state, or the nearest that can be: a checkpoint may hold what a broken sensor once said."""

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     lie = {place: {CONFIG: look(place), TOKENIZER: look_at_tokenizer(place)} for place in places}
     for place, files in lie.items():
         for name, how in files.items():
-            if how is Found.DAMAGED or (how is Found.LOST and recorded(place)):  # which a checkpoint knows
+            if how is Found.DAMAGED or (how is Found.LOST and _begun(place)):  # which a checkpoint knows
                 bad.append(f"{place / name}: {how.value}")
     if given.json:
         listed = [
@@ -55,7 +55,18 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
+def _begun(place: Path) -> bool:
+    try:
+        return recorded(place) is not None
+    except BadInput:  # by another version
+        return True
+
+
 def _mirror(run: Path) -> Path | None:
     """The run's copies on a second device, if its configuration names one."""
-    config = recorded(run)
+    try:
+        config = recorded(run)
+    except BadInput as error:  # of another version: that does not hinder what is here
+        print(f"{error} (copies on a second device were not checked)", file=sys.stderr)
+        return None
     return config.mirror if config else None

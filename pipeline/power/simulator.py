@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.config.errors import RunFailed
+from pipeline.config.errors import Refused, RunFailed
 from pipeline.config.mission import Satellite
 from pipeline.orbit.environment import Environment
 from pipeline.orbit.timeline import DAY_S, Timeline
@@ -101,13 +101,14 @@ def from_json(saved: Mapping[str, Any]) -> State:
     """The state that `to_json` described.
 
     Raises:
-        RunFailed: if a field is missing, unknown or not a finite number.
+        Refused: a field is missing or unknown.
+        RunFailed: one is not a finite number.
     """
     if not isinstance(saved, Mapping):
         raise RunFailed(f"plant state: {saved!r} has no fields; restore an earlier checkpoint")
     if set(saved) != set(State._fields):
         wrong = ", ".join(sorted(set(saved) ^ set(State._fields)))
-        raise RunFailed(f"plant state: {wrong} missing or unknown; this checkpoint is of another version")
+        raise Refused(f"plant state: {wrong}: missing or unknown; go on with the version of Dayside that wrote it")
     for name, value in saved.items():
         if type(value) not in (float, int) or not abs(value) <= sys.float_info.max:
             raise RunFailed(f"plant state: {name}: {value!r} is not a finite number; restore an earlier checkpoint")
