@@ -27,6 +27,7 @@ from pipeline.flight.programs import Programs
 from pipeline.flight.progress import Progress
 from pipeline.flight.risk import Risk
 from pipeline.flight.save_timer import SaveTimer
+from pipeline.flight.software import software
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.validation import Validation
 from pipeline.lm.schedule import NEVER
@@ -354,6 +355,7 @@ class Job:
             "corpus": self.corpus.content_hash,
             "tokenizer": self.tokenizer_hash,
             "config": self.config.model_dump(mode="json"),
+            "software": software(),
             "progress": self.progress.as_json(),
             "spacecraft": self.spacecraft.as_json(),
         }

@@ -36,6 +36,7 @@ from pipeline.flight.recorded import (
     record,
     record_tokenizer,
 )
+from pipeline.flight.software import other_software
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 # What becomes of checkpoints, and of what a run can do without, that an operator must know at once.
 SAID = {
-    *("tracker_failed", "programs_failed"),
+    *("tracker_failed", "programs_failed", "other_software"),
     *("save_failed", "save_skipped", "quarantined", "repaired", "repair_failed"),
     *("mirror_failed", "mirror_shares_device", "scrub_failed", "keeper_failed"),
 }
@@ -245,6 +246,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
     about |= {"tokenizer_found": tokenizer_found.value}
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
+    if restored and (reason := other_software(restored.meta.get("software"))):
+        _tell("other_software", {"reason": reason}, ledger, display)
     display.say(_greeting(config, device, parameters, len(corpus.train), restored, progress))
 
     return Job(

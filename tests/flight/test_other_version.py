@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+from launching import ledger
 from xxhash import xxh3_128_hexdigest
 
 import train
@@ -88,3 +90,21 @@ def test_what_a_newer_version_keeps_and_this_one_does_not_know_is_not_left_out(
     assert not any(problems for _, problems in verify(run))
     sealed_with(run, lambda meta: meta[what].pop("newer"))
     assert train.main(command) == 0
+
+
+def test_who_goes_on_under_other_software_is_told_so(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert train.main(command) == 0
+    assert not ledger(run, "other_software"), "it is the same"
+    sealed_with(run, lambda meta: meta["software"].update(jax="0.1"))
+    capsys.readouterr()
+    assert train.main(command[:-1]) == 0
+    assert f"other software: jax 0.1, now {jax.__version__}: from here on the last bits need not be the same" in (
+        capsys.readouterr().err
+    )
+    assert len(ledger(run, "other_software")) == 1
+    sealed_with(run, lambda meta: meta.pop("software"))
+    assert train.main(command) == 0, "a version that did not say"
+    assert len(ledger(run, "other_software")) == 1

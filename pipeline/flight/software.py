@@ -1,0 +1,24 @@
+"""Which software computes: only under the same are bits the same."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from xxhash import xxh3_64_hexdigest
+
+
+@cache
+def software() -> Mapping[str, str]:
+    """A hash of the code of this package, and the version of JAX. Kept in every checkpoint."""
+    import jax
+
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return {"code": xxh3_64_hexdigest(b"".join(file.read_bytes() for file in files))[:8], "jax": jax.__version__}
+
+
+def other_software(before: object) -> str | None:
+    """What is other than when a checkpoint was saved, in words; None if nothing is, or that is not known."""
+    if not isinstance(before, Mapping):
+        return None
+    changed = [f"{name} {before.get(name)}, now {now}" for name, now in software().items() if before.get(name) != now]
+    return f"{'; '.join(changed)}: from here on the last bits need not be the same" if changed else None
