@@ -1,8 +1,8 @@
 """What happens to sealed steps later: copied to a second device, read again now and then, repaired from each other.
 
 All of it in one thread, which is not the thread that saves: a second device that is slow, full, gone or hung delays
-neither a save nor the training, nor for long a launch, a rollback or the end of the process. (One that hangs only when
-a repair reads it holds up that launch or rollback.)
+neither a save nor the training, nor for long a rollback in flight or the end of the process. A launch does without one
+that is known to hang; one that begins to hang while it is asked holds that launch or rollback up.
 """
 
 import os
@@ -18,7 +18,7 @@ from pipeline.checkpoint.seal import Damaged
 from pipeline.config import BadInput
 from pipeline.config.tree import Checkpoint
 
-PATIENCE_S = 10.0  # at the end of the job, for the copy under way; before a restore, for the second device to answer
+PATIENCE_S = 10.0  # at the end of the job, for the copy under way
 # Before a restore, for whatever is under way. Nothing is at stake meanwhile, for what is in memory will be thrown away;
 # and what takes so long is hung, and not a slow device that is about to repair the very step that is wanted.
 SETTLE_S = 60.0
@@ -42,13 +42,14 @@ class Keeper:
     for it too, after `settle`.
     """
 
-    def __init__(self, home: Place, config: Checkpoint, claim: Callable[[], None]) -> None:
+    def __init__(self, home: Place, config: Checkpoint, claim: Callable[[], None], hangs: bool) -> None:
         self._home, self._config, self._claim = home, config, claim
         self._mirror: Place | None = None
         if config.mirror_dir:
             run = config.mirror_dir.absolute() / home.directory.parent.name
             self._mirror = Place(run / "checkpoints", run / "quarantine", "mirror")
-        self._is_open = self._answers = False
+        self._is_open = False
+        self._hangs = hangs  # the second device, when last asked
         self._said_lost = False
         self._told: deque[Event] = deque()  # filled in either thread
         self._job: threading.Thread | None = None
@@ -116,17 +117,13 @@ class Keeper:
 
     def second(self) -> Place | None:
         """The second device, or None: there is none, or it cannot be used, which is said once."""
-        if self._mirror is None:
+        try:
+            if self._mirror and (self._hangs or self._busy()):
+                raise Lost(f"checkpoint.mirror_dir: {self._mirror.directory.parents[1]} does not answer; mount it anew")
+            return self._opened()
+        except (Lost, OSError) as error:
+            self._lost(error)
             return None
-        if not self._busy():
-            self._answers = False
-            self._begin(self._answer)
-            self._wait(PATIENCE_S)
-        if self._busy():
-            root = self._mirror.directory.parents[1]
-            self._lost(Lost(f"checkpoint.mirror_dir: {root} does not answer; mount it anew"))
-            return None
-        return self._mirror if self._answers else None
 
     def repair(self, place: Place, step: int, damaged: list[Path]) -> None:
         """Makes `step` whole again in `place`, from what is left of it there and from the other device."""
@@ -179,13 +176,6 @@ class Keeper:
             pass
         except Exception as error:  # whatever it was, training goes on and says so
             self._told.append(("keeper_failed", {"reason": f"{type(error).__name__}: {error}"}))
-
-    def _answer(self) -> None:
-        self._at = self._mirror or self._home
-        try:
-            self._answers = self._opened() is not None
-        except (Lost, OSError) as error:
-            self._lost(error)
 
     def _copy(self, step: int, count: int) -> None:
         """The last of `count` steps that were sealed."""
@@ -264,7 +254,7 @@ class Keeper:
                 raise Lost(f"checkpoint.mirror_dir: another process mirrors in {self._mirror.directory}") from error
             except BadInput as error:
                 raise Lost(str(error)) from error
-            self._is_open = True
+            self._is_open, self._hangs = True, False
             where = self._mirror.directory
             self._told.append(("mirror_opened", {"path": str(where)}))
             if os.stat(where).st_dev == os.stat(self._home.directory).st_dev:

@@ -55,7 +55,8 @@ class Store:
         scrub_failed   step, reason: the machine's trouble, or damage that could not be moved away
         keeper_failed  reason
 
-    `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's.
+    `claim()` is called before the second device is used, in any thread; it raises BadInput where that is another's. One
+    that `mirror_hangs` is asked for nothing in the caller's thread until it has answered the thread that copies.
 
     Raises:
         BadInput: the directory cannot be written, or its disk is too small.
@@ -69,6 +70,7 @@ class Store:
         config: Checkpoint,
         on_event: Callable[[str, dict[str, Any]], None],
         claim: Callable[[], None] = lambda: None,
+        mirror_hangs: bool = False,
     ) -> None:
         self._home = Place(directory, quarantine, "run")
         self._config, self._on_event = config, on_event
@@ -83,7 +85,7 @@ class Store:
             )
         self._host = arrays.HostCopy()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sealer")
-        self._keeper = Keeper(self._home, config, claim)
+        self._keeper = Keeper(self._home, config, claim, mirror_hangs)
         self._saving: tuple[int, Future[list[Event]]] | None = None
         self._last_failed = False
         self._time_to_seal_s: float | None = None

@@ -1,7 +1,8 @@
 """Where a run stands: what a resume must find again, beside the network's state and the satellite's."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -61,13 +62,21 @@ class Progress:
         Raises:
             Refused: it is of a newer one.
         """
-        require_known("progress", saved, {each.name for each in fields(cls)})
-        return cls(**(saved | {"cooldown": Cooldown(*saved["cooldown"])}))
+        with understood("progress", saved, {each.name for each in fields(cls)}):
+            return cls(**(saved | {"cooldown": Cooldown(*saved["cooldown"])}))
 
 
-def require_known(what: str, saved: Iterable[str], known: Iterable[str]) -> None:
-    """Raises Refused if a checkpoint says more than this version understands: it might decide what it leaves out."""
+@contextmanager
+def understood(what: str, saved: Iterable[str], known: Iterable[str]) -> Iterator[None]:
+    """Around the reading of what a checkpoint keeps.
+
+    Raises:
+        Refused: it keeps more than this version knows, which may be what decides, or it is read otherwise.
+    """
+    advice = "not known to this version of Dayside; go on with the one that wrote it"
     if unknown := sorted(set(saved) - set(known)):
-        raise Refused(
-            f"checkpoint: {what}.{unknown[0]}: not known to this version of Dayside; go on with the one that wrote it"
-        )
+        raise Refused(f"checkpoint: {what}.{unknown[0]}: {advice}")
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(f"checkpoint: {what}: {error}: {advice}") from error

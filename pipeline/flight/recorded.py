@@ -79,7 +79,7 @@ def recorded(directory: Path, now: Config | None = None) -> Config | None:
     for meta in metas(directory / CHECKPOINTS):
         try:
             return understood(meta["config"], instead)
-        except KeyError:  # sealed by a version that left it out
+        except (KeyError, TypeError):  # sealed by a version that left it out, or forged
             continue
         except ValidationError as error:
             other = other or error

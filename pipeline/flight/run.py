@@ -36,7 +36,7 @@ from pipeline.flight.recorded import (
     record,
     record_tokenizer,
 )
-from pipeline.flight.software import other_software
+from pipeline.flight.software import other_software, software
 from pipeline.flight.start_from import begin, settle, tokenizer
 from pipeline.flight.tracker import check, make_tracker
 
@@ -79,7 +79,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
     except Refused:
         raise
     except BadInput as error:
-        if before and _same(near, before):
+        if before and _same(config, near, before):
             raise RunFailed(str(error)) from error
         raise
     except OSError as error:
@@ -89,11 +89,12 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         notices.release()
 
 
-def _same(config: Config, before: Config) -> bool:
+def _same(config: Config, near: Config, before: Config) -> bool:
     """Whether an earlier launch has worked with this very configuration."""
     kept = ("orbit.start", None)  # not given: the run's own, where newer elements were
     with suppress(BadInput):
-        return all((key, now) == kept for key, (now, _) in differing(settle(config), before).items())
+        now = settle(near).model_copy(update={"checkpoint": config.checkpoint})
+        return all((key, value) == kept for key, (value, _) in differing(now, before).items())
     return False
 
 
@@ -120,8 +121,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     """Everything that a run works with, opened on `stack`.
 
     Args:
-        near: `config` as `within_reach` has it, if that is known. The store asks a second device that hangs again, in a
-            thread of its own.
+        near: `config` as `within_reach` has it, if that is known. The thread that copies asks a second device that
+            hangs again.
 
     Raises:
         Interrupted: a notice came before there was a state to save.
@@ -166,6 +167,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
         config.checkpoint,
         lambda event, fields: _tell(event, fields, ledger, display),
         partial(share, config),
+        mirror_hangs=near.mirror != config.mirror,
     )
     ledger = Ledger(ledger_path)
     ledger.position = lambda: (last["mission_s"], last["step"]) if last else (0.0, 0)
@@ -242,6 +244,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     # Copies to the second device are made, and written down, after it too.
     done = [event for event in known.found if event in ("launch", "resume", "done")][-1:] == ["done"]
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
+    launch["code"] = software()["code"]
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
     about |= {"tokenizer_found": tokenizer_found.value}

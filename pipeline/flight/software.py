@@ -1,6 +1,7 @@
 """Which software computes: only under the same are bits the same."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -9,11 +10,15 @@ from xxhash import xxh3_64_hexdigest
 
 @cache
 def software() -> Mapping[str, str]:
-    """A hash of the code of this package, and the version of JAX. Kept in every checkpoint."""
+    """A hash of the code of this package, as it is when first asked, and versions. Kept in every checkpoint."""
     import jax
+    import jaxlib
 
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return {"code": xxh3_64_hexdigest(b"".join(file.read_bytes() for file in files))[:8], "jax": jax.__version__}
+    code = "not known"
+    with suppress(OSError):  # a file of it cannot be read any more: no reason not to fly
+        files = sorted(file for file in Path(__file__).parents[1].rglob("*.py") if file.is_file())
+        code = xxh3_64_hexdigest(b"".join(file.read_bytes() for file in files))[:8]
+    return {"code": code, "jax": jax.__version__, "jaxlib": jaxlib.__version__}
 
 
 def other_software(before: object) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
-from pipeline.flight.progress import require_known
+from pipeline.flight.progress import understood
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -31,6 +31,10 @@ HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 DARK_S = 60 * DAY_S  # without payload, charge and temperature are no longer those of before
+KEPT = {  # in a checkpoint
+    *("now_s", "started_s", "start_ahead_s", "mode", "payload", "cap_w", "train_s", "train_wh", "eclipses", "dark"),
+    "plant",
+}
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -77,9 +81,10 @@ class Spacecraft:
         area_m2 = satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
         array = satellite.array.model_copy(update={"area_m2": area_m2})
         self._simulator = Simulator(satellite.model_copy(update={"array": array}), scenario.timeline)
-        self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
-        self.mode = Mode(saved.get("mode", Mode.OFF))
-        self.payload = Payload(*saved.get("payload", ()))
+        with understood("spacecraft", saved, KEPT):
+            self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
+            self.mode = Mode(saved.get("mode", Mode.OFF))
+            self.payload = Payload(*saved.get("payload", ()))
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
@@ -114,7 +119,6 @@ class Spacecraft:
             self._until_s = max(self._until_s, now_s - DARK_S)
             self._pass(OFF, powered=False)
             self.mode, self.payload, self.cap_w = Mode.OFF, Payload(), 0.0
-        require_known("spacecraft", saved, self.as_json())
 
     def _possible(self, state: State) -> State:
         """The state, or the nearest that can be: a checkpoint may hold what a broken sensor once said."""

@@ -32,7 +32,8 @@ def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"{folder}: waits for another process that writes there", file=sys.stderr, flush=True)
+        with suppress(OSError, AttributeError):  # nobody reads it: that says nothing of the lock
+            sys.stderr.write(f"{folder}: waits for another process that writes there\n")
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import pytest
 from launching import ledger
+from test_mission import mission
 from xxhash import xxh3_128_hexdigest
 
 import train
 from pipeline.checkpoint import layout, restore, seal, verify
 from pipeline.config import BadInput
 from pipeline.flight.recorded import _HASH, CONFIG, recorded
+from pipeline.flight.spacecraft import KEPT
 
 
 @pytest.fixture
@@ -77,19 +79,39 @@ def test_a_key_that_is_not_known_is_named_and_nothing_is_called_damaged(
     assert capsys.readouterr().err.endswith(f"{run}/config.yaml: lost\n")
 
 
-@pytest.mark.parametrize("what", ["progress", "spacecraft"])
+@pytest.mark.parametrize(
+    ("section", "kept", "named"),
+    [
+        ("progress", {"newer": 1}, "progress.newer"),
+        ("progress", {"cooldown": [1, 2, 3]}, "progress: "),
+        ("spacecraft", {"newer": 1}, "spacecraft.newer"),
+        ("spacecraft", {"mode": 9}, "spacecraft: 9 is not a valid Mode"),
+        ("spacecraft", {"payload": [1.0] * 9}, "spacecraft: "),
+    ],
+)
 def test_what_a_newer_version_keeps_and_this_one_does_not_know_is_not_left_out(
-    what: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    section: str,
+    kept: dict[str, Any],
+    named: str,
+    command: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = tmp_path / "run"
-    sealed_with(run, lambda meta: meta[what].update(newer=1))
+    run, before = tmp_path / "run", {}
+    sealed_with(run, lambda meta: (before.update(meta[section]), meta[section].update(kept)))
     capsys.readouterr()
     assert train.main(command) == 2
-    said = f"{what}.newer: not known to this version of Dayside; go on with the one that wrote it"
-    assert capsys.readouterr().err.splitlines()[-1] == f"train.py run: checkpoint: {said}"
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"train.py run: checkpoint: {named}")
+    assert said.endswith("not known to this version of Dayside; go on with the one that wrote it")
     assert not any(problems for _, problems in verify(run))
-    sealed_with(run, lambda meta: meta[what].pop("newer"))
+    sealed_with(run, lambda meta: meta.update({section: before}))
     assert train.main(command) == 0
+
+
+def test_what_is_kept_of_the_satellite_is_known() -> None:
+    _, craft, _ = mission()
+    assert set(craft.as_json()) == KEPT
 
 
 def test_who_goes_on_under_other_software_is_told_so(

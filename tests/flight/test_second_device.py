@@ -74,15 +74,16 @@ def test_a_launch_whose_second_device_hangs_goes_on_without_it_and_copies_when_i
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, second = tmp_path / "run", tmp_path / "second/run"
-    run.mkdir()
-    (run / "config.yaml").write_text(dump_yaml(load(command[:-1])))  # it was launched before
+    assert train.main(command) == 0
+    shutil.rmtree(second)
+    shutil.rmtree(run / "checkpoints/60")
     second.mkdir()
-    monkeypatch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
-    monkeypatch.setattr("pipeline.checkpoint.keeper.PATIENCE_S", 3.0)
     os.mkfifo(second / "config.yaml")  # to open it waits for a writer, for ever
+    monkeypatch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
+    command += ["--train.log_every", "7"]
 
     def answer() -> None:
-        while not ((run / "ledger.jsonl").exists() and ledger(run, "launch")):
+        while not ledger(run, "resume"):
             time.sleep(0.05)
         let_go(second / "config.yaml")
 
@@ -90,8 +91,8 @@ def test_a_launch_whose_second_device_hangs_goes_on_without_it_and_copies_when_i
     answering.start()
     assert train.main(command) == 0
     answering.join()
-    (said,) = ledger(run, "mirror_failed")
-    assert said["reason"] == f"checkpoint.mirror_dir: {tmp_path / 'second'} does not answer; mount it anew"
+    said = [event["reason"] for event in ledger(run, "mirror_failed")]
+    assert said == [f"checkpoint.mirror_dir: {tmp_path / 'second'} does not answer; mount it anew"]
     assert layout.steps(run / "checkpoints")[-1] == layout.steps(second / "checkpoints")[-1] == 60
     assert (second / "config.yaml").read_bytes() == (run / "config.yaml").read_bytes()
     assert load(["--config", str(run / "config.yaml")]).mirror == second
@@ -108,8 +109,8 @@ def test_a_hanging_second_device_of_a_new_run_fails_the_launch_and_a_signal_ends
         patch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
         assert train.main(command) == 1
     assert capsys.readouterr().err == (
-        f"train.py run: checkpoint.mirror_dir: {tmp_path / 'second'} does not answer, and {tmp_path / 'run'} is new: "
-        "it may hold the only copies of this run; mount it anew, or leave the key out to start anew\n"
+        f"train.py run: checkpoint.mirror_dir: {tmp_path / 'second'} does not answer, and may hold the only copies of "
+        f"this run, for {tmp_path / 'run'} has no checkpoint; mount it anew, or leave the key out to start anew\n"
     )
     assert not (tmp_path / "run").exists()
     let_go(pipe)
