@@ -23,17 +23,25 @@ _DRAFT = ".draft"
 
 
 def open_entry(
-    cache_dir: Path, key: str, index: HashIndex, need_bytes: int, build: Callable[[Path], dict[str, Any]], tick: Tick
+    cache_dir: Path,
+    key: str,
+    index: HashIndex,
+    need_bytes: int,
+    build: Callable[[Path], dict[str, Any]],
+    tick: Tick,
+    read_only: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is none.
+    """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is none,
+    neither in `cache_dir` nor in `read_only`, another cache.
 
     Raises:
         BadInput: `cache_dir` is not writable, or on too small a disk.
         RunFailed: it is not now, or has not the space (`need_bytes`, an estimate).
     """
     entry = cache_dir / key
-    if (meta := _verified(entry, index, tick)) is not None:
-        return entry, meta
+    for there in (entry, *([read_only / key] if read_only else [])):
+        if (meta := _verified(there, index, tick)) is not None:
+            return there, meta
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with locked(cache_dir, tick):
@@ -60,7 +68,7 @@ def open_entry(
 @contextmanager
 def locked(cache_dir: Path, tick: Tick) -> Iterator[None]:
     """Holds the one lock of the cache. The kernel lets it go when its holder dies."""
-    with (cache_dir / "lock").open("w") as file:
+    with (cache_dir / "lock").open("a") as file:  # whatever a folder that was named by mistake keeps in a `lock`
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,8 +114,11 @@ def _verified(entry: Path, index: HashIndex, tick: Tick) -> dict[str, Any] | Non
 
 
 def _sweep(cache_dir: Path) -> None:
-    """Removes what killed builds left. Only the holder of the lock builds, so every draft is such a leftover."""
-    for draft in cache_dir.glob(f"*{_DRAFT}"):
+    """Removes what killed builds left. Only the holder of the lock builds, so every draft is such a leftover.
+
+    Only what has the name of one goes: the folder may have been named by mistake, and hold another's drafts.
+    """
+    for draft in cache_dir.glob("[0-9a-f]" * 32 + _DRAFT):
         shutil.rmtree(draft, ignore_errors=True)  # one of this very entry that stays shows when it is to be made
 
 

@@ -56,7 +56,12 @@ class Corpus:
 
 
 def open_corpus(
-    config: CorpusConfig, context: int, seed: int, tick: Tick = lambda: None, tokenizer: Tokenizer | None = None
+    config: CorpusConfig,
+    context: int,
+    seed: int,
+    tick: Tick = lambda: None,
+    tokenizer: Tokenizer | None = None,
+    read_only: Path | None = None,
 ) -> Corpus:
     """The corpus that `config` describes, from the cache if it has been tokenised before.
 
@@ -66,6 +71,7 @@ def open_corpus(
         tick: called every few MB of work; what it raises stops the work and leaves nothing half done.
         tokenizer: used as it is, in place of the one that `config` describes: the one that weights to start from came
             with, or a run's own, to evaluate it on another text.
+        read_only: another cache, looked into for what `config.cache_dir` lacks, and never written to.
 
     Raises:
         BadInput: in one line that names the key, the value and the fix.
@@ -74,9 +80,9 @@ def open_corpus(
     index = HashIndex(config.cache_dir / "hashes.json")
     try:
         if config.source == "tokens":
-            corpus = _open_tokens(config, index, context, seed, tick, tokenizer)
+            corpus = _open_tokens(config, index, context, seed, tick, tokenizer, read_only)
         else:
-            corpus = _open_text(config, index, context, seed, tick, tokenizer)
+            corpus = _open_text(config, index, context, seed, tick, tokenizer, read_only)
     finally:
         index.save()
     _require_window("training", corpus.train, context, "give more text or raise corpus.limit_mb")
@@ -85,9 +91,15 @@ def open_corpus(
 
 
 def _open_text(
-    config: CorpusConfig, index: HashIndex, context: int, seed: int, tick: Tick, given: Tokenizer | None
+    config: CorpusConfig,
+    index: HashIndex,
+    context: int,
+    seed: int,
+    tick: Tick,
+    given: Tokenizer | None,
+    read_only: Path | None,
 ) -> Corpus:
-    inputs = _inputs(config, tick)
+    inputs = _inputs(config, tick, read_only)
     vocab_size = config.vocab_size if config.tokenizer == "bpe" else None
     key = hash_json(
         {
@@ -109,7 +121,7 @@ def _open_text(
     text_bytes = min(sum(item.size for item in inputs), (config.limit_mb or float("inf")) * 1e6)
     # The text itself while it is worked on, and its tokens: 2 bytes for each byte or character, about 1 with BPE.
     need_bytes = int(text_bytes * (2 if config.tokenizer == "bpe" else 3))
-    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick)
+    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick, read_only)
     dtype = token_dtype(meta["vocab_size"])
     train, held_out = (_map(entry / name, dtype) for name in ("train.bin", "held_out.bin"))
     return Corpus(
@@ -126,7 +138,13 @@ def _open_text(
 
 
 def _open_tokens(
-    config: CorpusConfig, index: HashIndex, context: int, seed: int, tick: Tick, given: Tokenizer | None
+    config: CorpusConfig,
+    index: HashIndex,
+    context: int,
+    seed: int,
+    tick: Tick,
+    given: Tokenizer | None,
+    read_only: Path | None,
 ) -> Corpus:
     parts = dict(zip(("train.bin", "held_out.bin"), find_tokens(config), strict=True))
     ranges = {
@@ -149,7 +167,7 @@ def _open_tokens(
 
     dtype = token_dtype(config.vocab_size)
     need_bytes = sum(len(segment) * dtype.itemsize for segments in shards.values() for segment in segments)
-    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick)
+    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick, read_only)
 
     def mapped(name: str, segments: list[Segment]) -> Tokens:
         return _map(entry / name, dtype) if name in shards else segments[0].map()
@@ -167,11 +185,11 @@ def _open_tokens(
     )
 
 
-def _inputs(config: CorpusConfig, tick: Tick) -> list[Input]:
+def _inputs(config: CorpusConfig, tick: Tick, read_only: Path | None) -> list[Input]:
     if config.source == "python-docs":
         return python_docs()
     if config.path is None:  # tiny-shakespeare
-        return find_text(str(tiny_shakespeare(config.cache_dir, tick)))
+        return find_text(str(tiny_shakespeare(config.cache_dir, tick, read_only=read_only)))
     return find_text(config.path)
 
 

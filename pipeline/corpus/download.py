@@ -19,15 +19,16 @@ _TIMEOUT_S = 20
 _BLOCK = 1 << 16  # bytes
 
 
-def tiny_shakespeare(cache_dir: Path, tick: Tick, url: str = TINY_SHAKESPEARE) -> Path:
-    """The file, downloaded into `cache_dir` unless it is there.
+def tiny_shakespeare(cache_dir: Path, tick: Tick, url: str = TINY_SHAKESPEARE, read_only: Path | None = None) -> Path:
+    """The file, downloaded into `cache_dir` unless it is there, or in `read_only`, another cache.
 
     Raises:
         BadInput: it cannot be had; the message says how to give a local copy.
     """
     path = cache_dir / "tiny-shakespeare.txt"
-    if _is_there(path):
-        return path
+    for there in (path, *([read_only / path.name] if read_only else [])):
+        if _is_there(there):
+            return there
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with locked(cache_dir, tick):

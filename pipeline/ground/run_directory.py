@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +185,7 @@ class TrainedModel:
 
     def corpus(self, path: str | None = None) -> "Corpus":
         """The text that the run was trained and validated on, the same tokens split at the same place; or another one,
-        read with the run's tokenizer.
+        read with the run's tokenizer. What is tokenised for it lies in the user's cache.
 
         Args:
             path: another text (file, folder or glob). Its second half is held out; for a run on token files, other
@@ -196,17 +197,18 @@ class TrainedModel:
         from pipeline.corpus import open_corpus
 
         config, context, seed = self.run.config.corpus, self.run.config.model.context, self.run.config.seed
-        if not config.cache_dir.is_dir():  # it is where the run was made
-            config = config.model_copy(update={"cache_dir": user_cache() / "corpus"})
+        # A run of another machine may name any folder of this one: what it names is read, and never written to.
+        opened = partial(open_corpus, context=context, seed=seed, read_only=config.cache_dir)
+        config = config.model_copy(update={"cache_dir": user_cache() / "corpus"})
         tokenizer = self.run.tokenizer(self.weights.vocab_size)
         if path:
             source = "tokens" if config.source == "tokens" else "text"
             other = {"source": source, "path": path, "held_out": 0.5, "split": "tail", "limit_mb": None}
-            return open_corpus(config.model_copy(update=other), context, seed, tokenizer=tokenizer)
-        corpus = open_corpus(config, context, seed, tokenizer=tokenizer if config.tokenizer == "given" else None)
+            return opened(config.model_copy(update=other), tokenizer=tokenizer)
+        corpus = opened(config, tokenizer=tokenizer if config.tokenizer == "given" else None)
         sealed = self.weights.meta["corpus"]
         if corpus.content_hash != sealed and tokenizer:  # a BPE may come out otherwise under other software
-            corpus = open_corpus(config, context, seed, tokenizer=tokenizer)
+            corpus = opened(config, tokenizer=tokenizer)
         if corpus.content_hash != sealed:
             raise BadInput(
                 f"corpus: {config.path or config.source}: not the text that {self.run.path} was trained on, so what is "

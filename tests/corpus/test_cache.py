@@ -251,5 +251,29 @@ def test_hashes_that_can_be_neither_written_nor_removed_stop_nobody(
 def test_any_leftover_that_is_called_a_draft_is_in_nobodys_way(config: CorpusConfig) -> None:
     """A file where a killed build would have left a folder."""
     config.cache_dir.mkdir()
-    (config.cache_dir / "hashes.json.123.draft").write_text("{")
+    (config.cache_dir / f"{'0' * 32}.draft").write_text("{")
     assert len(open_corpus(config, 16, 0).train)
+
+
+def test_a_folder_that_holds_something_else_keeps_it(config: CorpusConfig) -> None:
+    """It may have been named by mistake."""
+    (config.cache_dir / "letter.draft").mkdir(parents=True)
+    (config.cache_dir / "lock").write_text("mine")
+    open_corpus(config, 16, 0)
+    assert (config.cache_dir / "letter.draft").is_dir()
+    assert (config.cache_dir / "lock").read_text() == "mine"
+
+
+def test_another_cache_is_read_and_never_written_to(config: CorpusConfig, builds: list[int], tmp_path: Path) -> None:
+    other = config.model_copy(update={"cache_dir": tmp_path / "other"})
+    assert len(open_corpus(other, 16, 0, read_only=config.cache_dir).train)  # which is not there
+    assert not config.cache_dir.exists()
+    whole = open_corpus(config, 16, 0)
+    shutil.rmtree(other.cache_dir)
+    before = {path: path.stat().st_mtime_ns for path in config.cache_dir.rglob("*")}
+    assert open_corpus(other, 16, 0, read_only=config.cache_dir).content_hash == whole.content_hash
+    assert len(builds) == 2
+    changed = config.model_copy(update={"cache_dir": tmp_path / "other", "held_out": 0.2})
+    open_corpus(changed, 16, 0, read_only=config.cache_dir)
+    assert len(builds) == 3
+    assert {path: path.stat().st_mtime_ns for path in config.cache_dir.rglob("*")} == before

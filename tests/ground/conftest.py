@@ -1,6 +1,6 @@
 """A small run made of the real parts: a corpus, a state trained for some steps, sealed checkpoints, a tokenizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ def make_run(path: Path, text: str, **learning: Any) -> Path:
 def some_text(sentences: int = 400, seed: int = 0) -> str:
     order = np.random.default_rng(seed).integers(len(SENTENCES), size=sentences)
     return "".join(SENTENCES[i] for i in order)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokens_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is tokenised here does not stay in the cache of whoever runs the tests."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.ground.run_directory.user_cache", lambda: cache)
+        yield
 
 
 @pytest.fixture(scope="session")

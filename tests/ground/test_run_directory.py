@@ -47,6 +47,28 @@ def test_parameters_are_those_of_the_sealed_state_and_nothing_is_written(
     assert fingerprint(copied) == before
 
 
+def test_a_run_is_evaluated_without_a_change_to_the_folder_that_it_names_for_its_tokens(
+    copied: Path, tmp_path: Path, fingerprint: Callable[[Path], dict[str, tuple[int, int]]]
+) -> None:
+    """One from elsewhere may name any: its tokens are taken from there, or made anew in the user's own cache."""
+    (tmp_path / "named" / "letter.draft").mkdir(parents=True)
+    (tmp_path / "named" / "lock").write_text("mine")
+    config = load_file(copied / "config.yaml")
+    corpus = config.corpus.model_copy(update={"cache_dir": tmp_path / "named"})
+    (copied / "config.yaml").write_text(dump_yaml(config.model_copy(update={"corpus": corpus})))
+    before = fingerprint(tmp_path)
+    assert len(open_run(copied).model().corpus().held_out)
+    assert fingerprint(tmp_path) == before
+
+
+def test_what_was_tokenised_where_the_run_was_made_is_not_tokenised_again(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.ground.run_directory.user_cache", lambda: tmp_path)
+    monkeypatch.setattr("pipeline.corpus.dataset.tokenise", None)
+    assert len(open_run(run_dir).model().corpus().held_out)
+
+
 def test_each_step_has_its_own_weights(run_dir: Path) -> None:
     run = open_run(run_dir)
     first, last = run.weights(20), run.weights(40)
