@@ -117,6 +117,28 @@ def test_a_saved_configuration_that_is_none_is_refused(text: str, tmp_path: Path
             load(["--config", str(tmp_path / "config.yaml")])
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("seed: " + "[" * 60 + "]" * 60, "more than 50 deep"),  # at 60,000 the parser ends the process
+        ("- " * 60 + "a", "more than 50 deep"),
+        ("seed: 1 #" + "x" * 300_000, "more than 262,144 characters"),
+        ("seed: 0x" + "f" * 4000, "seed: a number of thousands of digits: input"),
+        ("seed: " + ":".join(["59"] * 3000), "seed: a number of thousands of digits: input"),
+        ("x" * 900 + "y: 1", "x: 1: extra inputs"),
+        (f"name: [{', '.join('x' * 900)}]", "'x', 'x"),
+    ],
+)
+def test_a_saved_configuration_can_neither_end_the_process_nor_fill_the_screen(
+    text: str, names: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(BadInput, match="not a run's configuration: ") as refusal:
+        load_file(tmp_path / "config.yaml")
+    assert names in str(refusal.value)
+    assert len(str(refusal.value).removeprefix(str(tmp_path))) < 500
+
+
 def test_every_key_is_described() -> None:
     def bare(model: type[BaseModel], path: str = "") -> list[str]:
         found = []
