@@ -78,8 +78,12 @@ def bpe_tokenizer(sample: Iterator[str], vocab_size: int, tick: Tick) -> Tokeniz
     return made
 
 
-def read(path: Path) -> Tokenizer:
-    """The tokenizer in the file at `path`.
+def read(path: Path, as_it_is: bool = False) -> Tokenizer:
+    """The tokenizer in the file at `path`, without what its makers did to prompts: cut and padded, a text would lose
+    most of itself.
+
+    Args:
+        as_it_is: with that too, as a run had it that began when this was not left out.
 
     Raises:
         OSError: it cannot be read.
@@ -87,11 +91,15 @@ def read(path: Path) -> Tokenizer:
     """
     data = path.read_bytes()
     try:
-        return Tokenizer.from_str(data.decode())
+        found = Tokenizer.from_str(data.decode())
     except BaseException as error:  # tokenizers raises bare Exception, and what is none where Rust panics
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ValueError(f"not a tokenizer ({error})") from error
+    if not as_it_is:
+        found.no_truncation()
+        found.no_padding()
+    return found
 
 
 def rows(tokenizer: Tokenizer) -> int:
@@ -111,7 +119,7 @@ def encode(tokenizer: Tokenizer, text: str) -> Tokens:
 def encoder(tokenizer: Tokenizer) -> Callable[[list[bytes]], Tokens]:
     """A function from pieces of UTF-8 text to their tokens, end to end. NumPy does it for bytes and characters.
 
-    It raises BadInput for a character that a `char` tokenizer does not know.
+    It raises BadInput for a character that a `char` tokenizer does not know, and for a text that any other fails on.
     """
     dtype = token_dtype(rows(tokenizer))
     definition = tokenizer.to_str()
@@ -123,7 +131,12 @@ def encoder(tokenizer: Tokenizer) -> Callable[[list[bytes]], Tokens]:
         return _char_encoder(vocab, dtype)
 
     def encode_pieces(pieces: list[bytes]) -> Tokens:
-        batch = tokenizer.encode_batch_fast([piece.decode() for piece in pieces], add_special_tokens=False)
+        try:
+            batch = tokenizer.encode_batch_fast([piece.decode() for piece in pieces], add_special_tokens=False)
+        except BaseException as error:  # as in `read`
+            if type(error).__name__ not in ("Exception", "PanicException"):
+                raise
+            raise BadInput(f"corpus.tokenizer: fails on this text ({error}); give another tokenizer.json") from error
         return np.concatenate([np.array([], dtype), *(np.array(one.ids, dtype) for one in batch)])
 
     return encode_pieces

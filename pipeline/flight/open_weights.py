@@ -144,14 +144,14 @@ def open_weights(folder: Path) -> OpenWeights:
         raise _refused(folder / CONFIG, str(error)) from error
 
 
-def read_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer.json at `path`.
+def read_tokenizer(path: Path, vocab_size: int, as_it_is: bool = False) -> Tokenizer:
+    """The tokenizer.json at `path`; `as_it_is` as in `read`.
 
     Raises:
         BadInput: missing, unreadable, or with more tokens than the embedding has (`vocab_size`).
     """
     try:
-        tokenizer = read(path)
+        tokenizer = read(path, as_it_is)
     except OSError as error:
         raise _refused(
             path, f"{error.strerror}; save the tokenizer there, or train on corpus.source: tokens"

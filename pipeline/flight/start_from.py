@@ -69,9 +69,12 @@ def tokenizer(config: Config) -> "Tokenizer | None":
     brought = config.init_from / TOKENIZER
     if _begun(config):
         places = [place for place in (config.directory, config.mirror) if place]
-        for place in (*whole_tokenizers(places, config.corpus.cache_dir), config.init_from, *places):
+        whole = whole_tokenizers(places, config.corpus.cache_dir)
+        # A run that began when the folder's cut or padded the text goes on with that: it was sealed as it is.
+        tries = [(place, True) for place in (*whole, config.init_from)] + [(config.init_from, False)]
+        for place, as_it_is in tries + [(place, True) for place in places]:
             with suppress(BadInput):  # not there, or damaged
-                found = read_tokenizer(place / TOKENIZER, config.corpus.vocab_size)
+                found = read_tokenizer(place / TOKENIZER, config.corpus.vocab_size, as_it_is)
                 if place != config.init_from or was_sealed(found, places):
                     return found
     if config.corpus.source == "tokens" and not brought.exists():

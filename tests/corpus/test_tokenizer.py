@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from pipeline.config import BadInput
-from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encode, token_dtype
+from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encode, read, token_dtype
 
 SAMPLE = [
     "The orbit is 94 minutes.\n\tIt's dark for 32: naïve café, 衛星 🛰️.\r\n" * 20,
@@ -59,6 +59,26 @@ def test_bpe_of_the_same_sample_is_the_same_tokenizer() -> None:
 def test_an_unknown_character_is_named_and_not_dropped() -> None:
     with pytest.raises(BadInput, match=r"corpus.tokenizer: char does not know '€' \(U\+20AC\).*byte or bpe"):
         encode(char_tokenizer(set("abc")), "ab€c")
+
+
+def test_a_tokenizer_that_is_read_neither_cuts_nor_pads_a_text(tmp_path: Path) -> None:
+    """As published ones do to prompts."""
+    cutting = Tokenizer.from_str(BPE.to_str())
+    cutting.enable_truncation(5)
+    cutting.enable_padding(length=9)
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    text = SAMPLE[0]
+    assert encode(read(tmp_path / "tokenizer.json"), text).tolist() == encode(BPE, text).tolist()
+    assert len(encode(read(tmp_path / "tokenizer.json", as_it_is=True), text)) == 9
+
+
+def test_a_text_that_a_tokenizer_fails_on_is_refused() -> None:
+    """Rust panics at a pattern that goes back too often; what that raises is no Exception."""
+    panicking, unknowing = Tokenizer.from_str(BPE.to_str()), Tokenizer(models.WordLevel({"a": 0}, unk_token="none"))
+    panicking.pre_tokenizer = pre_tokenizers.Split(Regex("(x+x+)+y"), "isolated")
+    for made in (panicking, unknowing):
+        with pytest.raises(BadInput, match=r"corpus\.tokenizer: fails on this text \(.*give another tokenizer\.json"):
+            encode(made, "x" * 30)
 
 
 def test_a_tick_that_raises_stops_bpe_training() -> None:

@@ -11,10 +11,12 @@ import yaml
 from folders import ROWS, SHAPE, noisy_params, write_folder
 from launching import ROOT, final_bits, finish, ledger, start
 from tokenizers import Tokenizer
+from xxhash import xxh3_128_hexdigest
 
 import train
 from pipeline.checkpoint import layout, metas
 from pipeline.config import BadInput, Config, load, recipe
+from pipeline.flight import start_from
 from pipeline.flight.recorded import Found, look_at_tokenizer, sealed_tokenizer
 from pipeline.flight.start_from import first_params, settle
 from pipeline.ground.evaluate import evaluate
@@ -147,6 +149,30 @@ def test_a_damaged_tokenizer_that_reads_as_another_is_made_anew_from_the_folder(
     path.write_bytes(damaged)
     assert train.main(command) == DONE
     assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("began", ["cutting", "whole"])
+def test_a_run_goes_on_with_the_tokenizer_that_it_began_with_and_none_begins_with_one_that_cuts_its_text(
+    began: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutting = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    cutting.enable_truncation(512)
+    cutting.save(str(folder / "tokenizer.json"))
+    config = settled("--init_from", str(folder), "--run_dir", str(tmp_path / "run"))
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"cache_dir": tmp_path / "cache"})})
+    whole = start_from.tokenizer(config)
+    assert whole
+    assert whole.truncation is None
+    text = {"cutting": cutting, "whole": whole}[began].to_str(pretty=True)
+    monkeypatch.setattr("pipeline.flight.start_from.begun_with", lambda _: config)
+    monkeypatch.setattr("pipeline.flight.recorded.sealed_tokenizer", lambda _: xxh3_128_hexdigest(text.encode()))
+    for _ in ("its own is lost", "the folder's is lost"):
+        found = start_from.tokenizer(config)
+        assert found
+        assert found.to_str(pretty=True) == text
+        config.directory.mkdir(exist_ok=True)
+        (config.directory / "tokenizer.json").write_text(text)
+        (folder / "tokenizer.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
