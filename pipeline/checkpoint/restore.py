@@ -93,6 +93,7 @@ def metas(directory: Path) -> Iterator[dict[str, Any]]:
     """What was sealed beside the arrays of each step, newest first, where that file is whole; no array is read."""
     for step in reversed(layout.steps(directory)):
         here = layout.path(directory, step)
-        with suppress(OSError, seal.Damaged):
-            if seal.holds(here, seal.read(here, step), META):
-                yield json.loads((here / META).read_bytes())
+        with suppress(OSError, seal.Damaged, ValueError, RecursionError):  # anything at all can be sealed
+            whole = seal.holds(here, seal.read(here, step), META)
+            if whole and isinstance(meta := json.loads((here / META).read_bytes()), dict):
+                yield meta

@@ -206,7 +206,7 @@ class TrainedModel:
             other = {"source": source, "path": path, "held_out": 0.5, "split": "tail", "limit_mb": None}
             return opened(config.model_copy(update=other), tokenizer=tokenizer)
         corpus = opened(config, tokenizer=tokenizer if config.tokenizer == "given" else None)
-        sealed = self.weights.meta["corpus"]
+        sealed = self.weights.meta.get("corpus")
         if corpus.content_hash != sealed and tokenizer:  # a BPE may come out otherwise under other software
             corpus = opened(config, tokenizer=tokenizer)
         if corpus.content_hash != sealed:

@@ -101,5 +101,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     for name in ("step", *_WHOLE.get(event["event"], _POSITION)):
         if not abs(number(event.get(name))) < _LARGEST:
             return None
+    if event["step"] < 0:
+        return None
     event.pop("crc", None)
     return event

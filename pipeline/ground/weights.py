@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.lm.model import Params
 
 _PARAMS = "params."  # where the parameters stand among the sealed arrays of a state
+_MOST_ROWS = 1 << 30  # of an embedding; JAX can describe no array of 2^63
 _Read = TypeVar("_Read")
 
 
@@ -56,7 +57,7 @@ def load_weights(run_dir: Path, model: Model, step: int) -> Weights:
     leaves = {name: leaf for name, leaf in sealed.leaves.items() if name.startswith(_PARAMS)}
     if other := _difference(model, leaves):
         raise BadInput(f"{here}: the checkpoint is of another model than {run_dir}/config.yaml: {other}")
-    meta = _readable(here, lambda: json.loads((here / META).read_bytes()))
+    meta = _readable(here, lambda: dict(json.loads((here / META).read_bytes())))
     found = _readable(here, partial(_read_only, here, leaves))
     now = arrays.fingerprints(found)
     if changed := [name for name in leaves if leaves[name] != now[name]]:
@@ -72,7 +73,8 @@ def _difference(model: Model, leaves: "dict[str, Leaf]") -> str | None:
     from pipeline.lm.model import init_params
 
     embedding = leaves.get(_PARAMS + "embedding")
-    described = jax.eval_shape(partial(init_params, model, embedding.shape[0] if embedding else 1, 0))
+    rows = min(embedding.shape[0], _MOST_ROWS) if embedding and embedding.shape else 1  # any shape can be sealed
+    described = jax.eval_shape(partial(init_params, model, rows, 0))
     return arrays.difference({_PARAMS[:-1]: described}, leaves)
 
 

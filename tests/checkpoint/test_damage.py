@@ -5,7 +5,7 @@ import shutil
 import pytest
 from checkpoint_states import like, same, seal_steps, state_of
 
-from pipeline.checkpoint import restore, verify
+from pipeline.checkpoint import metas, restore, seal, verify
 from pipeline.config import RunFailed
 
 
@@ -22,6 +22,17 @@ def sealed(open_store, run_dir, tmp_path):
         return run_dir / "checkpoints" / "2"
 
     return reset
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 200_000, '{"step": ' + "9" * 5000 + "}"])
+def test_what_was_sealed_and_says_nothing_is_passed_over(text, sealed, run_dir):
+    """Whoever can write a checkpoint can seal anything at all."""
+    step = sealed()
+    leaves = seal.read(step, 2).leaves
+    (step / "meta.json").write_text(text)
+    (step / seal.NAME).unlink()
+    seal.write(step, 2, leaves)
+    assert len(list(metas(run_dir / "checkpoints"))) == 1
 
 
 def files_of(step):

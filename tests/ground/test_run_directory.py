@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from pipeline.checkpoint import Store, restore
+from pipeline.checkpoint import Store, restore, seal
 from pipeline.config import BadInput, RunFailed, dump_yaml, load_file
 from pipeline.ground import evaluate, export, sample
 from pipeline.ground.run_directory import open_run
@@ -142,6 +142,27 @@ def test_a_checkpoint_of_another_model_is_refused(copied: Path) -> None:
     (copied / "config.yaml").write_text(dump_yaml(other))
     with pytest.raises(BadInput, match="another model than"):
         open_run(copied).weights()
+
+
+@pytest.mark.parametrize("shape", [(), (10**30, 40)])
+def test_a_checkpoint_sealed_with_an_embedding_of_any_shape_is_refused(shape: tuple[int, ...], copied: Path) -> None:
+    here = copied / "checkpoints" / "40"
+    sealed = seal.read(here, 40)
+    sealed.leaves["params.embedding"] = seal.Leaf("float32", shape, "0" * 32)
+    seal.put(here, sealed)
+    with pytest.raises(BadInput, match=r"another model than .*params\.embedding"):
+        open_run(copied).weights(40)
+
+
+def test_a_checkpoint_sealed_with_a_meta_json_that_says_nothing_is_refused(copied: Path) -> None:
+    here = copied / "checkpoints" / "40"
+    leaves = seal.read(here, 40).leaves
+    for text, error, message in (("[1]", RunFailed, "40: cannot be read"), ("{}", BadInput, "not the text that")):
+        (here / "meta.json").write_text(text)
+        (here / seal.NAME).unlink()
+        seal.write(here, 40, leaves)
+        with pytest.raises(error, match=message):
+            open_run(copied).model(40).corpus()
 
 
 def test_a_tokenizer_that_is_missing_or_of_another_run_is_refused(copied: Path, bpe_run: Path) -> None:

@@ -45,6 +45,7 @@ def test_each_look_gives_what_is_new_and_a_line_is_taken_when_it_is_whole(tmp_pa
         '{"event": 5, "mission_s": 1.0, "step": 1, "wall": 3.0}\n',
         line("step", 1),  # has no `at`
         line("sealed", 1, checkpoint=None),
+        line("telemetry", -1),
         line("cooldown", 1, start=5),
         "[" * 5000 + "\n",
         line("telemetry", 1, mission_s=10**400),
