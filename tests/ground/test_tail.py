@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,24 @@ def test_bytes_that_are_no_text_and_empty_lines_stop_nothing(tmp_path: Path) -> 
     tail = Tail(path)
     assert len(list(tail.read())) == 2
     assert tail.damaged == 1  # the empty line is how a launch ends a torn one
+
+
+def test_a_line_of_any_length_is_one_damaged_line_and_is_never_held_whole(tmp_path: Path) -> None:
+    path, beginning = tmp_path / "ledger.jsonl", line("launch").encode()
+    for length in ((1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20, 64 << 20):
+        path.write_bytes(beginning)
+        os.truncate(path, len(beginning) + length)  # a hole, as a power cut may leave it
+        tail = Tail(path)
+        tracemalloc.start()
+        assert [event["event"] for event in tail.read()] == ["launch"]
+        with path.open("ab") as file:
+            file.write(b"\n" + line("done", 2).encode())
+        assert [event["event"] for event in tail.read()] == ["done"], length
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (tail.lines, tail.damaged) == (3, 1), length
+        assert peak < 16 << 20
+        assert list(tail.read()) == []
 
 
 def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
