@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import FULL, BadInput, RunFailed
+from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
 from pipeline.ground.downlink.inbox import Inbox, Piece, chosen, read_inbox
@@ -20,6 +21,7 @@ from pipeline.ground.held import held
 _DRAFT = ".rebuilding"
 _LISTING = {received.NAME, received.NAME + ".tmp"}  # where a durable write of it begins
 _FOLDERS = ("checkpoints", "weights")  # whose folders are of use whole
+_FILES = {manifest.NAME, LEDGER, "config.yaml", "plan.json", "tokenizer.json"}  # packed beside them and tensorboard/
 _BLOCK = 1 << 20  # bytes
 
 
@@ -107,8 +109,8 @@ class _Rebuild:
         return lacking
 
     def _build(self, file: Version) -> None:
-        if PurePosixPath(file.path).parts[0] in _LISTING:
-            raise _Lacking(file, [(0, file.size)], problem="its place is that of the listing of what came")
+        if not _is_packed(file.path):
+            raise _Lacking(file, [(0, file.size)], problem="no file of a pack")
         if file.path == manifest.NAME and file.size > manifest.LARGEST:
             raise _Lacking(file, [(0, file.size)], problem=f"a manifest has no more than {manifest.LARGEST:,} bytes")
         pieces, base, absent = self._pieces(file)
@@ -330,16 +332,26 @@ class _Rebuild:
         }
 
 
+def _is_packed(path: str) -> bool:
+    """Whether `pack` sends such a file. Of others some would be believed: what lies in cache/ is run as it is."""
+    folder = _folder(path)
+    return path in _FILES or path.startswith("tensorboard/") or (folder is not None and _is_step(folder))
+
+
 def _folder(path: str) -> str | None:
     """checkpoints/500 of checkpoints/500/state/x."""
     parts = path.split("/")
     return "/".join(parts[:2]) if len(parts) > 2 and parts[0] in _FOLDERS else None
 
 
-def _is_sealed(folder: str) -> bool:
-    """Whether it is that of a checkpoint: checkpoints/07 is not, and would pass for checkpoints/7."""
-    step = folder.removeprefix("checkpoints/")
+def _is_step(folder: str) -> bool:
+    """Whether it is that of a step: checkpoints/07 is not, and would pass for checkpoints/7."""
+    step = PurePosixPath(folder).name
     return step.isdecimal() and str(int(step)) == step
+
+
+def _is_sealed(folder: str) -> bool:
+    return folder.startswith("checkpoints/") and _is_step(folder)
 
 
 def _is_plain(path: Path) -> bool:

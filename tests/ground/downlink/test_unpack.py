@@ -183,23 +183,24 @@ def test_no_path_of_a_chunk_leads_out_of_the_folder(tmp_path: Path) -> None:
 def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
     inbox, out, elsewhere = tmp_path / "inbox", tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    forge(inbox, "a", b"a file")
+    forge(inbox, "tensorboard/a", b"a file")
     unpack(inbox, out)
-    (out / "link").symlink_to(elsewhere)
-    forge(inbox, "link/x", b"not yours")
-    forge(inbox, "a/b", b"below a file")
-    forge(inbox, "c/d", b"a folder is here")
-    forge(inbox, "c", b"where a folder is", at=(2, 2.0))
+    (out / "tensorboard" / "link").symlink_to(elsewhere)
+    forge(inbox, "tensorboard/link/x", b"not yours")
+    forge(inbox, "tensorboard/a/b", b"below a file")
+    forge(inbox, "tensorboard/c/d", b"a folder is here")
+    forge(inbox, "tensorboard/c", b"where a folder is", at=(2, 2.0))
     forge(inbox, "received.json", b"{}")
     forge(inbox, "manifest.json", b'{"format": 1, "files": [{"path": "../x"}]}')
     (inbox / "pipe").symlink_to("/dev/zero")
     found = unpack(inbox, out)
     assert {path: "problem" in lack for path, lack in found["missing"].items()} == dict.fromkeys(
-        ["link/x", "a/b", "c", "received.json", "manifest.json"], True
+        [*(f"tensorboard/{name}" for name in ("link/x", "a/b", "c")), "received.json", "manifest.json"], True
     )
     assert list(found["damaged"]) == ["pipe"]
     assert list(elsewhere.iterdir()) == []
-    assert {name: (out / name).read_bytes() for name in ("a", "c/d")} == {"a": b"a file", "c/d": b"a folder is here"}
+    assert (out / "tensorboard" / "a").read_bytes() == b"a file"
+    assert (out / "tensorboard" / "c" / "d").read_bytes() == b"a folder is here"
     assert unpack(inbox, out)["missing"].keys() == found["missing"].keys(), "and the listing is still readable"
 
 
@@ -211,8 +212,19 @@ def test_the_place_of_the_listing_is_taken_by_nothing_that_comes(name: str, tmp_
     for _ in range(2):
         found = unpack(inbox, out)
         assert found["complete"] == ["ledger.jsonl"]
-        assert "the listing of what came" in found["missing"][name]["problem"]
+        assert found["missing"][name]["problem"] == "no file of a pack"
     assert sorted(path.name for path in out.iterdir()) == ["ledger.jsonl", "received.json"]
+
+
+def test_what_no_pack_sends_is_not_written(tmp_path: Path) -> None:
+    """Compiled programs least of all: a run that goes on from here would execute them."""
+    names = ["cache/xla/SEALED", "cache/xla/jit_step-0-cache", "Cache/xla/SEALED", "wandb/x", "weights/x", "x", "x.py"]
+    names += ["checkpoints/7", "checkpoints/7.deleted/x", "checkpoints/a/x", "weights/07/x", "config.yaml/x"]
+    for name in names:
+        forge(tmp_path / "inbox", name, b"not yours")
+    missing = unpack(tmp_path / "inbox", tmp_path / "out")["missing"]
+    assert {name: lack["problem"] for name, lack in missing.items()} == dict.fromkeys(names, "no file of a pack")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["received.json"]
 
 
 def test_bytes_that_are_not_those_that_were_packed_are_never_written(tmp_path: Path) -> None:
@@ -281,7 +293,7 @@ def test_a_second_unpacking_into_the_same_folder_waits_for_the_first(
 ) -> None:
     """They share a draft: else what one has checked is what the other is writing when it gets its name."""
     inbox, found, real = tmp_path / "inbox", [], durable.rename
-    for name in ("a", "b"):
+    for name in ("config.yaml", "plan.json"):
         forge(inbox, name, name.encode())
     second = threading.Thread(target=lambda: found.append(unpack(inbox, tmp_path / "out")))
 
@@ -294,7 +306,7 @@ def test_a_second_unpacking_into_the_same_folder_waits_for_the_first(
     monkeypatch.setattr(durable, "rename", rename)
     found.append(unpack(inbox, tmp_path / "out"))
     second.join()
-    assert [one["complete"] for one in found] == [["a", "b"]] * 2
+    assert [one["complete"] for one in found] == [["config.yaml", "plan.json"]] * 2
 
 
 def test_an_older_version_that_comes_late_replaces_nothing(sent: Sent, tmp_path: Path) -> None:
@@ -335,7 +347,7 @@ def test_the_latest_moment_that_a_chunk_may_name_spoils_no_later_pack(
     make_bare_run: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
-    forge(tmp_path / "forged", "x", b"not yours", at=(LARGEST_FILE, 1.0))
+    forge(tmp_path / "forged", "plan.json", b"not yours", at=(LARGEST_FILE, 1.0))
     unpack(tmp_path / "forged", out)
     pack(run, tmp_path / "chunks", out / "received.json")
     found = unpack(tmp_path / "chunks", out)
@@ -541,7 +553,8 @@ def test_no_other_folder_passes_for_a_step(tmp_path: Path) -> None:
         for folder in ("07", "\u0667", "+7", "7 ", "7.deleted"):
             for name, data in {"meta": str(at).encode(), "SEAL": seal_of({"meta": str(at).encode()})}.items():
                 forge(inbox, f"checkpoints/{folder}/{name}", data, at=(1, at), together=2)
-        assert unpack(inbox, out)["missing"] == {}
+        assert {lack["problem"] for lack in unpack(inbox, out)["missing"].values()} == {"no file of a pack"}
+        assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
         assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
         assert (out / "checkpoints" / "7" / "meta").read_bytes() == b"1"
 
