@@ -172,6 +172,8 @@ def _head(fields: Any) -> Head:
         raise ValueError("not bytes of its file")
     if head.kept > (head.base.size if head.base else 0):
         raise ValueError("keeps more of its base than there is")
+    if head.base and head.kept and head.base.path != head.file.path:  # a few bytes would copy whatever there is
+        raise ValueError("keeps what is of another file")
     return head
 
 

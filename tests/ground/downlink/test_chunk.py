@@ -66,6 +66,8 @@ def test_every_flip_and_every_cut_is_found() -> None:
 def test_the_form_that_the_cases_below_break_is_right() -> None:
     assert decode(with_head()).content() == b"x" * 20
     assert decode(with_head()).head.at == (7, 1.5)
+    assert decode(with_head(base=["a/b", 5, DIGEST], kept=5)).head.kept == 5
+    assert decode(with_head(base=["b", 5, DIGEST])).head.base == Version("b", 5, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,8 @@ def test_the_form_that_the_cases_below_break_is_right() -> None:
         with_head(length=2.0),
         with_head(kept=5),
         with_head(base=["../b", 100, DIGEST]),
-        with_head(base=["b", 4, DIGEST], kept=5),
+        with_head(base=["a/b", 4, DIGEST], kept=5),
+        with_head(base=["b", 5, DIGEST], kept=5),
         with_head(at=[float("nan"), 0]),
         with_head(at=[1e300, 0]),
         with_head(at=[0]),
