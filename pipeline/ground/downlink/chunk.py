@@ -31,6 +31,7 @@ MAGIC = b"DAYSIDE\x01"
 LARGEST = 1 << 20  # bytes of a file in one chunk
 LARGEST_FILE = 1 << 40  # bytes
 LARGEST_FOLDER = 1 << 20  # files
+FURTHEST = 1 << 50  # of a Moment; who listens believes far less (`read_inbox`), so that the sender can always go on
 _LARGEST_HEAD = 1 << 14
 _BEFORE_HEAD = struct.Struct(">8s32sI")
 LARGEST_CHUNK = _BEFORE_HEAD.size + _LARGEST_HEAD + LARGEST  # bytes
@@ -160,7 +161,7 @@ def moment(value: Any) -> Moment:
     mission_s, ledger_bytes = value
     if type(mission_s) not in (int, float) or not abs(mission_s) < 1e12:
         raise ValueError(f"{mission_s!r:.100} is no mission second")
-    return whole(ledger_bytes, LARGEST_FILE), float(mission_s)
+    return whole(ledger_bytes, FURTHEST), float(mission_s)
 
 
 def _head(fields: Any) -> Head:

@@ -4,11 +4,15 @@ import heapq
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Chunk, Head, Malformed, Moment, Version, decode
+
+_LATEST = 1 << 36  # bytes; no ledger is so long
+_IDLE = 1 << 16  # packs of a ledger that does not grow, each of which is a byte later
 
 
 class Place(NamedTuple):
@@ -35,6 +39,7 @@ Piece = tuple[int, int, Place | None]  # bytes [start, end) of a file, from a ch
 class Inbox:
     places: dict[Version, dict[str, Place]] = field(default_factory=dict)  # by address: copies count once
     damaged: dict[str, str] = field(default_factory=dict)  # names of what is no chunk, and why
+    ahead: list[str] = field(default_factory=list)  # names of chunks of a time that no run has come to
 
     def at(self, file: Version) -> Moment:
         return max(place.head.at for place in self.places[file].values())
@@ -47,8 +52,12 @@ class Inbox:
         return sum(map(len, self.places.values()))
 
 
-def read_inbox(folder: Path) -> Inbox:
-    """Every file of `folder` is looked at, whatever its name; those that begin with a dot are still on their way."""
+def read_inbox(folder: Path, latest: int) -> Inbox:
+    """Every file of `folder` is looked at, whatever its name; those that begin with a dot are still on their way.
+
+    What is newest stays. So a chunk that is later than a ledger can be long counts as the oldest, unless the listing,
+    of which `latest` is the time, has come so far: then what is packed with that listing is newer than what was forged.
+    """
     found = Inbox()
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -60,7 +69,13 @@ def read_inbox(folder: Path) -> Inbox:
         except OSError as error:
             found.damaged[path.name] = error.strerror or str(error)
         else:
-            place = Place(read.head, read.address, path)
+            head, (ledger_bytes, mission_s) = read.head, read.head.at
+            if ledger_bytes > max(_LATEST, latest + 1):
+                found.ahead.append(path.name)
+            longest = head.file.size + _IDLE if head.file.path == LEDGER else _LATEST
+            if ledger_bytes > max(longest, latest + 1):
+                head = replace(head, at=(0, mission_s))
+            place = Place(head, read.address, path)
             found.places.setdefault(read.head.file, {}).setdefault(read.address, place)
     return found
 

@@ -24,6 +24,11 @@ class Received:
     whole: dict[str, tuple[Version, Moment]] = field(default_factory=dict)  # and `at` of its chunks
     parts: dict[str, tuple[Version, list[Span]]] = field(default_factory=dict)
 
+    @property
+    def latest(self) -> int:
+        """Ledger bytes of the latest moment of what is whole; -1: nothing is."""
+        return max((ledger_bytes for _, (ledger_bytes, _) in self.whole.values()), default=-1)
+
     def has(self, file: Version) -> bool:
         return file.path in self.whole and self.whole[file.path][0] == file
 

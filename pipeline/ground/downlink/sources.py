@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.checkpoint import layout, seal
 from pipeline.config import BadInput, RunFailed
 from pipeline.flight.recorded import LEDGER
-from pipeline.ground.downlink.chunk import LARGEST_FILE, Moment, Version
+from pipeline.ground.downlink.chunk import FURTHEST, Moment, Version
 from pipeline.ground.downlink.received import Received
 from pipeline.ground.run_directory import RunDirectory
 
@@ -98,9 +98,8 @@ def moment(run: RunDirectory, ground: Received) -> Moment:
 
     path = run.path / LEDGER
     size = path.stat().st_size if path.is_file() else 0
-    known = max((ledger_bytes for _, (ledger_bytes, _) in ground.whole.values()), default=-1)
     last = recall(path).last or {}
-    return max(size, min(known + 1, LARGEST_FILE)), float(last.get("mission_s", 0.0))
+    return max(size, min(ground.latest + 1, FURTHEST)), float(last.get("mission_s", 0.0))
 
 
 def _file(group: str, root: Path, name: str, together: int = 0) -> Iterator[Source]:

@@ -14,7 +14,7 @@ from pipeline.config import FULL, BadInput, RunFailed
 from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
-from pipeline.ground.downlink.inbox import Inbox, Piece, chosen, read_inbox
+from pipeline.ground.downlink.inbox import Piece, chosen, read_inbox
 from pipeline.ground.downlink.received import Span, gaps
 from pipeline.ground.held import held
 
@@ -40,7 +40,9 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
             addresses that the manifest has for them; `base`, a file to which chunks that came are differences, and
             that is not here; `problem`, where all came and are not what was packed, or what was sealed.
         manifest: whether one came, without which there may be files that nothing here knows of.
+        later: of those that are whole, those of a later pack than the manifest; where none was sent they are forged.
         damaged: files of the inbox that are no chunk, and why. chunks: how many are one, copies counted once.
+        ahead: names of chunks of a time that no run has come to.
 
     Raises:
         BadInput: no inbox, or `out` cannot be written or is another's.
@@ -53,7 +55,7 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
         with held(out):
             if any(out.iterdir()) and not any(path.name in _LISTING for path in out.iterdir()):
                 raise BadInput(f"--out: {out}: is not empty and holds no {received.NAME}; give a new folder")
-            return _Rebuild(out, read_inbox(inbox)).run()
+            return _Rebuild(out, inbox).run()
     except OSError as error:
         if error.errno in FULL:
             raise RunFailed(f"{out}: no space; free some and unpack again: nothing is lost") from error
@@ -70,9 +72,9 @@ class _Lacking(Exception):
 
 
 class _Rebuild:
-    def __init__(self, out: Path, inbox: Inbox):
-        self.out, self.inbox = out, inbox
-        self.known = received.read(out / received.NAME, missing=True)
+    def __init__(self, out: Path, inbox: Path):
+        self.out, self.known = out, received.read(out / received.NAME, missing=True)
+        self.inbox = read_inbox(inbox, self.known.latest)
         self.known.whole = {path: kept for path, kept in self.known.whole.items() if self._is_here(kept[0])}
         self.known.parts = {}
         if manifest.NAME in self.known.whole:
@@ -323,12 +325,16 @@ class _Rebuild:
             file, at = self.known.whole[name := f"{folder}/{seal.NAME}"]
             if not kept or at > kept[1] or any(entry.file.path == name for entry in listed):
                 missing.setdefault(name, {"bytes": [(0, file.size)], "chunks": [], "problem": f"{folder}: {why}"})
+        files = {entry.file for entry in listed}
+        later = [path for path, (file, at) in self.known.whole.items() if kept and at > kept[1] and file not in files]
         return {
             "complete": sorted(path for path in self.known.whole if path not in missing),
             "missing": missing,
             "manifest": kept is not None,
+            "later": sorted(later),
             "damaged": self.inbox.damaged,
             "chunks": self.inbox.chunks,
+            "ahead": self.inbox.ahead,
         }
 
 

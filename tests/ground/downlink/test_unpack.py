@@ -14,9 +14,9 @@ import pytest
 
 from pipeline.checkpoint import durable, seal
 from pipeline.config import BadInput
-from pipeline.ground.downlink import manifest
+from pipeline.ground.downlink import main, manifest
 from pipeline.ground.downlink import received as listing
-from pipeline.ground.downlink.chunk import LARGEST, LARGEST_FILE, Head, Version, decode, encode
+from pipeline.ground.downlink.chunk import FURTHEST, LARGEST, LARGEST_FILE, Head, Version, decode, encode
 from pipeline.ground.downlink.pack import pack
 from pipeline.ground.downlink.received import merge
 from pipeline.ground.downlink.unpack import unpack
@@ -343,15 +343,80 @@ def test_what_is_packed_later_is_newer_whatever_befell_clock_and_ledger(
     assert sum(file["sent"] for file in packed["files"]) == 0, "nothing is sent again"
 
 
+@pytest.mark.parametrize("ledger_bytes", [5000, 1 << 36, FURTHEST])
 def test_the_latest_moment_that_a_chunk_may_name_spoils_no_later_pack(
+    ledger_bytes: int, make_bare_run: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    run, inbox, out = make_bare_run(tmp_path / "run"), tmp_path / "inbox", tmp_path / "out"
+    pack(run, inbox)
+    for name in ("ledger.jsonl", "plan.json", "manifest.json"):
+        forge(inbox, name, manifest.encode("not yours", []), at=(ledger_bytes, 9e11))
+    ahead = unpack(inbox, out)["ahead"]
+    assert len(ahead) == (3 if ledger_bytes == FURTHEST else 0)
+    for number in range(3):  # again and again, with all that was forged before still there
+        forge(inbox, "plan.json", b"not yours", at=(FURTHEST, 9e11 - number))
+        unpack(inbox, out)
+        pack(run, tmp_path / str(number), out / "received.json")
+        for path in (tmp_path / str(number)).iterdir():
+            shutil.copy(path, inbox)
+        found = unpack(inbox, out)
+        assert (found["missing"], found["damaged"], found["later"]) == ({}, {}, [])
+        assert {path: (out / path).read_bytes() for path in files_of(out)} == {
+            path: (run / path).read_bytes() for path in files_of(run)
+        }
+
+
+def test_a_listing_that_believed_any_moment_is_read_and_the_next_pack_is_newer(
     make_bare_run: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     run, out = make_bare_run(tmp_path / "run"), tmp_path / "out"
-    forge(tmp_path / "forged", "plan.json", b"not yours", at=(LARGEST_FILE, 1.0))
+    forge(tmp_path / "forged", "plan.json", b"not yours", at=(1, 9e11))
     unpack(tmp_path / "forged", out)
-    pack(run, tmp_path / "chunks", out / "received.json")
-    found = unpack(tmp_path / "chunks", out)
-    assert (found["missing"], found["damaged"]) == ({}, {})
+    listed = out / "received.json"
+    listed.write_text(listed.read_text().replace(", 1]]", f", {LARGEST_FILE}]]"))
+    assert listing.read(listed).latest == LARGEST_FILE
+    pack(run, tmp_path / "chunks", listed)
+    assert unpack(tmp_path / "chunks", out)["missing"] == {}
+    assert (out / "plan.json").read_bytes() == (run / "plan.json").read_bytes()
+
+
+def test_a_ledger_is_no_later_than_it_is_long(make_bare_run: Callable[[Path], Path], tmp_path: Path) -> None:
+    run, inbox, out = make_bare_run(tmp_path / "run"), tmp_path / "inbox", tmp_path / "out"
+    pack(run, inbox)
+    forge(inbox, "ledger.jsonl", b"not yours", at=(FURTHEST, 9e11))
+    assert unpack(inbox, out)["missing"] == {}
+    assert (out / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
+
+
+def test_what_was_packed_after_many_idle_packs_is_newer_in_a_new_folder_too(
+    make_bare_run: Callable[[Path], Path], go_on: Callable[[Path], None], tmp_path: Path
+) -> None:
+    run, inbox, listed = make_bare_run(tmp_path / "run"), tmp_path / "inbox", tmp_path / "out" / "received.json"
+    pack(run, inbox)
+    unpack(inbox, tmp_path / "out")
+    size = (run / "ledger.jsonl").stat().st_size
+    listed.write_text(listed.read_text().replace(f", {size}]]", f", {size + 50000}]]"))
+    go_on(run)
+    pack(run, tmp_path / "2", listed)
+    for path in (tmp_path / "2").iterdir():
+        shutil.copy(path, inbox / f"2-{path.name}")
+    found = unpack(inbox, tmp_path / "new")
+    assert (found["missing"], found["later"], found["ahead"]) == ({}, [], [])
+    assert (tmp_path / "new" / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
+
+
+def test_what_is_later_than_the_manifest_is_told_of(
+    make_bare_run: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    pack(make_bare_run(tmp_path / "run"), inbox)
+    assert unpack(inbox, out)["later"] == []
+    forge(inbox, "plan.json", b"not yours", at=(1 << 36, 1.0))
+    forge(inbox, "config.yaml", b"not yours", at=(FURTHEST, 1.0))
+    assert main(["unpack", str(inbox), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "plan.json: later than the manifest; forged, if no later pack was sent" in said
+    assert ".chunk: names a time that no run has come to" in said
 
 
 def test_a_file_that_rotted_on_the_ground_is_asked_for_again(
