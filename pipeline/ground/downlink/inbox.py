@@ -38,6 +38,7 @@ Piece = tuple[int, int, Place | None]  # bytes [start, end) of a file, from a ch
 @dataclass
 class Inbox:
     places: dict[Version, dict[str, Place]] = field(default_factory=dict)  # by address: copies count once
+    bases: dict[str, set[int]] = field(default_factory=dict)  # sizes of what chunks are differences to, by path
     damaged: dict[str, str] = field(default_factory=dict)  # names of what is no chunk, and why
     ahead: list[str] = field(default_factory=list)  # names of chunks of a time that no run has come to
 
@@ -75,6 +76,8 @@ def read_inbox(folder: Path, latest: int) -> Inbox:
             longest = head.file.size + _IDLE if head.file.path == LEDGER else _LATEST
             if ledger_bytes > max(longest, latest + 1):
                 head = replace(head, at=(0, mission_s))
+            if head.base:
+                found.bases.setdefault(head.base.path, set()).add(head.base.size)
             place = Place(head, read.address, path)
             found.places.setdefault(read.head.file, {}).setdefault(read.address, place)
     return found

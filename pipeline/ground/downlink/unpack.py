@@ -77,6 +77,9 @@ class _Rebuild:
         self.inbox = read_inbox(inbox, self.known.latest)
         self.known.whole = {path: kept for path, kept in self.known.whole.items() if self._is_here(kept[0])}
         self.known.parts = {}
+        # Of what is here, until another version is: a few bytes can ask for either thousands of times.
+        self.prefixes: dict[str, dict[int, str]] = {}  # path -> size -> SHA-256 of so many leading bytes
+        self.seals: dict[Version, seal.Seal | str] = {}  # a string: what is wrong with it
         if manifest.NAME in self.known.whole:
             self._holds(self.known.whole[manifest.NAME][0])  # one that rotted says nothing
         self._remember()  # from here on the folder is ours
@@ -137,6 +140,8 @@ class _Rebuild:
             durable.rename(draft, target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise _Lacking(file, [(0, file.size)], problem=f"its place is taken: {error.filename}") from error
+        self.prefixes.pop(file.path, None)
+        self.seals.pop(file, None)
         self.known.whole[file.path] = (file, self.inbox.at(file))
         self._finish_folder(file.path, max(place.head.together for place in self.inbox.places[file].values()))
 
@@ -175,14 +180,22 @@ class _Rebuild:
         path = self._place(base.path)
         if not _is_plain(path) or path.stat().st_size < base.size:
             return None
-        digest = hashlib.sha256()
-        for data in _blocks(path, 0, base.size):
-            digest.update(data)
-        if digest.hexdigest() == base.sha256:
+        if self._prefix_sha256(path, base) == base.sha256:
             return path
         if self.known.has(base):  # changed since it came: it is built or asked for again
             del self.known.whole[base.path]
         return None
+
+    def _prefix_sha256(self, path: Path, base: Version) -> str:
+        """Of as many bytes of a file as the base has; all that chunks ask for are hashed in one go."""
+        found = self.prefixes.setdefault(base.path, {})
+        if base.size not in found:
+            digest, at = hashlib.sha256(), 0
+            for size in sorted({base.size, *self.inbox.bases.get(base.path, ())}):
+                for data in _blocks(path, at, size):
+                    digest.update(data)
+                found[size], at = digest.hexdigest(), size
+        return found[base.size]
 
     def _content(self, file: Version, pieces: Iterable[Piece], base: Path | None) -> Iterator[bytes]:
         """The bytes of pieces of which each goes on where the one before ends, or begins sooner."""
@@ -254,11 +267,14 @@ class _Rebuild:
         name = f"{folder}/{seal.NAME}"
         if name not in self.known.whole:
             return None, (0, 0.0), None
-        at = self.known.whole[name][1]
-        try:
-            return seal.read(self._place(name).parent, int(PurePosixPath(folder).name)), at, None
-        except (seal.Damaged, ValueError) as error:
-            return None, at, str(error)
+        file, at = self.known.whole[name]
+        if file not in self.seals:
+            try:
+                self.seals[file] = seal.read(self._place(name).parent, int(PurePosixPath(folder).name))
+            except (seal.Damaged, ValueError) as error:
+                self.seals[file] = str(error)
+        found = self.seals[file]
+        return (None, at, found) if isinstance(found, str) else (found, at, None)
 
     def _is_left_out(self, file: Version) -> bool:
         """Whether it is a file of a checkpoint that was sealed again since, without it."""
@@ -274,9 +290,9 @@ class _Rebuild:
         if sealed is None:
             return wrong
         number, partial = self.out / folder, self.out / f"{folder}.partial"
-        names = {*sealed.files, seal.NAME}
-        if not partial.is_dir() or any(f"{folder}/{name}" not in self.known.whole for name in names):
+        if not partial.is_dir() or any(f"{folder}/{name}" not in self.known.whole for name in sealed.files):
             return None
+        names = {*sealed.files, seal.NAME}
         for path, (_, came) in list(self.known.whole.items()):
             if _folder(path) == folder and path[len(folder) + 1 :] not in names and came <= at:  # of an earlier seal
                 del self.known.whole[path]

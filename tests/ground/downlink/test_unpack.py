@@ -610,6 +610,26 @@ def test_a_file_of_a_step_that_rotted_before_the_last_one_came_is_had_again(
     assert seal.inspect(out / "checkpoints" / "7", 7)[1] == []
 
 
+def test_few_bytes_have_nothing_read_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seal of many files, and a large file that many chunks say to be differences to."""
+    from pipeline.ground.downlink import unpack as module
+
+    inbox, out, blocks, seals = tmp_path / "inbox", tmp_path / "out", [], []
+    forge(inbox, "plan.json", b"large" * 1000)
+    forge_step(inbox, 1.0, FIRST, "SEAL", "same")
+    unpack(inbox, out)
+    for number in range(50):
+        base = Version("plan.json", 5000 - number, f"{number:064x}")
+        forge(inbox, "plan.json", b"x", at=(2, 1.0), base=base, sha256=f"{number:064x}")
+        forge(inbox, f"checkpoints/7/{number}", b"", at=(2, 1.0))
+    real, read = module._blocks, seal.read
+    monkeypatch.setattr(module, "_blocks", lambda *given: blocks.append(given[2] - given[1]) or real(*given))
+    monkeypatch.setattr(seal, "read", lambda *given: seals.append(given) or read(*given))
+    unpack(inbox, out)
+    assert sum(blocks) == 5000
+    assert len(seals) == 1
+
+
 def test_no_other_folder_passes_for_a_step(tmp_path: Path) -> None:
     inbox, out = tmp_path / "inbox", tmp_path / "out"
     forge_step(inbox, 1.0, FIRST, *FIRST, "SEAL")
