@@ -11,17 +11,15 @@ from typing import Any
 
 from pipeline.checkpoint import durable, layout, seal
 from pipeline.config import FULL, BadInput, RunFailed
-from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink import manifest, received
 from pipeline.ground.downlink.chunk import Malformed, Moment, Version
 from pipeline.ground.downlink.inbox import Piece, chosen, read_inbox
+from pipeline.ground.downlink.paths import folder_of, is_packed, is_sealed
 from pipeline.ground.downlink.received import Span, gaps
 from pipeline.ground.held import held
 
 _DRAFT = ".rebuilding"
 _LISTING = {received.NAME, received.NAME + ".tmp"}  # where a durable write of it begins
-_FOLDERS = ("checkpoints", "weights")  # whose folders are of use whole
-_FILES = {manifest.NAME, LEDGER, "config.yaml", "plan.json", "tokenizer.json"}  # packed beside them and tensorboard/
 _BLOCK = 1 << 20  # bytes
 
 
@@ -114,7 +112,7 @@ class _Rebuild:
         return lacking
 
     def _build(self, file: Version) -> None:
-        if not _is_packed(file.path):
+        if not is_packed(file.path):
             raise _Lacking(file, [(0, file.size)], problem="no file of a pack")
         if file.path == manifest.NAME and file.size > manifest.LARGEST:
             raise _Lacking(file, [(0, file.size)], problem=f"a manifest has no more than {manifest.LARGEST:,} bytes")
@@ -215,8 +213,8 @@ class _Rebuild:
 
     def _target(self, path: str) -> Path:
         """Where a file is written. A checkpoint that has its number is whole, and stays as it is."""
-        folder = _folder(path)
-        if folder is None or (not _is_sealed(folder) and (self.out / folder).is_dir()):
+        folder = folder_of(path)
+        if folder is None or (not is_sealed(folder) and (self.out / folder).is_dir()):
             return self.out / path
         return self.out / f"{folder}.partial" / PurePosixPath(path).relative_to(folder)
 
@@ -238,19 +236,19 @@ class _Rebuild:
 
     def _finish_folder(self, path: str, together: int) -> None:
         """Gives a step its number if `path` was the last of its files."""
-        folder = _folder(path)
+        folder = folder_of(path)
         if folder is None:
             return
-        if _is_sealed(folder):
+        if is_sealed(folder):
             self._finish_step(folder)
         elif (self.out / folder).exists():
             return
-        elif sum(_folder(whole) == folder for whole in self.known.whole) == together:
+        elif sum(folder_of(whole) == folder for whole in self.known.whole) == together:
             durable.rename(self.out / f"{folder}.partial", self.out / folder)
 
     def _finish_steps(self) -> dict[str, str]:
         """Of checkpoints without their number, or of which a new seal came: why they are not what was sealed."""
-        folders = {folder for path in self.known.whole if (folder := _folder(path)) and _is_sealed(folder)}
+        folders = {folder for path in self.known.whole if (folder := folder_of(path)) and is_sealed(folder)}
         begun = [folder for folder in folders if (self.out / f"{folder}.partial").is_dir()]
         return {folder: why for folder in begun if (why := self._finish_step(folder))}
 
@@ -258,7 +256,7 @@ class _Rebuild:
         """Whether of these some file is no longer what came."""
         before = len(self.known.whole)
         for path, (file, _) in list(self.known.whole.items()):
-            if _folder(path) in folders:
+            if folder_of(path) in folders:
                 self._holds(file)
         return len(self.known.whole) < before
 
@@ -278,8 +276,8 @@ class _Rebuild:
 
     def _is_left_out(self, file: Version) -> bool:
         """Whether it is a file of a checkpoint that was sealed again since, without it."""
-        folder = _folder(file.path)
-        if folder is None or not _is_sealed(folder) or file.path == f"{folder}/{seal.NAME}":
+        folder = folder_of(file.path)
+        if folder is None or not is_sealed(folder) or file.path == f"{folder}/{seal.NAME}":
             return False
         sealed, at, _ = self._seal(folder)
         return sealed is not None and file.path[len(folder) + 1 :] not in sealed.files and self.inbox.at(file) <= at
@@ -294,7 +292,7 @@ class _Rebuild:
             return None
         names = {*sealed.files, seal.NAME}
         for path, (_, came) in list(self.known.whole.items()):
-            if _folder(path) == folder and path[len(folder) + 1 :] not in names and came <= at:  # of an earlier seal
+            if folder_of(path) == folder and path[len(folder) + 1 :] not in names and came <= at:  # of an earlier seal
                 del self.known.whole[path]
         for left in [left for left in partial.rglob("*") if left.is_symlink() or not left.is_dir()]:
             name = left.relative_to(partial).as_posix()
@@ -352,28 +350,6 @@ class _Rebuild:
             "chunks": self.inbox.chunks,
             "ahead": self.inbox.ahead,
         }
-
-
-def _is_packed(path: str) -> bool:
-    """Whether `pack` sends such a file. Of others some would be believed: what lies in cache/ is run as it is."""
-    folder = _folder(path)
-    return path in _FILES or path.startswith("tensorboard/") or (folder is not None and _is_step(folder))
-
-
-def _folder(path: str) -> str | None:
-    """checkpoints/500 of checkpoints/500/state/x."""
-    parts = path.split("/")
-    return "/".join(parts[:2]) if len(parts) > 2 and parts[0] in _FOLDERS else None
-
-
-def _is_step(folder: str) -> bool:
-    """Whether it is that of a step: checkpoints/07 is not, and would pass for checkpoints/7."""
-    step = PurePosixPath(folder).name
-    return step.isdecimal() and str(int(step)) == step
-
-
-def _is_sealed(folder: str) -> bool:
-    return folder.startswith("checkpoints/") and _is_step(folder)
 
 
 def _is_plain(path: Path) -> bool:
