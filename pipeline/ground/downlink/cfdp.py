@@ -30,7 +30,7 @@ try:
     from cfdppy.handler.dest import TransactionStep as DestStep
     from cfdppy.handler.source import SourceHandler
     from spacepackets.cfdp import TransmissionMode
-    from spacepackets.cfdp.pdu import FileDataPdu
+    from spacepackets.cfdp.pdu import FileDataPdu, MetadataPdu
     from spacepackets.seqcount import SeqCountProvider
 
     from pipeline.ground.downlink.cfdp_entities import (
@@ -229,7 +229,8 @@ class _Sender:
 
 
 class _Receiver:
-    """One transaction at a time, as they are sent: the next one ends the last, of which nothing more can come."""
+    """One transaction at a time, as they are sent: the next one's metadata ends the last, of which nothing more can
+    come; so does any packet of the next once the last has been silent for a while."""
 
     INCOMING = ".incoming"
 
@@ -238,6 +239,7 @@ class _Receiver:
         self.table = remote(SATELLITE, timer_s)
         self.over: OrderedDict[Any, None] = OrderedDict()
         self.number: Any = None
+        self.heard = 0.0  # when a packet of that transaction came
         self.result: dict[str, Any] = {"whole": [], "refused": []}
 
     def listen(self, silent_s: float) -> dict[str, Any]:
@@ -247,8 +249,12 @@ class _Receiver:
         while time.monotonic() - heard < silent_s:
             packet = None
             try:
-                data, peer = self.link.recvfrom(1 << 16)
+                data, sender = self.link.recvfrom(1 << 16)
                 packet, heard = parsed(data), time.monotonic()
+                if packet is None or self._is_stray(packet):
+                    packet = None
+                else:
+                    peer = sender
             except TimeoutError:
                 pass
             try:
@@ -263,11 +269,19 @@ class _Receiver:
                     self.link.sendto(answer, peer)
         return self.result
 
+    def _is_stray(self, packet: Any) -> bool:
+        """Whether it is of a transaction that is not known; while one is under way its metadata alone begins it."""
+        number = packet.transaction_seq_num.value
+        under_way = self.number is not None and time.monotonic() - self.heard < self.timer_s
+        known = number == self.number or number in self.over
+        return under_way and not known and not isinstance(packet, MetadataPdu)
+
     def _answers(self, packet: Any) -> list[bytes]:
         if packet is not None:
             number = packet.transaction_seq_num.value
             if number in self.over:
                 return [acknowledgement(packet)] if is_acknowledged_eof(packet) else []
+            self.heard = time.monotonic()
             if number != self.number:
                 self._begin(number)
             elif is_acknowledged_eof(packet) and self.dest.step in _AFTER_EOF:

@@ -11,6 +11,7 @@ from spacepackets.cfdp.pdu import EofPdu, FileDataPdu, MetadataPdu, NakPdu
 from spacepackets.cfdp.pdu.ack import TransactionStatus
 from spacepackets.cfdp.pdu.helper import PduFactory
 
+from pipeline.ground.downlink.cfdp_entities import GROUND, SATELLITE
 from pipeline.ground.downlink.chunk import LARGEST_CHUNK
 from pipeline.ground.downlink.pack import SUFFIX
 
@@ -18,10 +19,12 @@ _NAME = re.compile(rf"[0-9]{{6,12}}-[0-9a-f]{{16}}{re.escape(SUFFIX)}")
 
 
 def parsed(data: bytes) -> Any:
-    """The packet; None for anything else: its parsers raise whatever they stumble over, some when a field is read."""
+    """The packet, if it is between satellite and ground; None for anything else: its parsers raise whatever they
+    stumble over, some when a field is read."""
     try:
         packet = PduFactory.from_raw(data)
-        return packet if _harmless(packet) else None
+        ours = (packet.source_entity_id.value, packet.dest_entity_id.value) == (SATELLITE.value, GROUND.value)
+        return packet if ours and _harmless(packet) else None
     except Exception:
         return None
 

@@ -332,6 +332,38 @@ def test_a_forged_answer_costs_itself_alone(asked: list[tuple[int, int]] | None,
     assert contents(tmp_path / "inbox") == contents(tmp_path / "two")
 
 
+@pytest.mark.parametrize("satellite", [1, 7])
+def test_forged_packets_do_not_end_what_is_under_way(satellite: int, packed: Path, tmp_path: Path) -> None:
+    """An end of no transaction that was begun, or the metadata of another satellite."""
+    over = threading.Event()
+
+    def forge(address: tuple[str, int]) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            number = 1 << 31
+            while not over.wait(TIMER_S / 10):
+                number += 1
+                config = PduConfig(
+                    *(ByteFieldU16(satellite), ByteFieldU16(2), ByteFieldU32(number), TransmissionMode.ACKNOWLEDGED),
+                    crc_flag=CrcFlag.WITH_CRC,
+                )
+                packet: Any = EofPdu(config, b"\x00" * 4, 9)
+                if satellite != 1:
+                    packet = MetadataPdu(config, MetadataParams(False, 0, 9, "x", f"000001-{'0' * 16}.chunk"))
+                stranger.sendto(packet.pack(), address)
+
+    with listening(tmp_path / "inbox", 0.0) as (address, link):
+        forger = threading.Thread(target=forge, args=(link.beyond,))
+        forger.start()
+        try:
+            result = send(packed, address, timer_s=TIMER_S, mbit_s=2)
+        finally:
+            over.set()
+            forger.join()
+    assert result["failed"] == []
+    assert result["bytes"] < 1.3 * sum(map(len, contents(packed).values()))
+    assert contents(tmp_path / "inbox") == contents(packed)
+
+
 WRITE, FLUSH = (cfdp_entities.RestrictedFilestore, "write_data"), (durable, "fsync")
 NO_SPACE, ANOTHER = "no space; free some: what", "; give another folder: what"
 
