@@ -273,7 +273,7 @@ class _Rebuild:
         if file not in self.seals:
             try:
                 self.seals[file] = seal.read(self._place(name).parent, int(PurePosixPath(folder).name))
-            except (seal.Damaged, ValueError) as error:
+            except (seal.Damaged, seal.OtherVersion, ValueError) as error:
                 self.seals[file] = str(error)
         found = self.seals[file]
         return (None, at, found) if isinstance(found, str) else (found, at, None)

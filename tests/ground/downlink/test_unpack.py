@@ -679,3 +679,14 @@ def test_a_step_gets_its_number_with_the_last_of_its_files(tmp_path: Path) -> No
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["7"]
     assert (out / "checkpoints" / "7" / "state" / "x").read_bytes() == b"array"
     assert unpack(inbox, out)["complete"] == ["checkpoints/7/SEAL", "checkpoints/7/state/x"]
+
+
+def test_a_step_of_another_version_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge_step(inbox, 1.0, {"meta": b"1"}, "meta", "SEAL")
+    forge(inbox, "plan.json", b"{}")
+    monkeypatch.setattr(seal, "_FORMAT", 2)
+    missing = unpack(inbox, out)["missing"]
+    assert "sealed by another version of Dayside" in missing["checkpoints/7/SEAL"]["problem"]
+    assert (out / "plan.json").read_bytes() == b"{}"
+    assert (out / "checkpoints/7.partial/meta").read_bytes() == b"1"
