@@ -133,7 +133,7 @@ def test_a_saved_configuration_can_neither_end_the_process_nor_fill_the_screen(
     text: str, names: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(BadInput, match="(not a run.s configuration|not as this version of Dayside has it): ") as refusal:
+    with pytest.raises(BadInput, match=r"not (a run.s configuration|as this version of Dayside has it): ") as refusal:
         load_file(tmp_path / "config.yaml")
     assert names in str(refusal.value)
     assert len(str(refusal.value).removeprefix(str(tmp_path))) < 500

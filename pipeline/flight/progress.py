@@ -62,12 +62,12 @@ class Progress:
         Raises:
             Refused: it is of a newer one.
         """
-        with understood("progress", saved, {each.name for each in fields(cls)}):
+        with of_this_version("progress", saved, {each.name for each in fields(cls)}):
             return cls(**(saved | {"cooldown": Cooldown(*saved["cooldown"])}))
 
 
 @contextmanager
-def understood(what: str, saved: Iterable[str], known: Iterable[str]) -> Iterator[None]:
+def of_this_version(what: str, saved: Iterable[str], known: Iterable[str]) -> Iterator[None]:
     """Around the reading of what a checkpoint keeps.
 
     Raises:

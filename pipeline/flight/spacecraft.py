@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
-from pipeline.flight.progress import understood
+from pipeline.flight.progress import of_this_version
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -81,7 +81,7 @@ class Spacecraft:
         area_m2 = satellite.array.area_m2 * (1.0 + config.mission.harvest_error)
         array = satellite.array.model_copy(update={"area_m2": area_m2})
         self._simulator = Simulator(satellite.model_copy(update={"array": array}), scenario.timeline)
-        with understood("spacecraft", saved, KEPT):
+        with of_this_version("spacecraft", saved, KEPT):
             self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
             self.mode = Mode(saved.get("mode", Mode.OFF))
             self.payload = Payload(*saved.get("payload", ()))
