@@ -211,10 +211,6 @@ def _unpacked(found: dict[str, Any]) -> str:
     said += [f"  {name}: names a time that no run has come to: forged, remove it" for name in found["ahead"]]
     for path in found["later"]:
         said.append(f"  {path}: later than the manifest; forged, if no later pack was sent: `pack --received` mends it")
-    if len(found["runs"]) > 1:
-        said.append(
-            f"manifests of several runs came: {', '.join(found['runs'])}: give each an INBOX and --out of its own"
-        )
     if not found["manifest"]:
         said.append("no manifest came: there may be files that nothing here tells of")
     return "\n".join(said)

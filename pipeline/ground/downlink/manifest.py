@@ -51,12 +51,6 @@ def decode(data: bytes) -> list[Entry]:
         raise ValueError(f"not its form: {error}") from error
 
 
-def run_of(data: bytes) -> str:
-    """The name of the run of a manifest, as it can be shown."""
-    run = json.loads(data).get("run")
-    return f"{run!r:.100}" if isinstance(run, str) else "no name"
-
-
 def _entry(fields: Any) -> Entry:
     file = version([fields["path"], fields["size"], fields["sha256"]])
     chunks = [

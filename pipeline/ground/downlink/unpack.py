@@ -38,7 +38,6 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
             addresses that the manifest has for them; `base`, a file to which chunks that came are differences, and
             that is not here; `problem`, where all came and are not what was packed, or what was sealed.
         manifest: whether one came, without which there may be files that nothing here knows of.
-        runs: of which manifests came, or came before this time. Those of several runs are mixed up in one folder.
         later: of those that are whole, those of a later pack than the manifest; where none was sent they are forged.
         damaged: files of the inbox that are no chunk, and why. chunks: how many are one, copies counted once.
         ahead: names of chunks of a time that no run has come to.
@@ -79,10 +78,8 @@ class _Rebuild:
         # Of what is here, until another version is: a few bytes can ask for either thousands of times.
         self.prefixes: dict[str, dict[int, str]] = {}  # path -> size -> SHA-256 of so many leading bytes
         self.seals: dict[Version, seal.Seal | str] = {}  # a string: what is wrong with it
-        self.runs: set[str] = set()
-        kept = self.known.whole.get(manifest.NAME)
-        if kept and self._holds(kept[0]):  # one that rotted says nothing
-            self.runs.add(manifest.run_of((self.out / manifest.NAME).read_bytes()))
+        if manifest.NAME in self.known.whole:
+            self._holds(self.known.whole[manifest.NAME][0])  # one that rotted says nothing
         self._remember()  # from here on the folder is ours
 
     def run(self) -> dict[str, Any]:
@@ -132,8 +129,7 @@ class _Rebuild:
             self._write(draft, file, pieces, base, oldest_first=True)
         if file.path == manifest.NAME:
             try:
-                manifest.decode(data := draft.read_bytes())
-                self.runs.add(manifest.run_of(data))
+                manifest.decode(draft.read_bytes())
             except ValueError as error:
                 raise _Lacking(file, [(0, file.size)], problem=f"no manifest: {error}") from error
         target = self._target(file.path)
@@ -349,7 +345,6 @@ class _Rebuild:
             "complete": sorted(path for path in self.known.whole if path not in missing),
             "missing": missing,
             "manifest": kept is not None,
-            "runs": sorted(self.runs),
             "later": sorted(later),
             "damaged": self.inbox.damaged,
             "chunks": self.inbox.chunks,

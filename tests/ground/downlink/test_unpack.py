@@ -405,17 +405,6 @@ def test_what_was_packed_after_many_idle_packs_is_newer_in_a_new_folder_too(
     assert (tmp_path / "new" / "ledger.jsonl").read_bytes() == (run / "ledger.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_that_two_runs_are_mixed_up_is_told(together: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inbox, out = tmp_path / "inbox", str(tmp_path / "out")
-    for number, name in enumerate(("a", "a", "b")):
-        forge(inbox, "manifest.json", manifest.encode(name, []), at=(number, 1.0))
-        if not together or name == "b":
-            assert main(["unpack", str(inbox), "--out", out]) == 0
-            said = capsys.readouterr().out
-            assert ("several runs came: 'a', 'b': give each" in said) == (name == "b")
-
-
 def test_what_is_later_than_the_manifest_is_told_of(
     make_bare_run: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
