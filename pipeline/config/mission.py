@@ -150,6 +150,7 @@ class Gpu(Section):
     idle_w: float = Field(60.0, ge=0, description="Power when on and idle [W]")
     curve: tuple[tuple[float, float], ...] = Field(
         ((0.0, 120.0), (0.5, 250.0), (1.0, 350.0)),
+        max_length=1000,
         description="Pairs (share of full throughput, power [W]), rising; the last is (1, full power)",
     )
     actuator: Literal["simulated", "nvml", "duty-cycle"] = Field(
@@ -209,7 +210,9 @@ class Mission(Section):
     not_before_s: float = Field(
         0.0, ge=0, description="This launch begins no earlier; the GPU was off until then (clock simulated) [mission s]"
     )
-    stations: tuple[Station, ...] = Field((), description="Ground stations that the satellite transmits to")
+    stations: tuple[Station, ...] = Field(
+        (), max_length=1000, description="Ground stations that the satellite transmits to"
+    )
 
 
 class Telemetry(Section):

@@ -43,7 +43,10 @@ def tiny_shakespeare(cache_dir: Path, tick: Tick, url: str = TINY_SHAKESPEARE, r
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_file() and _sha256(path) == TINY_SHAKESPEARE_SHA256
+    try:
+        return path.is_file() and _sha256(path) == TINY_SHAKESPEARE_SHA256
+    except OSError:
+        return False
 
 
 def _download(url: str, path: Path, sha256: str, tick: Tick) -> None:

@@ -37,7 +37,7 @@ def within_reach(config: Config) -> Config:
     """`config`, without its second device if that hangs: whoever asks such a one for a file waits for ever.
 
     Raises:
-        RunFailed: it hangs, and nothing is sealed on the run's own device.
+        RunFailed: it hangs, and the run's own device has no checkpoint, or nothing that says of which run.
     """
     mirror = config.mirror
     if mirror is None:
@@ -52,10 +52,10 @@ def within_reach(config: Config) -> Config:
     asking.join(ANSWER_S)
     if not asking.is_alive():
         return config
-    if not layout.steps(config.directory / CHECKPOINTS):
+    if not layout.steps(config.directory / CHECKPOINTS) or recorded(config.directory, config) is None:
         raise RunFailed(
             f"checkpoint.mirror_dir: {mirror.parent} does not answer, and may hold the only copies of this run, for "
-            f"{config.directory} has no checkpoint; mount it anew, or leave the key out to start anew"
+            f"{config.directory} has no whole ones; mount it anew, or leave the key out to start anew"
         )
     alone = config.checkpoint.model_copy(update={"mirror_dir": None})
     return config.model_copy(update={"checkpoint": alone})

@@ -73,10 +73,10 @@ def of_this_version(what: str, saved: Iterable[str], known: Iterable[str]) -> It
     Raises:
         Refused: it keeps more than this version knows, which may be what decides, or it is read otherwise.
     """
-    advice = "not known to this version of Dayside; go on with the one that wrote it"
-    if unknown := sorted(set(saved) - set(known)):
-        raise Refused(f"checkpoint: {what}.{unknown[0]}: {advice}")
+    advice = "not as this version of Dayside keeps it; go on with the one that wrote it"
     try:
+        if unknown := sorted(set(saved) - set(known)):
+            raise Refused(f"checkpoint: {what}.{unknown[0]}: {advice}")
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise Refused(f"checkpoint: {what}: {error}: {advice}") from error

@@ -25,5 +25,6 @@ def other_software(before: object) -> str | None:
     """What is other than when a checkpoint was saved, in words; None if nothing is, or that is not known."""
     if not isinstance(before, Mapping):
         return None
-    changed = [f"{name} {before.get(name)}, now {now}" for name, now in software().items() if before.get(name) != now]
+    was = {name: before.get(name, now) for name, now in software().items()}  # of what it did not say, nothing is known
+    changed = [f"{name} {was[name]}, now {now}" for name, now in software().items() if was[name] != now]
     return f"{'; '.join(changed)}: from here on the last bits need not be the same" if changed else None

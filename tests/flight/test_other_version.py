@@ -103,7 +103,7 @@ def test_what_a_newer_version_keeps_and_this_one_does_not_know_is_not_left_out(
     assert train.main(command) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"train.py run: checkpoint: {named}")
-    assert said.endswith("not known to this version of Dayside; go on with the one that wrote it")
+    assert said.endswith("not as this version of Dayside keeps it; go on with the one that wrote it")
     assert not any(problems for _, problems in verify(run))
     sealed_with(run, lambda meta: meta.update({section: before}))
     assert train.main(command) == 0

@@ -208,7 +208,7 @@ def _unpacked(found: dict[str, Any]) -> str:
         why = lack.get("problem") or (f"needs {lack['base']}" if "base" in lack else "")
         said.append(f"  {path}: bytes {', '.join(spans[:4])}{more}" + (f" ({why})" if why else ""))
     said += [f"  {name}: no chunk: {reason}" for name, reason in sorted(found["damaged"].items())]
-    said += [f"  {name}: names a time that no run has come to: forged, remove it" for name in found["ahead"]]
+    said += [f"  {name}: of a time that nothing here has come to; counts as the oldest" for name in found["ahead"]]
     for path in found["later"]:
         said.append(f"  {path}: later than the manifest; forged, if no later pack was sent: `pack --received` mends it")
     if not found["manifest"]:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.flight.recorded import LEDGER
 from pipeline.ground.downlink.chunk import LARGEST_CHUNK, Chunk, Head, Malformed, Moment, Version, decode
 
 _LATEST = 1 << 36  # bytes; no ledger is so long
-_IDLE = 1 << 16  # packs of a ledger that does not grow, each of which is a byte later
 
 
 class Place(NamedTuple):
@@ -40,7 +38,7 @@ class Inbox:
     places: dict[Version, dict[str, Place]] = field(default_factory=dict)  # by address: copies count once
     bases: dict[str, set[int]] = field(default_factory=dict)  # sizes of what chunks are differences to, by path
     damaged: dict[str, str] = field(default_factory=dict)  # names of what is no chunk, and why
-    ahead: list[str] = field(default_factory=list)  # names of chunks of a time that no run has come to
+    ahead: list[str] = field(default_factory=list)  # names of chunks of a time that nothing has come to
 
     def at(self, file: Version) -> Moment:
         return max(place.head.at for place in self.places[file].values())
@@ -56,10 +54,11 @@ class Inbox:
 def read_inbox(folder: Path, latest: int) -> Inbox:
     """Every file of `folder` is looked at, whatever its name; those that begin with a dot are still on their way.
 
-    What is newest stays. So a chunk that is later than a ledger can be long counts as the oldest, unless the listing,
-    of which `latest` is the time, has come so far: then what is packed with that listing is newer than what was forged.
+    What is newest stays. So a chunk that is later than a ledger can be long counts as the oldest, unless it comes next
+    after another or after the listing, of which `latest` is the time: then it was packed with that listing, to be newer
+    than what was forged.
     """
-    found = Inbox()
+    found, places = Inbox(), []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -70,16 +69,17 @@ def read_inbox(folder: Path, latest: int) -> Inbox:
         except OSError as error:
             found.damaged[path.name] = error.strerror or str(error)
         else:
-            head, (ledger_bytes, mission_s) = read.head, read.head.at
-            if ledger_bytes > max(_LATEST, latest + 1):
-                found.ahead.append(path.name)
-            longest = head.file.size + _IDLE if head.file.path == LEDGER else _LATEST
-            if ledger_bytes > max(longest, latest + 1):
-                head = replace(head, at=(0, mission_s))
-            if head.base:
-                found.bases.setdefault(head.base.path, set()).add(head.base.size)
-            place = Place(head, read.address, path)
-            found.places.setdefault(read.head.file, {}).setdefault(read.address, place)
+            places.append(Place(read.head, read.address, path))
+    for place in sorted(places, key=lambda place: place.head.at):
+        head, (ledger_bytes, mission_s) = place.head, place.head.at
+        if ledger_bytes > max(_LATEST, latest + 1):
+            found.ahead.append(place.path.name)
+            head = replace(head, at=(0, mission_s))
+        else:
+            latest = max(latest, ledger_bytes)
+        if head.base:
+            found.bases.setdefault(head.base.path, set()).add(head.base.size)
+        found.places.setdefault(head.file, {}).setdefault(place.address, place._replace(head=head))
     return found
 
 

@@ -40,7 +40,7 @@ def unpack(inbox: Path | str, out: Path | str) -> dict[str, Any]:
         manifest: whether one came, without which there may be files that nothing here knows of.
         later: of those that are whole, those of a later pack than the manifest; where none was sent they are forged.
         damaged: files of the inbox that are no chunk, and why. chunks: how many are one, copies counted once.
-        ahead: names of chunks of a time that no run has come to.
+        ahead: names of chunks of a time that nothing has come to, which count as the oldest.
 
     Raises:
         BadInput: no inbox, or `out` cannot be written or is another's.
@@ -73,7 +73,8 @@ class _Rebuild:
     def __init__(self, out: Path, inbox: Path):
         self.out, self.known = out, received.read(out / received.NAME, missing=True)
         self.inbox = read_inbox(inbox, self.known.latest)
-        self.known.whole = {path: kept for path, kept in self.known.whole.items() if self._is_here(kept[0])}
+        here = {path: kept for path, kept in self.known.whole.items() if is_packed(path) and self._is_here(kept[0])}
+        self.known.whole = here
         self.known.parts = {}
         # Of what is here, until another version is: a few bytes can ask for either thousands of times.
         self.prefixes: dict[str, dict[int, str]] = {}  # path -> size -> SHA-256 of so many leading bytes
@@ -185,11 +186,13 @@ class _Rebuild:
         return None
 
     def _prefix_sha256(self, path: Path, base: Version) -> str:
-        """Of as many bytes of a file as the base has; all that chunks ask for are hashed in one go."""
+        """Of as many bytes of a file as the base has. Where that is not all of it, which it is in the packs of a run as
+        they come, all sizes that chunks ask for are hashed in one go."""
         found = self.prefixes.setdefault(base.path, {})
         if base.size not in found:
-            digest, at = hashlib.sha256(), 0
-            for size in sorted({base.size, *self.inbox.bases.get(base.path, ())}):
+            length, digest, at = path.stat().st_size, hashlib.sha256(), 0
+            more = self.inbox.bases[base.path] if base.size < length else ()
+            for size in sorted({base.size, *(size for size in more if size <= length)}):
                 for data in _blocks(path, at, size):
                     digest.update(data)
                 found[size], at = digest.hexdigest(), size
