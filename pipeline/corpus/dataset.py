@@ -78,11 +78,9 @@ def open_corpus(
         RunFailed: the same, of what may be otherwise by the next try: a disk that is full or fails.
     """
     index = HashIndex(config.cache_dir / "hashes.json")
+    opened = _open_tokens if config.source == "tokens" else _open_text
     try:
-        if config.source == "tokens":
-            corpus = _open_tokens(config, index, context, seed, tick, tokenizer, read_only)
-        else:
-            corpus = _open_text(config, index, context, seed, tick, tokenizer, read_only)
+        corpus = opened(config, index, context, seed, tick, tokenizer, read_only)
     finally:
         index.save()
     _require_window("training", corpus.train, context, "give more text or raise corpus.limit_mb")

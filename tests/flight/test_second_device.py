@@ -105,18 +105,15 @@ def test_a_hanging_second_device_of_a_new_run_fails_the_launch_and_a_signal_ends
     pipe.parent.mkdir()
     (tmp_path / "third/run").mkdir(parents=True)
     os.mkfifo(pipe)
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
-        assert train.main(command) == 1
+    monkeypatch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
+    assert train.main(command) == 1
     assert capsys.readouterr().err == (
         f"train.py run: checkpoint.mirror_dir: {tmp_path / 'second'} does not answer, and may hold the only copies of "
         f"this run, for {tmp_path / 'run'} has no whole ones; mount it anew, or leave the key out to start anew\n"
     )
     assert not (tmp_path / "run").exists()
     (tmp_path / "run/checkpoints/7").mkdir(parents=True)  # nor is one of any use that does not say of which run it is
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.flight.directory.ANSWER_S", 0.5)
-        assert train.main(command) == 1
+    assert train.main(command) == 1
     assert "does not answer" in capsys.readouterr().err
     let_go(pipe)
 
