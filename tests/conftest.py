@@ -11,7 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from pipeline.flight.device import xla_flags
 
 # Before XLA reads them, once in a process: otherwise whichever test came first would decide the last bits of the rest.
-os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
+os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""), "cpu")
 CACHE = Path(__file__).parent.parent / ".pytest_cache" / "xla"
 
 
