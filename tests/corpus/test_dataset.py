@@ -171,7 +171,7 @@ def measure(path: Path, tokenizer: str, cache: Path) -> tuple[float, float, floa
     return peak_gb, speed, gap_s, again_s
 
 
-@pytest.mark.parametrize("tokenizer", ["byte", "char", "bpe"])
+@pytest.mark.parametrize("tokenizer", ["byte", "char", pytest.param("bpe", marks=pytest.mark.slow)])
 def test_a_large_file_is_tokenised_in_bounded_memory(tokenizer: str, tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", 200 if tokenizer != "bpe" else 60)
     peak_gb, _, gap_s, _ = measure(tmp_path / "a.txt", tokenizer, tmp_path / "cache")

@@ -36,6 +36,11 @@ def require_well(answer: dict, outages: int) -> None:
     assert all(arm["lost"] > 0 for arm in answer["control"]["arms"])
 
 
+def test_a_kill_loses_nothing_and_its_control_arm_does() -> None:
+    require_well(drill(*TINY, "--kind", "kill", "--outages", 1, "--seed", 1), 1)
+
+
+@pytest.mark.slow
 def test_one_outage_of_each_kind_loses_nothing_and_each_control_arm_does() -> None:
     kinds = set(KINDS) - {"mixed"} - ({"power-cut", "disk-full"} if lacking() else set())
     answer = drill(*TINY, "--kind", "mixed", "--outages", len(kinds), "--seed", 1)

@@ -35,6 +35,7 @@ def require_well(result: LiveFlips, flips: int) -> None:
     assert result.control["detected"] == 0
 
 
+@pytest.mark.slow
 def test_flips_at_rest_are_all_mended_and_the_control_ends_corrupted(tmp_path: Path) -> None:
     result = run_live_flips(small(words(tmp_path), tmp_path), flips=24, seed=3)
     require_well(result, 24)

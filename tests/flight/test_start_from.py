@@ -103,6 +103,7 @@ def test_a_folder_that_is_not_the_one_meant_is_refused(folder: Path) -> None:
         first_params(config)
 
 
+@pytest.mark.slow
 def test_killed_and_without_its_folder_it_ends_with_the_same_bits(
     fine_tune: Path, folder: Path, tmp_path: Path
 ) -> None:

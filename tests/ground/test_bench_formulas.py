@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from planned_by_xla import planned
 
 from pipeline.config import Config
 from pipeline.ground.bench import memory
@@ -71,7 +72,7 @@ def test_bytes_of_a_step_follow_what_xla_plans() -> None:
         state = jax.eval_shape(lambda: init_state(config, VOCABULARY))
         tokens = jax.ShapeDtypeStruct((1, config.train.batch, config.model.context + 1), jnp.int32)
         chunk: jax.stages.Wrapped = make_train_chunk(config)  # type: ignore[assignment]
-        plan = chunk.lower(state, tokens, 1, Cooldown()).compile().memory_analysis()
+        plan = planned(chunk.lower(state, tokens, 1, Cooldown())).memory_analysis()
         size = plan.argument_size_in_bytes + plan.temp_size_in_bytes + plan.output_size_in_bytes
         return size - plan.alias_size_in_bytes, sum(memory.parts_bytes(config, VOCABULARY).values())
 

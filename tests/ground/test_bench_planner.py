@@ -8,6 +8,7 @@ from pipeline.config import BadInput
 from pipeline.ground.bench import main, planner, planner_table
 
 
+@pytest.mark.slow
 def test_percent_of_the_bound_and_its_loss_under_an_error_of_the_sun(capsys: pytest.CaptureFixture[str]) -> None:
     found = planner.percent_of_bound(["december"])
     rows = found["december"]["policies"]

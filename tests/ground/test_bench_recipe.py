@@ -28,6 +28,7 @@ def test_a_change_that_is_not_valid_is_refused() -> None:
         recipe.changed(Config(), {"model.heads": 3})
 
 
+@pytest.mark.slow
 def test_each_result_is_kept_as_it_comes_and_is_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

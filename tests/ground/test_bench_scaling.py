@@ -10,6 +10,7 @@ from pipeline.ground.bench import main, program, scaling
 from pipeline.lm.flops import matrix_parameters
 
 
+@pytest.mark.slow
 def test_sizes_are_measured_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_launch_that_fails_says_why(tiny: Path, tmp_path: Path) -> None:
         starts.launch(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_program_alone_is_measured_in_a_process_of_its_own(tiny: Path) -> None:
     found = program.apart(load(["--config", str(tiny)]), 40, steps=1, repeats=3)
     assert len(found["step_s"]) == len(found["peak_flops_per_s"]) == 3

@@ -72,6 +72,7 @@ def test_a_tenth_of_the_time_is_less_work_at_more_energy_a_token_and_a_run_takes
 
 
 @pytest.mark.usefixtures("counted")
+@pytest.mark.slow
 def test_a_tenth_of_the_time_is_about_a_tenth_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     """On a machine of its own; others here may take from any window, hence the middle of five turns."""
     _, part = answer_of(capsys, "--at", "1,0.1", "--windows", "5")["points"]

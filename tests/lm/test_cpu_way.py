@@ -5,6 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from planned_by_xla import planned
 
 from pipeline.config import Config
 from pipeline.lm import attention, matmul, model
@@ -21,7 +22,7 @@ def compiled(precision: str, depth: int, context: int) -> jax.stages.Compiled:
     config = Config(model=shape, train=train, optimizer={"name": "adamw"})
     state = jax.eval_shape(lambda: init_state(config, VOCAB))
     tokens = jax.ShapeDtypeStruct((1, 8, context + 1), np.int32)
-    return make_train_chunk(config).lower(state, tokens, 1, Cooldown()).compile()
+    return planned(make_train_chunk(config).lower(state, tokens, 1, Cooldown()))
 
 
 def widened(program: str) -> int:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from planned_by_xla import planned
 
 from pipeline.config import Config
 from pipeline.lm.precision import PRECISIONS, LossScale
@@ -46,8 +47,15 @@ def assert_same_bits(a: TrainState, b: TrainState) -> None:
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("precision", ["fp32", "mixed", "bf16"])
+@pytest.mark.parametrize(
+    ("optimizer", "precision"),
+    [
+        ("muon", "fp32"),
+        ("adamw", "bf16"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("muon", "mixed"), ("muon", "bf16"))),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("adamw", "fp32"), ("adamw", "mixed"))),
+    ],
+)
 def test_chunk_boundaries_do_not_change_a_bit(optimizer: str, precision: str) -> None:
     config = tiny(precision=precision)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"name": optimizer})})
@@ -202,14 +210,20 @@ def test_rematerialisation_keeps_less_from_policy_to_policy() -> None:
         config = Config(model=model, train={"batch": 16, "precision": "fp32"}, optimizer={"name": "adamw"})
         state = jax.eval_shape(lambda: init_state(config, VOCAB))
         tokens = jax.ShapeDtypeStruct((1, 16, 65), np.int32)
-        program = make_train_chunk(config).lower(state, tokens, 1, UNDECIDED).compile()
+        program = planned(make_train_chunk(config).lower(state, tokens, 1, UNDECIDED))
         return program.memory_analysis().temp_size_in_bytes
 
     none, dots, block = kept("none"), kept("dots"), kept("block")
     assert none > 1.2 * dots > 1.2 * 1.2 * block
 
 
-@pytest.mark.parametrize(("precision", "remat"), [("mixed", "none"), ("bf16", "none"), ("mixed", "block")])
+@pytest.mark.parametrize(
+    ("precision", "remat"),
+    [
+        ("mixed", "block"),
+        *(pytest.param(precision, "none", marks=pytest.mark.slow) for precision in ("mixed", "bf16")),
+    ],
+)
 def test_a_single_layer_trains_in_16_bits_too(precision: str, remat: str) -> None:
     """XLA dissolves a loop of one; on a CPU it then met a product of bf16 that it does not have."""
     model = {"depth": 1, "width": 32, "heads": 2, "context": 32, "remat": remat}
