@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,61 +23,64 @@ _META = "meta.json"
 _DRAFT = ".draft"
 
 
-def open_entry(
-    cache_dir: Path,
-    key: str,
-    index: HashIndex,
-    need_bytes: int,
-    build: Callable[[Path], dict[str, Any]],
-    tick: Tick,
-    read_only: Path | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is none,
-    neither in `cache_dir` nor in `read_only`, another cache.
+@dataclass(frozen=True)
+class Cache:
+    folder: Path  # what is built lies here
+    tick: Tick = lambda: None  # called every few MB of work; what it raises stops the work and leaves nothing half done
+    read_only: Path | None = None  # another cache, looked into for what `folder` lacks, and never written to
 
-    Raises:
-        BadInput: `cache_dir` is not writable, or on too small a disk.
-        RunFailed: it is not now, or has not the space (`need_bytes`, an estimate).
-    """
-    entry = cache_dir / key
-    for there in (entry, *([read_only / key] if read_only else [])):
-        if (meta := _verified(there, index, tick)) is not None:
-            return there, meta
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with locked(cache_dir, tick):
-            if (meta := _verified(entry, index, tick)) is not None:  # another process has built it meanwhile
+    def places(self, name: str) -> list[Path]:
+        """Where `name` may lie."""
+        return [cache / name for cache in (self.folder, self.read_only) if cache]
+
+    def entry(
+        self, key: str, index: HashIndex, need_bytes: int, build: Callable[[Path], dict[str, Any]]
+    ) -> tuple[Path, dict[str, Any]]:
+        """The directory of entry `key` and its metadata; `build(folder)` fills a folder and returns them if there is
+        none.
+
+        Raises:
+            BadInput: the cache is not writable, or on too small a disk.
+            RunFailed: it is not now, or has not the space (`need_bytes`, an estimate).
+        """
+        for entry in self.places(key):
+            if (meta := _verified(entry, index, self.tick)) is not None:
                 return entry, meta
-            _sweep(cache_dir)
-            _require_space(cache_dir, need_bytes)
-            draft = cache_dir / (key + _DRAFT)
-            try:
-                draft.mkdir()
-                meta = build(draft)
-                _seal(draft, meta, tick)
-                shutil.rmtree(entry, ignore_errors=True)
-                os.rename(draft, entry)
-                fsync(cache_dir)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        what, fix = f"corpus.cache_dir: {cache_dir}: cannot be written", "name a folder that can be written"
-        raise stopped_by(error, what, fix) from error
-    return entry, meta
+        entry = self.folder / key
+        try:
+            with self.locked():
+                if (meta := _verified(entry, index, self.tick)) is not None:  # another process has built it meanwhile
+                    return entry, meta
+                _sweep(self.folder)
+                _require_space(self.folder, need_bytes)
+                draft = self.folder / (key + _DRAFT)
+                try:
+                    draft.mkdir()
+                    meta = build(draft)
+                    _seal(draft, meta, self.tick)
+                    shutil.rmtree(entry, ignore_errors=True)
+                    os.rename(draft, entry)
+                    fsync(self.folder)
+                finally:
+                    shutil.rmtree(draft, ignore_errors=True)
+        except OSError as error:
+            what, fix = f"corpus.cache_dir: {self.folder}: cannot be written", "name a folder that can be written"
+            raise stopped_by(error, what, fix) from error
+        return entry, meta
 
-
-@contextmanager
-def locked(cache_dir: Path, tick: Tick) -> Iterator[None]:
-    """Holds the one lock of the cache. The kernel lets it go when its holder dies."""
-    with (cache_dir / "lock").open("a") as file:  # whatever a folder that was named by mistake keeps in a `lock`
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                tick()
-                time.sleep(0.1)
-        yield
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the one lock of the cache, which is made if need be. The kernel lets it go when its holder dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a") as file:  # whatever a folder named by mistake keeps in a `lock`
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    self.tick()
+                    time.sleep(0.1)
+            yield
 
 
 def fsync(path: Path) -> None:

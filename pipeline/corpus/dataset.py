@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from pipeline.config import BadInput, stopped_by
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus.batches import Batches, windows
-from pipeline.corpus.cache import open_entry
+from pipeline.corpus.cache import Cache
 from pipeline.corpus.download import tiny_shakespeare
 from pipeline.corpus.files import Input, find_text
 from pipeline.corpus.hashing import HashIndex, hash_bytes, hash_json
@@ -77,10 +77,10 @@ def open_corpus(
         BadInput: in one line that names the key, the value and the fix.
         RunFailed: the same, of what may be otherwise by the next try: a disk that is full or fails.
     """
-    index = HashIndex(config.cache_dir / "hashes.json")
+    index, cache = HashIndex(config.cache_dir / "hashes.json"), Cache(config.cache_dir, tick, read_only)
     opened = _open_tokens if config.source == "tokens" else _open_text
     try:
-        corpus = opened(config, index, context, seed, tick, tokenizer, read_only)
+        corpus = opened(config, cache, index, context, seed, tokenizer)
     finally:
         index.save()
     _require_window("training", corpus.train, context, "give more text or raise corpus.limit_mb")
@@ -89,20 +89,14 @@ def open_corpus(
 
 
 def _open_text(
-    config: CorpusConfig,
-    index: HashIndex,
-    context: int,
-    seed: int,
-    tick: Tick,
-    given: Tokenizer | None,
-    read_only: Path | None,
+    config: CorpusConfig, cache: Cache, index: HashIndex, context: int, seed: int, given: Tokenizer | None
 ) -> Corpus:
-    inputs = _inputs(config, tick, read_only)
+    inputs = _inputs(config, cache)
     vocab_size = config.vocab_size if config.tokenizer == "bpe" else None
     key = hash_json(
         {
             "format": FORMAT,
-            "inputs": [[item.name, _hash(item, index, tick)] for item in inputs],
+            "inputs": [[item.name, _hash(item, index, cache.tick)] for item in inputs],
             "tokenizer": hash_bytes(given.to_str().encode()) if given else [config.tokenizer, vocab_size],
             "text": [config.field, config.limit_mb, config.held_out, config.split],
         }
@@ -112,14 +106,14 @@ def _open_text(
         raise BadInput("corpus.tokenizer: given: the tokenizer of the run is needed; copy its tokenizer.json there")
 
     def build(folder: Path) -> dict[str, Any]:
-        made, train, held_out, held_out_bytes = tokenise(config, inputs, given, folder, tick)
+        made, train, held_out, held_out_bytes = tokenise(config, inputs, given, folder, cache.tick)
         made.save(str(folder / "tokenizer.json"))
         return _meta(train, held_out) | {"vocab_size": rows(made), "held_out_bytes": held_out_bytes}
 
     text_bytes = min(sum(item.size for item in inputs), (config.limit_mb or float("inf")) * 1e6)
     # The text itself while it is worked on, and its tokens: 2 bytes for each byte or character, about 1 with BPE.
     need_bytes = int(text_bytes * (2 if config.tokenizer == "bpe" else 3))
-    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick, read_only)
+    entry, meta = cache.entry(key, index, need_bytes, build)
     dtype = token_dtype(meta["vocab_size"])
     train, held_out = (_map(entry / name, dtype) for name in ("train.bin", "held_out.bin"))
     return Corpus(
@@ -136,17 +130,14 @@ def _open_text(
 
 
 def _open_tokens(
-    config: CorpusConfig,
-    index: HashIndex,
-    context: int,
-    seed: int,
-    tick: Tick,
-    given: Tokenizer | None,
-    read_only: Path | None,
+    config: CorpusConfig, cache: Cache, index: HashIndex, context: int, seed: int, given: Tokenizer | None
 ) -> Corpus:
     parts = dict(zip(("train.bin", "held_out.bin"), find_tokens(config), strict=True))
     ranges = {
-        name: [[index.check(part.path, tick), str(part.dtype), part.offset, part.start, part.stop] for part in segments]
+        name: [
+            [index.check(part.path, cache.tick), str(part.dtype), part.offset, part.start, part.stop]
+            for part in segments
+        ]
         for name, segments in parts.items()
     }
     key = hash_json({"format": FORMAT, "tokens": ranges, "vocab_size": config.vocab_size})
@@ -158,14 +149,14 @@ def _open_tokens(
             if not segments:
                 raise BadInput(f"corpus.path: {config.path}: no tokens for {name}; give more, or raise corpus.limit_mb")
         train, held_out = (
-            scan(segments, config.vocab_size, folder / name if name in shards else None, tick)
+            scan(segments, config.vocab_size, folder / name if name in shards else None, cache.tick)
             for name, segments in parts.items()
         )
         return _meta(train, held_out)
 
     dtype = token_dtype(config.vocab_size)
     need_bytes = sum(len(segment) * dtype.itemsize for segments in shards.values() for segment in segments)
-    entry, meta = open_entry(config.cache_dir, key, index, need_bytes, build, tick, read_only)
+    entry, meta = cache.entry(key, index, need_bytes, build)
 
     def mapped(name: str, segments: list[Segment]) -> Tokens:
         return _map(entry / name, dtype) if name in shards else segments[0].map()
@@ -183,11 +174,11 @@ def _open_tokens(
     )
 
 
-def _inputs(config: CorpusConfig, tick: Tick, read_only: Path | None) -> list[Input]:
+def _inputs(config: CorpusConfig, cache: Cache) -> list[Input]:
     if config.source == "python-docs":
         return python_docs()
     if config.path is None:  # tiny-shakespeare
-        return find_text(str(tiny_shakespeare(config.cache_dir, tick, read_only=read_only)))
+        return find_text(str(tiny_shakespeare(cache)))
     return find_text(config.path)
 
 

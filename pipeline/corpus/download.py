@@ -9,34 +9,34 @@ import urllib.request
 from pathlib import Path
 
 from pipeline.config import BadInput
-from pipeline.corpus.cache import fsync, locked
+from pipeline.corpus.cache import Cache, fsync
 from pipeline.corpus.progress import Tick, progress
 
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+_NAME = "tiny-shakespeare.txt"
 _TRIES = 4
 _TIMEOUT_S = 20
 _BLOCK = 1 << 16  # bytes
 
 
-def tiny_shakespeare(cache_dir: Path, tick: Tick, url: str = TINY_SHAKESPEARE, read_only: Path | None = None) -> Path:
-    """The file, downloaded into `cache_dir` unless it is there, or in `read_only`, another cache.
+def tiny_shakespeare(cache: Cache, url: str = TINY_SHAKESPEARE) -> Path:
+    """The file, downloaded into the cache unless it is there.
 
     Raises:
         BadInput: it cannot be had; the message says how to give a local copy.
     """
-    path = cache_dir / "tiny-shakespeare.txt"
-    for there in (path, *([read_only / path.name] if read_only else [])):
-        if _is_there(there):
-            return there
+    for path in cache.places(_NAME):
+        if _is_there(path):
+            return path
+    path = cache.folder / _NAME
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with locked(cache_dir, tick):
+        with cache.locked():
             if not _is_there(path):  # another process has downloaded it meanwhile
-                _download(url, path, TINY_SHAKESPEARE_SHA256, tick)
+                _download(url, path, TINY_SHAKESPEARE_SHA256, cache.tick)
     except (OSError, http.client.HTTPException) as error:
         raise BadInput(
-            f"corpus.source: tiny-shakespeare: {url} could not be downloaded to {cache_dir} ({error}); "
+            f"corpus.source: tiny-shakespeare: {url} could not be downloaded to {cache.folder} ({error}); "
             "give a local copy with --corpus.path FILE"
         ) from error
     return path

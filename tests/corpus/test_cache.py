@@ -19,7 +19,7 @@ from limited import limited
 from pipeline.config import BadInput, RunFailed
 from pipeline.config.learning import Corpus as CorpusConfig
 from pipeline.corpus import dataset, open_corpus
-from pipeline.corpus.cache import open_entry
+from pipeline.corpus.cache import Cache
 from pipeline.corpus.hashing import HashIndex
 
 TEXT = b"The satellite crosses the terminator; the battery takes over.\n" * 2000
@@ -224,7 +224,7 @@ def test_what_may_be_over_by_the_next_try_is_no_bad_input(
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(ends) as ended:
-        open_entry(tmp_path / "cache", "key", HashIndex(tmp_path / "hashes.json"), 1_000_000, build, lambda: None)
+        Cache(tmp_path / "cache").entry("key", HashIndex(tmp_path / "hashes.json"), 1_000_000, build)
     reason = f"cannot be written ({os.strerror(number)}); {says}".rstrip()
     assert str(ended.value) == f"corpus.cache_dir: {tmp_path}/cache: {reason} name a folder that can be written"
 

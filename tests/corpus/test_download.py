@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.config import BadInput
 from pipeline.corpus import download
+from pipeline.corpus.cache import Cache
 from pipeline.corpus.download import tiny_shakespeare
 
 CONTENT = bytes(range(256)) * 4000
@@ -64,7 +65,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def get(server: Server, tmp_path: Path) -> Callable[[], Path]:
-    return lambda: tiny_shakespeare(tmp_path, lambda: None, server.url)
+    return lambda: tiny_shakespeare(Cache(tmp_path), server.url)
 
 
 def test_a_broken_download_goes_on_where_it_broke(server: Server, get: Callable[[], Path]) -> None:
@@ -86,7 +87,7 @@ def test_what_another_launch_downloaded_meanwhile_is_taken(server: Server, tmp_p
         (tmp_path / "tiny-shakespeare.txt").write_bytes(CONTENT)
         lock.close()
 
-    assert tiny_shakespeare(tmp_path, while_waiting, server.url).read_bytes() == CONTENT
+    assert tiny_shakespeare(Cache(tmp_path, while_waiting), server.url).read_bytes() == CONTENT
     assert server.asked == []
 
 
@@ -124,4 +125,4 @@ def test_a_wrong_content_is_refused(server: Server, get: Callable[[], Path], tmp
 
 def test_no_network_says_how_to_give_a_local_copy(tmp_path: Path, server: Server) -> None:
     with pytest.raises(BadInput, match=r"corpus\.source: tiny-shakespeare: .*--corpus\.path FILE"):
-        tiny_shakespeare(tmp_path, lambda: None, "http://127.0.0.1:9/input.txt")
+        tiny_shakespeare(Cache(tmp_path), "http://127.0.0.1:9/input.txt")

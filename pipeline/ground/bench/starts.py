@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
+from pipeline.corpus.cache import Cache
 from pipeline.corpus.download import tiny_shakespeare
 from pipeline.flight.child import bound
 from pipeline.flight.ledger import parse
@@ -29,7 +30,7 @@ def measure(config: Config, folder: Path, repeats: int) -> dict[str, Any]:
     config = on_the_ground(config)
     corpus = config.corpus
     if corpus.source == "tiny-shakespeare" and corpus.path is None:  # nothing is downloaded for a measurement
-        corpus = corpus.model_copy(update={"path": str(tiny_shakespeare(corpus.cache_dir, lambda: None).absolute())})
+        corpus = corpus.model_copy(update={"path": str(tiny_shakespeare(Cache(corpus.cache_dir)).absolute())})
     for repeat in range(repeats):
         cache = corpus.model_copy(update={"cache_dir": folder / f"cache-{repeat}"})
         for kind in KINDS:
