@@ -69,7 +69,8 @@ def recall(path: Path, *events: str) -> Recalled:
     tail: deque[str] = deque(maxlen=100)
     if not path.exists():
         return Recalled(found, last, damaged)
-    with durable.naming(path), path.open(encoding="utf-8", errors="replace") as lines:
+    # A carriage return is no end of a line, but a "-" of which a bit has flipped.
+    with durable.naming(path), path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             tail.append(line)
             head = line[:EVENT_CHARACTERS]

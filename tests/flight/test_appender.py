@@ -36,6 +36,14 @@ def test_what_a_full_disk_refused_is_written_first_when_there_is_room(tmp_path: 
     assert (tmp_path / "file").read_text() == "0\n1\n2\n3\n4\n5\n"
 
 
+def test_what_a_full_disk_refused_last_is_written_at_the_end_if_there_is_room_by_then(tmp_path: Path) -> None:
+    appender = Appender(FULL)
+    appender.write(b"done\n")
+    give_room(appender, tmp_path / "file")
+    appender.close()
+    assert (tmp_path / "file").read_text() == "done\n"
+
+
 def test_a_ledger_on_a_full_disk_stops_nobody_and_has_every_line_in_the_end(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append("launch")

@@ -27,6 +27,18 @@ def test_a_line_torn_by_a_power_cut_costs_only_itself(tmp_path: Path) -> None:
         assert not recall(path, "cooldown").damaged
 
 
+def test_what_must_be_relied_on_is_on_the_medium_when_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed, told = tmp_path / "ledger.jsonl", [], []
+    monkeypatch.setattr("os.fsync", lambda file: flushed.append(path.read_text()))
+    ledger = Ledger(path)
+    ledger.listener = lambda line: told.append((line["event"], f'{{"event": "{line["event"]}"' in "".join(flushed)))
+    for event in ("telemetry", "cooldown", "sealed", "step", "done"):
+        ledger.append(event)
+    assert told == [("telemetry", False), ("cooldown", True), ("sealed", True), ("step", False), ("done", True)]
+
+
 def test_the_last_decision_and_the_last_step_are_found(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     for step in range(5):
@@ -59,7 +71,7 @@ def test_a_flipped_bit_in_any_line_costs_that_line_and_never_a_decision(tmp_path
 
 def test_any_flipped_bit_in_a_decision_is_found_and_no_other_decision_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    Ledger(path).append("cooldown", start=5, end=9)
+    Ledger(path).append("cooldown", start=5, end=9, **{"budget.until": "2026-12-24T00:00:00Z"})
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         flipped = bytearray(whole)

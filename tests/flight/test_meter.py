@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from launching import ledger
 from test_actuator import Steady
+from test_mission import mission
 
 import train
+from pipeline.flight.governor import PACE, WINDOW_S
 from pipeline.flight.meter import NoMeter, NvmlMeter, make_meter
 
 
@@ -57,6 +59,13 @@ def test_a_counter_that_fails_or_begins_again_counts_nothing() -> None:
 def test_without_a_gpu_nothing_is_counted() -> None:
     assert isinstance(make_meter("cpu"), NoMeter)
     assert make_meter("cpu").joules() is None
+
+
+def test_the_draw_is_learnt_from_each_window_alone() -> None:
+    _, _, governor = mission("--mission.clock", "real")
+    for joules in (350.0, 700.0):
+        governor.report(1.0, WINDOW_S, 350.0, joules * WINDOW_S)
+    assert governor.draw == pytest.approx(1.0 + PACE)
 
 
 def test_a_card_that_draws_more_than_commanded_is_booked_as_measured(

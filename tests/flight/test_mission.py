@@ -168,6 +168,19 @@ def test_validation_is_paid_for_out_of_the_budget() -> None:
     assert paid == pytest.approx(free - 30 * rounds, abs=1)
 
 
+def test_replays_of_steps_that_are_over_are_not_paid_for_again() -> None:
+    budget = Budget(*mission("--train.replay_every", "10", "--train.eval_every", "1000"), validation_steps=0.0)
+    assert budget._overhead(0, 200) == 20
+    assert budget._overhead(100, 200) == 10
+
+
+def test_a_margin_is_kept_back_of_what_is_not_counted_in_steps() -> None:
+    none, fifth = (
+        planned(Budget(*mission("--budget.margin", margin), validation_steps=0.0)) for margin in ("0", "0.2")
+    )
+    assert fifth == pytest.approx(0.8 * none, rel=0.02)
+
+
 @pytest.mark.parametrize(("policy", "bus_w"), [("full-power", 200), ("optimal", 180)])
 def test_a_season_in_which_the_bus_alone_drains_the_battery_is_held_through(policy: str, bus_w: int) -> None:
     """By the harvest that was learnt in spring there is no plan for June: that ended the run, at every launch anew."""
@@ -325,7 +338,7 @@ def test_a_last_step_that_cannot_be_sealed_is_not_called_done(
 def test_on_a_real_clock_time_is_this_machines(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = ["--config", str(tiny), "--run_dir", str(run), "--mission.clock", "real"]
-    code, _, err = finish(*arguments, "--json", "--budget.orbits", "null", "--budget.steps", "40")
+    code, _, err = finish(*arguments, "--json", "--budget.orbits", "null", "--budget.steps", "40", cold=True)
     assert code == 0, err
     events = ledger(run)
     assert events[-1]["step"] == 40

@@ -249,4 +249,5 @@ def test_enthalpy_and_temperature_are_each_others_inverse(plate_c: float, name: 
 def test_a_hot_junction_lowers_the_limit_of_the_plate() -> None:
     made, _ = rich(radiator={"junction_k_w": 0.2})
     assert made.limit_at(100.0) == 60.0
+    assert made.limit_at(200.0) == 60.0, "the power at which both limits meet"
     assert made.limit_at(300.0) == pytest.approx(40.0)

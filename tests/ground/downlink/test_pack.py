@@ -1,6 +1,8 @@
 """A run that really trained, down and up again: the order, the differences, and that it can be used."""
 
+import errno
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from pipeline.checkpoint import durable
 from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import main, manifest
 from pipeline.ground.downlink import pack as module
@@ -190,6 +193,18 @@ def test_a_pack_that_fails_leaves_nothing_and_says_what_can_be_packed(run: Path,
         pack(run, tmp_path / "out", chunk_bytes=CHUNK)
     assert pack(run, tmp_path / "out", chunk_bytes=CHUNK, last="metrics")["chunks"] > 0
     assert unpack(tmp_path / "out", tmp_path / "ground")["missing"] == {}
+
+
+def test_a_full_disk_is_no_bad_input_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(durable, "fsync_tree", full)
+    with pytest.raises(RunFailed, match="no space; free some, or give --until"):
+        pack(run, tmp_path / "out", chunk_bytes=CHUNK)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_pack_into_the_same_folder_waits_for_the_first_and_is_refused(

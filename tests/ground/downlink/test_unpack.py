@@ -1,5 +1,6 @@
 """Whatever comes is rebuilt exactly, or what is missing is said exactly: a thousand patterns against an oracle."""
 
+import errno
 import hashlib
 import os
 import random
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.checkpoint import durable, seal
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.ground.downlink import main, manifest
 from pipeline.ground.downlink import received as listing
 from pipeline.ground.downlink.chunk import FURTHEST, LARGEST, LARGEST_FILE, Head, Version, decode, encode
@@ -202,6 +203,34 @@ def test_no_link_is_followed_and_no_place_taken_twice(tmp_path: Path) -> None:
     assert (out / "tensorboard" / "a").read_bytes() == b"a file"
     assert (out / "tensorboard" / "c" / "d").read_bytes() == b"a folder is here"
     assert unpack(inbox, out)["missing"].keys() == found["missing"].keys(), "and the listing is still readable"
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 4)])
+def test_what_was_complete_and_is_lost_on_the_ground_is_asked_for_again(
+    harm: Callable[[Path], None], tmp_path: Path
+) -> None:
+    inbox, out = tmp_path / "inbox", tmp_path / "out"
+    forge(inbox, "plan.json", b'{"steps": 9}')
+    assert unpack(inbox, out)["complete"] == ["plan.json"]
+    harm(out / "plan.json")
+    (tmp_path / "nothing").mkdir()
+    assert "plan.json" not in unpack(tmp_path / "nothing", out)["complete"]
+    assert "plan.json" not in listing.read(out / "received.json").whole
+    assert unpack(inbox, out)["complete"] == ["plan.json"]
+    assert (out / "plan.json").read_bytes() == b'{"steps": 9}'
+
+
+def test_a_full_disk_on_the_ground_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge(tmp_path / "inbox", "plan.json", b"{}")
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write", full)
+        with pytest.raises(RunFailed, match="no space; free some and unpack again"):
+            unpack(tmp_path / "inbox", tmp_path / "out")
+    assert unpack(tmp_path / "inbox", tmp_path / "out")["complete"] == ["plan.json"]
 
 
 @pytest.mark.parametrize("name", ["received.json", "received.json.tmp", "received.json/x", "received.json.tmp/x"])
