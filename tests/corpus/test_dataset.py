@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
+from variations import slow
 
 from pipeline.config import BadInput
 from pipeline.config.learning import Corpus as CorpusConfig
@@ -171,7 +172,7 @@ def measure(path: Path, tokenizer: str, cache: Path) -> tuple[float, float, floa
     return peak_gb, speed, gap_s, again_s
 
 
-@pytest.mark.parametrize("tokenizer", ["byte", "char", pytest.param("bpe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tokenizer", ["byte", "char", *slow("bpe")])
 def test_a_large_file_is_tokenised_in_bounded_memory(tokenizer: str, tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", 200 if tokenizer != "bpe" else 60)
     peak_gb, _, gap_s, _ = measure(tmp_path / "a.txt", tokenizer, tmp_path / "cache")

@@ -12,6 +12,7 @@ import pytest
 import shipped
 from launching import ROOT, final_bits, finish, ledger, start
 from rich.console import Console
+from variations import slow
 
 import train
 from pipeline.checkpoint import layout
@@ -111,10 +112,7 @@ def test_a_notice_while_a_year_is_planned_is_heard_at_once(tiny: Path, tmp_path:
     assert time.monotonic() - began < 20.0
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP))],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, *slow(signal.SIGINT, signal.SIGHUP)])
 def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     number: signal.Signals, tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -136,7 +134,7 @@ def test_a_signal_seals_exits_75_and_the_same_line_resumes(
     assert final_bits(run) == final_bits(uninterrupted)
 
 
-@pytest.mark.parametrize("clock", ["simulated", pytest.param("real", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("clock", ["simulated", *slow("real")])
 def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: Path, tmp_path: Path) -> None:
     run, orbit = tmp_path / "run", shipped.orbit("starcloud-1")
     arguments = ["run", "--config", tiny, "--run_dir", run, "--mission.clock", clock, "--mission.restart_s", 0]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from variations import slow
 
 from pipeline.config import Config
 from pipeline.lm import embedding, loss
@@ -27,13 +28,7 @@ def tokens_of(*shape: int, vocab_size: int = VOCABULARY) -> np.ndarray:
     return np.minimum(np.random.default_rng(0).zipf(1.3, shape) - 1, vocab_size - 1).astype(np.int32)
 
 
-@pytest.mark.parametrize(
-    ("depth", "remat"),
-    [
-        (3, "block"),
-        *(pytest.param(depth, "none", marks=pytest.mark.slow) for depth in (3, MOST_UNROLLED["gpu"] + 1)),
-    ],
-)
+@pytest.mark.parametrize(("depth", "remat"), [(3, "block"), *slow((3, "none"), (MOST_UNROLLED["gpu"] + 1, "none"))])
 def test_a_step_is_that_of_a_cpu(gpu: Callable[[], None], depth: int, remat: str) -> None:
     model = {"depth": depth, "width": 32, "heads": 2, "context": 48, "remat": remat}
     config = Config(model=model, train={"batch": 4, "microbatch": 2, "precision": "fp32", "device": "cpu"})
@@ -86,9 +81,7 @@ def test_rows_of_logits_add_up_in_stretches(gpu: Callable[[], None], vocab_size:
     np.testing.assert_allclose(loss._sums(jnp.asarray(x)), x.sum(axis=1, keepdims=True, dtype=np.float64), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "precision", ["fp8", *(pytest.param(precision, marks=pytest.mark.slow) for precision in ("bf16", "fp16"))]
-)
+@pytest.mark.parametrize("precision", ["fp8", *slow("bf16", "fp16")])
 def test_in_16_or_8_bits_it_learns_as_a_cpu_does(gpu: Callable[[], None], precision: str) -> None:
     model = {"depth": 2, "width": 32, "heads": 2, "context": 48}
     config = Config(model=model, train={"batch": 4, "precision": precision, "device": "cpu"})

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.typing import DTypeLike
+from variations import slow
 
 from pipeline.config.learning import Model
 from pipeline.lm import loss
@@ -222,7 +223,7 @@ def test_a_large_vocabulary_never_holds_all_its_logits() -> None:
     assert program.memory_analysis().temp_size_in_bytes < logits
 
 
-@pytest.mark.parametrize("kv_heads", [2, *(pytest.param(heads, marks=pytest.mark.slow) for heads in (6, 1))])
+@pytest.mark.parametrize("kv_heads", [2, *slow(6, 1)])
 def test_attention_and_its_gradient_equal_those_of_jax(kv_heads: int) -> None:
     keys = jax.random.split(jax.random.key(6), 4)
     q, d_out = (jax.random.normal(k, (2, 24, 6, 8)) for k in keys[:2])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from planned_by_xla import planned
+from variations import slow
 
 from pipeline.config import Config
 from pipeline.lm.precision import PRECISIONS, LossScale
@@ -50,10 +51,8 @@ def assert_same_bits(a: TrainState, b: TrainState) -> None:
 @pytest.mark.parametrize(
     ("optimizer", "precision"),
     [
-        ("muon", "fp32"),
-        ("adamw", "bf16"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("muon", "mixed"), ("muon", "bf16"))),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("adamw", "fp32"), ("adamw", "mixed"))),
+        *(("muon", "fp32"), ("adamw", "bf16")),
+        *slow(("muon", "mixed"), ("muon", "bf16"), ("adamw", "fp32"), ("adamw", "mixed")),
     ],
 )
 def test_chunk_boundaries_do_not_change_a_bit(optimizer: str, precision: str) -> None:
@@ -217,13 +216,7 @@ def test_rematerialisation_keeps_less_from_policy_to_policy() -> None:
     assert none > 1.2 * dots > 1.2 * 1.2 * block
 
 
-@pytest.mark.parametrize(
-    ("precision", "remat"),
-    [
-        ("mixed", "block"),
-        *(pytest.param(precision, "none", marks=pytest.mark.slow) for precision in ("mixed", "bf16")),
-    ],
-)
+@pytest.mark.parametrize(("precision", "remat"), [("mixed", "block"), *slow(("mixed", "none"), ("bf16", "none"))])
 def test_a_single_layer_trains_in_16_bits_too(precision: str, remat: str) -> None:
     """XLA dissolves a loop of one; on a CPU it then met a product of bf16 that it does not have."""
     model = {"depth": 1, "width": 32, "heads": 2, "context": 32, "remat": remat}
