@@ -24,7 +24,7 @@ FLAGS = {
     "xla_cpu_prefer_vector_width": "512",
 }
 # Where all programs are of a CPU: LLVM's third level takes 1.1 to 1.9 times the processor time of its second, for steps
-# of the same bits that are no faster (0.9 M parameters and fewer, fp32 and mixed; JAX 0.10 and 0.12, Zen 4).
+# of the same bits that are no faster (0.9 M parameters and fewer, fp32 and mixed; JAX 0.10 and 0.12, Zen 2).
 CPU_FLAGS = {"xla_backend_optimization_level": "2"}
 FP8_CAPABILITY = 8.9
 ARENAS = 4  # of glibc's memory
