@@ -37,7 +37,7 @@ def require_well(answer: dict, outages: int) -> None:
 
 
 def test_a_kill_loses_nothing_and_its_control_arm_does() -> None:
-    require_well(drill(*TINY, "--kind", "kill", "--outages", 1, "--seed", 1), 1)
+    require_well(drill(*TINY, "--kind", "kill", "--outages", 1, "--seed", 2), 1)  # which strikes it while it trains
 
 
 @pytest.mark.slow

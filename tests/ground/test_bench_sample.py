@@ -9,6 +9,7 @@ from pipeline.config import BadInput
 from pipeline.ground.bench import main
 
 
+@pytest.mark.slow
 def test_it_times_both_shapes_and_a_start_by_parts(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "--tokens", "3", "--rounds", "1", "--run", str(run_dir), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
