@@ -13,7 +13,7 @@ _THREADS = f"{_ORBAX}_src/futures/future.py"
 
 def hush() -> None:
     """Keeps it back from now on. Orbax must have been imported; to be called once."""
-    logging.getLogger("absl").addFilter(lambda record: not _handed_on(record))
+    logging.getLogger("absl").addFilter(lambda record: not (_handed_on(record) or _swept(record)))
     logging.getLogger("asyncio").addFilter(lambda record: not _not_asked_for(record))
     told = sys.unraisablehook
     sys.unraisablehook = lambda found: None if _too_late(found) else told(found)
@@ -22,6 +22,11 @@ def hush() -> None:
 def _handed_on(record: logging.LogRecord) -> bool:
     """A thread of Orbax says which error it hands on, as each thread that waits for it does then."""
     return bool(record.exc_info) and record.pathname.endswith(_THREADS)
+
+
+def _swept(record: logging.LogRecord) -> bool:
+    """What a thread of a failed save made after that was swept is removed when the step is saved again."""
+    return record.pathname.endswith(f"{_ORBAX}_src/path/atomicity.py") and "already exists" in record.getMessage()
 
 
 def _not_asked_for(record: logging.LogRecord) -> bool:

@@ -16,6 +16,16 @@ def test_failed_saves_say_why_in_one_line_each_and_hold_up_neither_the_next_one_
     assert left.split()[1] == "0", left
 
 
+def test_what_a_failed_save_left_of_a_step_is_swept_without_a_word_when_it_is_saved_again(open_store, caplog):
+    store = open_store()
+    left = store._home.directory / "1.saving.orbax-checkpoint-tmp"
+    (left / "arrays").mkdir(parents=True)
+    seal_steps(store, 1)
+    assert store.sealed_steps == [1]
+    assert not left.exists()
+    assert caplog.messages == []
+
+
 def test_sealed_steps_leave_nothing_in_orbax(open_store):
     from orbax.checkpoint._src.futures import signaling_client
 
