@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.typing import DTypeLike
+from planned_by_xla import planned
 from variations import slow
 
 from pipeline.config.learning import Model
@@ -208,7 +209,7 @@ def test_flops_formula_agrees_with_xla() -> None:
         hidden = Transformer.apply(shape, p, tokens[:, :-1])
         return loss.summed_loss(hidden, p["embedding"], tokens[:, 1:])
 
-    counted = jax.jit(jax.grad(summed)).lower(fresh).compile().cost_analysis()["flops"]
+    counted = planned(jax.jit(jax.grad(summed)).lower(fresh)).cost_analysis()["flops"]
     assert counted == pytest.approx(4 * 64 * token_flops(shape, 256), rel=0.15)
 
 
@@ -217,7 +218,7 @@ def test_a_large_vocabulary_never_holds_all_its_logits() -> None:
 
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((*tokens, width), (vocab, width))]
     shapes.append(jax.ShapeDtypeStruct(tokens, jnp.int32))
-    program = jax.jit(jax.grad(loss.summed_loss, argnums=(0, 1))).lower(*shapes).compile()
+    program = planned(jax.jit(jax.grad(loss.summed_loss, argnums=(0, 1))).lower(*shapes))
     logits = 4 * tokens[0] * tokens[1] * vocab
     # All three of logits, probabilities and their gradient would be of that size, were they not in blocks.
     assert program.memory_analysis().temp_size_in_bytes < logits
