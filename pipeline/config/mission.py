@@ -78,6 +78,15 @@ class Battery(Section):
     initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
     initial_c: float = Field(15.0, ge=-60, le=60, description="Temperature at mission second 0 [°C]")
 
+    @model_validator(mode="after")
+    def _begins_warm(self) -> "Battery":
+        if self.initial_c < self.charge_min_c:
+            raise ValueError(
+                f"satellite.battery.initial_c: {self.initial_c:g} lies below charge_min_c {self.charge_min_c:g}, where "
+                "it takes no charge; begin when it is warm"
+            )
+        return self
+
 
 class Loads(Section):
     """What draws power besides the GPU."""
@@ -113,7 +122,9 @@ class Radiator(Section):
     @model_validator(mode="after")
     def _starts_below_its_limit(self) -> "Radiator":
         if self.initial_c >= self.limit_c:
-            raise ValueError(f"initial_c {self.initial_c} must lie below limit_c {self.limit_c}")
+            raise ValueError(
+                f"satellite.radiator.initial_c: {self.initial_c:g} must lie below limit_c {self.limit_c:g}"
+            )
         return self
 
 

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.config.errors import BadInput
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import drawn_by, overdrawn, require_reserve, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, require_recharge, require_reserve, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
-from pipeline.power import OFF
 from pipeline.power.plant import Scalar
 
 MARGIN = 0.05  # harvest may be so much smaller, load so much larger, than modelled
@@ -61,13 +59,7 @@ class Greedy:
         self._day = lru_cache(maxsize=8)(self._limits)
         sky = scenario.timeline.span(0.0, 2.0 * DAY_S)
         require_reserve(scenario.plant, sky, MARGIN)
-        highest_wh = stored_wh(scenario.plant, sky, OFF, MARGIN)
-        first, second = np.array_split(highest_wh, 2)
-        if second.max() < first.max():
-            raise BadInput(
-                f"satellite.array: {drawn_by(scenario.plant)} drain the battery by "
-                f"{first.max() - second.max():.0f} Wh a day in this orbit; enlarge area_m2"
-            )
+        require_recharge(scenario.plant, sky, MARGIN)
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool, full_wh: float) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""

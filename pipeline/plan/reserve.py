@@ -1,10 +1,14 @@
 """The least charge from which the satellite survives."""
 
+import math
+from itertools import accumulate
+
 import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit import Environment
+from pipeline.orbit.timeline import DAY_S
 from pipeline.power import OFF, Ambient, Command, Plant
 from pipeline.power.plant import HOUR_S
 from pipeline.power.simulator import columns
@@ -19,10 +23,32 @@ def stored_wh(plant: Plant, sky: Environment, command: Command, margin: float) -
     """
     surplus_w = _surplus_w(plant, sky, command, margin)
     charged_w = np.clip(surplus_w, 0.0, plant.charge_max_w) * plant.charge_efficiency
+    if plant.surroundings_c < plant.charge_min_c:
+        charged_w = charged_w * (coldest_c(plant, sky) >= plant.charge_min_c)
     rate_w = charged_w + np.minimum(surplus_w, 0.0) / plant.discharge_efficiency
     rate_w = rate_w - plant.self_discharge_per_s * plant.capacity_wh * HOUR_S
     # Trapezium rule: the plant sees the middle of a slot, where light is the mean of both samples.
     return np.concatenate([[0.0], np.cumsum(0.5 * (rate_w[1:] + rate_w[:-1]))]) * sky.step_s / HOUR_S
+
+
+def coldest_c(plant: Plant, sky: Environment) -> Series:
+    """How cold the battery can be at each sample, after days in a hold in which it took no charge [°C].
+
+    C dT/dt = P_heat + (1/η_d − 1) P_d + G (T_s − T), P_d what the bus asks of the battery. It was warmer where it was
+    charged or worked: both lose heat in it.
+    """
+    ambient = Ambient(sky.time_s, *columns(sky))
+    short_w = np.maximum(plant.bus_load_w(ambient) - plant.array_w(ambient), 0.0)
+    heater_w = plant.eclipse_heater_w * (1.0 - ambient.illumination)
+    heated_w = heater_w + (1.0 / plant.discharge_efficiency - 1.0) * short_w
+    towards_c = (plant.surroundings_c + heated_w / plant.battery_w_k).tolist()
+    kept = math.exp(-plant.battery_w_k * sky.step_s / plant.battery_j_k)
+
+    def through(warmth_c: list[float], start_c: float) -> list[float]:
+        return list(accumulate(warmth_c, lambda now_c, to_c: to_c + (now_c - to_c) * kept, initial=start_c))[:-1]
+
+    first_day = towards_c[: round(DAY_S / sky.step_s)]
+    return np.array(through(towards_c, through(first_day, plant.surroundings_c)[-1]))
 
 
 def overdrawn(plant: Plant, sky: Environment, command: Command, margin: float) -> Bool[np.ndarray, " time"]:
@@ -51,7 +77,7 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
     """Whether the satellite lives through `sky` in a hold.
 
     Raises:
-        BadInput: a full battery does not last, or gives less power than is drawn.
+        BadInput: a full battery does not last, gives less power than is drawn, or grows too cold to be charged.
     """
     if overdrawn(plant, sky, OFF, margin).any():
         raise BadInput(
@@ -60,10 +86,37 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
         )
     needed_wh = reserve_wh(plant, sky, margin).max()
     if needed_wh > plant.capacity_wh:
+        _require_warmth(plant, sky)
         raise BadInput(
             f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: {drawn_by(plant)} need "
             f"{needed_wh - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
             f"{plant.capacity_wh - plant.floor_wh:.0f}; enlarge battery or array"
+        )
+
+
+def require_recharge(plant: Plant, sky: Environment, margin: float) -> None:
+    """Whether the array keeps the battery from day to day in a hold. `sky`: two days.
+
+    Raises:
+        BadInput: on the second day it comes less high than on the first.
+    """
+    first, second = np.array_split(stored_wh(plant, sky, OFF, margin), 2)
+    if second.max() < first.max():
+        _require_warmth(plant, sky)
+        raise BadInput(
+            f"satellite.array: {drawn_by(plant)} drain the battery by {first.max() - second.max():.0f} Wh a day in "
+            "this orbit; enlarge area_m2"
+        )
+
+
+def _require_warmth(plant: Plant, sky: Environment) -> None:
+    """Names the cold as the cause where charge falls short."""
+    lowest_c = float(coldest_c(plant, sky).min())
+    if lowest_c < plant.charge_min_c:
+        raise BadInput(
+            f"satellite.battery.surroundings_c: {plant.surroundings_c:g}: in a hold the battery cools to "
+            f"{lowest_c:.0f} C, takes no charge below charge_min_c, {plant.charge_min_c:g}, and does not last; "
+            "insulate it (conductance_w_k) or heat it (satellite.loads.eclipse_heater_w)"
         )
 
 

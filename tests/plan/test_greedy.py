@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import jax
+import numpy as np
 import pytest
 import shipped
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,7 +16,7 @@ from pipeline.orbit import eclipses, environment, track
 from pipeline.plan import Greedy, Mode, Scenario, forecast, scenario
 from pipeline.plan.forecast import SLOT_S
 from pipeline.plan.greedy import DWELL_S
-from pipeline.plan.reserve import reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import coldest_c, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.power import OFF, Simulator, State, fresh, plant
 
 DAY_S = 86400.0
@@ -144,6 +145,37 @@ def test_planned_without_what_is_drawn_in_a_hold_the_floor_is_violated_and_with_
         assert (flown.trace.charge_wh.min() < held.plant.floor_wh) == violations
 
 
+def test_a_battery_too_cold_to_be_charged_at_times_keeps_its_floor_and_without_that_in_the_plan_it_does_not() -> None:
+    """Warmed by its heater in shadow alone, it takes no charge in the later part of each sunlit arc."""
+    cold = shipped.changed(
+        shipped.satellite("starved"),
+        battery={"surroundings_c": -35.0, "heat_capacity_j_k": 2000.0},
+        loads={"eclipse_heater_w": 40.0},
+    )
+    world = made("starcloud-1", cold)
+    blind = replace(world, plant=replace(world.plant, charge_min_c=-math.inf))
+    for rule, kept in ((Greedy(blind), False), (Greedy(world), True)):
+        state, now_s = polled(world, rule, cold, 0.5 * DAY_S, 9.7)[-1]
+        craft, lowest_wh = Simulator(cold, world.timeline), state.charge_wh
+        for later_s in np.arange(now_s, now_s + DAY_S, 60.0):  # an outage
+            state = craft.advance(state, OFF, float(later_s), 60.0)
+            lowest_wh = min(lowest_wh, state.charge_wh)
+        assert (lowest_wh >= world.plant.floor_wh) == kept
+
+
+def test_what_is_said_of_the_cold_in_a_hold_is_the_plants_own_temperature_where_nothing_is_charged() -> None:
+    cold = shipped.changed(shipped.satellite("rich"), battery={"surroundings_c": -35.0, "self_discharge_per_day": 0.0})
+    world = made("starcloud-1", cold)
+    its, sky = world.plant, world.timeline.span(0.0, 2.0 * DAY_S)
+    said_c, state = coldest_c(its, sky), fresh(cold)._replace(battery_c=-30.0, charge_wh=1000.0)
+    craft = Simulator(cold, world.timeline)
+    for number, time_s in enumerate(sky.time_s[:-1:100]):
+        if time_s > DAY_S:
+            assert state.battery_c == pytest.approx(said_c[100 * number], abs=0.2)
+        state = craft.advance(state, OFF, float(time_s), 1000.0)
+    assert np.ptp(said_c) > 1.0
+
+
 satellites = st.builds(
     lambda name, area, capacity, depth, bus_w, host_w, rates, radiator_m2, latent_j, limit_c: shipped.changed(
         shipped.satellite(name),
@@ -208,6 +240,8 @@ def test_any_of_many_satellites_keeps_its_limits(satellite: Satellite, orbit: st
         ("battery", {"discharge_c_rate": 0.05}, "discharge_c_rate"),
         ("loads", {"bus_w": 600.0}, "satellite"),
         ("array", {"area_m2": 0.25}, "area_m2"),
+        ("battery", {"surroundings_c": -20.0}, "surroundings_c: -20: in a hold the battery cools to -10 C"),
+        ("battery", {"surroundings_c": -20.0, "capacity_wh": 9000.0}, "surroundings_c: -20"),
     ],
 )
 def test_a_satellite_that_cannot_carry_its_bus_is_refused(section: str, values: dict[str, float], words: str) -> None:
