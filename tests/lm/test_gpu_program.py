@@ -37,7 +37,6 @@ VOCABULARY = 4096
 def hopper(monkeypatch: pytest.MonkeyPatch) -> jax.sharding.Sharding:
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         pytest.skip("CUDA's compiler is not installed")
-    monkeypatch.setenv("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # of the driver, which is not there
     (chip,) = topologies.get_topology_desc("", "cuda", target_config=H200, topology="1x1x1").devices
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     return jax.sharding.SingleDeviceSharding(chip)

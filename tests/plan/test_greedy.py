@@ -145,6 +145,12 @@ def test_planned_without_what_is_drawn_in_a_hold_the_floor_is_violated_and_with_
         assert (flown.trace.charge_wh.min() < held.plant.floor_wh) == violations
 
 
+def test_a_battery_that_leaks_keeps_its_floor() -> None:
+    leaking = shipped.changed(shipped.satellite("starved"), battery={"self_discharge_per_day": 0.3})
+    world = made("starcloud-1", leaking)
+    keeps_its_limits(world, polled(world, Greedy(world), leaking, 0.5 * DAY_S, 9.7))
+
+
 def test_a_battery_too_cold_to_be_charged_at_times_keeps_its_floor_and_without_that_in_the_plan_it_does_not() -> None:
     """Warmed by its heater in shadow alone, it takes no charge in the later part of each sunlit arc."""
     cold = shipped.changed(
