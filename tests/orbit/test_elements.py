@@ -1,5 +1,6 @@
 """From a configured orbit to a path: elements that are wrong are refused, orbits that are given are flown."""
 
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_mission_second_0_is_the_epoch_of_the_elements_or_the_start_that_was_giv
     offset_s = (later.utc(0.0) - track(Orbit(tle=(FIRST, SECOND))).utc(0.0)).total_seconds()
     here, there = later.positions_km(np.zeros(1)), track(Orbit(tle=(FIRST, SECOND))).positions_km(np.array([offset_s]))
     np.testing.assert_allclose(here, there, atol=0.01)
+
+
+def test_a_start_without_a_zone_is_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        assert track(Orbit(tle=(FIRST, SECOND), start="2026-07-27T12:00:00")).utc(0.0).hour == 12
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def crossing(path_name: str) -> tuple[np.ndarray, float]:

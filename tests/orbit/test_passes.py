@@ -8,7 +8,7 @@ import pytest
 import shipped
 
 from pipeline.config.mission import Station
-from pipeline.orbit import passes, track
+from pipeline.orbit import environment, passes, track
 from pipeline.orbit.earth import earth_fixed, latitude_longitude_deg, site_km
 from pipeline.orbit.passes import elevation_deg
 
@@ -68,6 +68,16 @@ def test_a_pass_cut_by_the_ends_of_the_search_is_given_as_cut() -> None:
     (early,) = passes(path, REDMOND, middle_s - 3000.0, 3000.0)
     assert early.start_s == pytest.approx(whole.start_s, abs=0.5)
     assert early.end_s == middle_s
+
+
+def test_a_pass_begins_and_ends_between_samples_and_the_transmitter_is_on_all_through_it() -> None:
+    path = track(shipped.orbit("starcloud-1"))
+    seen, finer = (passes(path, REDMOND, 2.0 * DAY_S, DAY_S, step_s) for step_s in (10.0, 0.5))
+    np.testing.assert_allclose(np.array(seen), np.array(finer), atol=0.3)
+    sky = environment(path, 2.0 * DAY_S, DAY_S, 10.0, (SVALBARD, REDMOND))
+    heard = [any(each.start_s < moment < each.end_s for each in seen) for moment in sky.time_s]
+    np.testing.assert_array_equal(sky.transmitting, heard)
+    assert 0.01 < np.mean(heard) < 0.03
 
 
 def test_latitude_reaches_the_inclination_and_no_further() -> None:
