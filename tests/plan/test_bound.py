@@ -64,6 +64,21 @@ def test_with_energy_and_cold_to_spare_the_bound_is_full_power_all_day() -> None
     assert limit.upper_steps == pytest.approx(DAY_S / world.scenario.step_seconds(), rel=1e-4)
 
 
+def test_what_a_full_battery_cannot_take_is_not_in_the_bound() -> None:
+    """It serves a few minutes of full power; for most of each shadow the GPU must be off."""
+    tiny = shipped.changed(
+        shipped.satellite("rich"),
+        array={"area_m2": 10.0},
+        battery={"capacity_wh": 200.0, "charge_c_rate": 2.0, "discharge_c_rate": 4.0},
+        radiator={"area_m2": 20.0},
+    )
+    world = planned.world(shipped.orbit("starcloud-1"), tiny)
+    limit = bound(world.scenario, world.begun, 0.0, DAY_S)
+    full = DAY_S / world.scenario.step_seconds()
+    sunlit = world.scenario.timeline.span(0.0, DAY_S).sunlit_fraction
+    assert sunlit * full < limit.upper_steps < (sunlit + 0.05) * full
+
+
 def test_where_the_time_beside_the_arithmetic_rules_the_bound_still_holds_and_is_near() -> None:
     world = planned.world(shipped.orbit("starcloud-1"), shipped.satellite("rich"))
     tiny = planned.World(world.satellite, replace(world.scenario, step_flops=1e9))

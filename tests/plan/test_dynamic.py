@@ -13,7 +13,7 @@ from pipeline.plan import Mode, Planner, bound, forecast, scenario, table_rule
 from pipeline.plan.baselines import baselines
 from pipeline.plan.dynamic import heat_axis
 from pipeline.plan.forecast import SLOT_S
-from pipeline.plan.table_rule import Grid, TableRule
+from pipeline.plan.table_rule import Grid, TableRule, _cell
 
 DAY_S = planned.DAY_S
 
@@ -152,6 +152,16 @@ def test_a_battery_that_cannot_give_the_power_in_shadow_is_not_asked_for_it() ->
     assert np.any(training_in_umbra)
     drawn_w = (flight.trace.cap_w + world.scenario.host_w) / plant.regulator_efficiency + plant.bus_w
     assert np.all(drawn_w[training_in_umbra] <= plant.discharge_max_w)
+
+
+def test_the_table_is_read_at_its_own_points_of_charge() -> None:
+    world = planned.named("starved")
+    rule = TableRule(world.scenario)
+    parameters, reserve_wh, _ = rule._day(0)
+    least_wh, full_wh = float(reserve_wh[0]), world.scenario.plant.capacity_wh
+    points = np.arange(rule.charges)
+    cell = _cell(parameters, least_wh, np.linspace(least_wh, full_wh, rule.charges), np.array(0.0), full_wh)
+    np.testing.assert_allclose(cell.corner // cell.heats + cell.charge_share, points, atol=1e-9)
 
 
 def test_the_heat_axis_finds_its_own_points() -> None:

@@ -192,6 +192,14 @@ def test_cells_fade_by_full_cycles() -> None:
     assert flown(made, worn, OFF, SUN, 100).charge_wh == pytest.approx(950.0, abs=0.01)
 
 
+def test_what_the_cells_give_ages_them() -> None:
+    made, state = rich(battery={"fade_per_cycle": 0.01})
+    end = flown(made, state, OFF, DARK, 180)
+    assert end.discharge_wh == pytest.approx(60.0 / 0.96 / 2.0), "bus and heater for half an hour"
+    assert made.full_wh(end) == pytest.approx(1000.0 * (1.0 - 0.01 * end.discharge_wh / 1000.0))
+    assert step(made, end, OFF, SUN).discharge_wh == end.discharge_wh
+
+
 def test_the_floor_is_the_planners_duty_and_not_the_cells() -> None:
     made, state = rich()
     assert made.floor_wh == pytest.approx(700.0)
