@@ -27,7 +27,6 @@ from pipeline.lm.matmul import (
     sampled,
 )
 from pipeline.lm.model import Transformer, init_params, rms_norm, rotary_angles, rotate, swiglu
-from pipeline.lm.muon import orthogonalise, orthogonalise_all
 
 SHAPE = Model(depth=3, width=48, heads=6, kv_heads=2, context=24)
 
@@ -272,30 +271,3 @@ def test_products_of_one_input_with_several_matrices(
     for one, other in zip((*ours, *pull_ours(d_outs)), (*theirs, *pull_theirs(d_outs)), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=1e-5 if dtype == jnp.float32 else 1e-2, atol=1e-5)
-
-
-@pytest.mark.parametrize("rank", [4, 24])
-def test_muon_brings_all_singular_values_near_one(rank: int) -> None:
-    u, _, vt = jnp.linalg.svd(jax.random.normal(jax.random.key(8), (3, 24, 40)), full_matrices=False)
-    s = jnp.geomspace(1.0, 0.03, rank)
-    s = s.at[-1].set(0.02 * (s**8).sum() ** 0.125)  # the least that is promised
-    x = (u[:, :, :rank] * s) @ vt[:, :rank]
-    got = jnp.linalg.svd(orthogonalise(x), compute_uv=False)[:, :rank]
-    assert got.min() > 0.48
-    assert got.max() < 1.52
-
-
-def test_muon_sees_directions_alone() -> None:
-    x = jax.random.normal(jax.random.key(8), (3, 24, 40))
-    whole = orthogonalise(x)
-    assert jnp.abs(whole - orthogonalise(1e-9 * x)).max() < 1e-4, "not the size of a gradient"
-    assert not orthogonalise(0.0 * x).any(), "what has no gradient yet does not move"
-    s = jnp.linalg.svd(whole, compute_uv=False)
-    assert 0.48 < s.min() < s.max() < 1.52
-
-
-def test_muon_treats_upright_and_lying_matrices_alike() -> None:
-    up = jax.random.normal(jax.random.key(9), (2, 40, 24))
-    done = orthogonalise_all({"down": up, "gate": up.mT, "q": up[:, :24]})
-    np.testing.assert_allclose(done["down"], done["gate"].mT, atol=1e-5)
-    assert float(jnp.sqrt((done["down"] ** 2).mean())) == pytest.approx(0.2, rel=0.2)
