@@ -91,6 +91,7 @@ def test_unchanged_sources_are_not_read_again(config: CorpusConfig, monkeypatch:
     monkeypatch.setattr(hashing, "hash_file", lambda path, tick: read.append(path) or real(path, tick))
     open_corpus(config, 16, 0)
     assert Path(str(config.path)) not in read
+    assert len([entry for entry in config.cache_dir.iterdir() if entry.is_dir()]) == 1, "found again"
     (config.cache_dir / "hashes.json").write_text('{"damaged": ')
     open_corpus(config, 16, 0)
     assert Path(str(config.path)) in read
