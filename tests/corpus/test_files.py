@@ -78,7 +78,7 @@ def test_what_is_wrong_with_a_file_is_named(configure: Callable[..., CorpusConfi
     refused(configure, file("short.txt", b"too short for a window"), "model.context", "held-out", "corpus.held_out")
     refused(configure, file("few.txt", TEXT.encode()), "corpus.split", "only 1", "tail", split="documents")
     (tmp_path / "folder").mkdir()
-    refused(configure, tmp_path / "folder", "corpus.path", "no text")
+    refused(configure, tmp_path / "folder", "corpus.path", "the folder holds no text")
 
 
 def test_a_folder_is_read_whole_through_links_and_no_file_twice(tmp_path: Path) -> None:
