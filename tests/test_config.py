@@ -185,7 +185,6 @@ def test_a_frozen_configuration_cannot_be_changed() -> None:
         (["--model.attention", "cudnn", "--model.width", "1024", "--model.heads", "2"], "model.head_dim: 512"),
         (["--model.width", "1024", "--model.heads", "2"], "model.head_dim: 512, from model.heads 2 at width 1024"),
         (["--gpu.idle_w", "350"], "gpu.idle_w: 350"),
-        (["--satellite.battery.initial_c", "-5"], "satellite.battery.initial_c: -5"),
         (["--satellite.radiator.initial_c", "80"], "satellite.radiator.initial_c: 80"),
         (["--seed", "nan"], "seed"),
         (["--telemetry.source", "file", "--telemetry.path", "x"], "telemetry.source"),

@@ -78,15 +78,6 @@ class Battery(Section):
     initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
     initial_c: float = Field(15.0, ge=-60, le=60, description="Temperature at mission second 0 [°C]")
 
-    @model_validator(mode="after")
-    def _begins_warm(self) -> "Battery":
-        if self.initial_c < self.charge_min_c:
-            raise ValueError(
-                f"satellite.battery.initial_c: {self.initial_c:g} lies below charge_min_c {self.charge_min_c:g}, where "
-                "it takes no charge; begin when it is warm"
-            )
-        return self
-
 
 class Loads(Section):
     """What draws power besides the GPU."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import overdrawn, require_recharge, require_reserve, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, require_hold, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
 from pipeline.power.plant import Scalar
 
@@ -58,8 +58,7 @@ class Greedy:
         self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
         self._day = lru_cache(maxsize=8)(self._limits)
         sky = scenario.timeline.span(0.0, 2.0 * DAY_S)
-        require_reserve(scenario.plant, sky, MARGIN)
-        require_recharge(scenario.plant, sky, MARGIN)
+        require_hold(scenario.plant, sky, MARGIN, scenario.satellite.battery.initial_c)
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool, full_wh: float) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""

@@ -31,11 +31,14 @@ def stored_wh(plant: Plant, sky: Environment, command: Command, margin: float) -
     return np.concatenate([[0.0], np.cumsum(0.5 * (rate_w[1:] + rate_w[:-1]))]) * sky.step_s / HOUR_S
 
 
-def coldest_c(plant: Plant, sky: Environment) -> Series:
-    """How cold the battery can be at each sample, after days in a hold in which it took no charge [°C].
+def coldest_c(plant: Plant, sky: Environment, begin_c: float | None = None) -> Series:
+    """How cold the battery can be at each sample, in a hold in which it takes no charge [°C].
 
-    C dT/dt = P_heat + (1/η_d − 1) P_d + G (T_s − T), P_d what the bus asks of the battery. It was warmer where it was
-    charged or worked: both lose heat in it.
+    C dT/dt = P_heat + (1/η_d − 1) P_d + G (T_s − T), P_d what the bus asks of the battery. It is warmer where it is
+    charged or works: both lose heat in it.
+
+    Args:
+        begin_c: at the first sample; null: where days of such a hold have brought it.
     """
     ambient = Ambient(sky.time_s, *columns(sky))
     short_w = np.maximum(plant.bus_load_w(ambient) - plant.array_w(ambient), 0.0)
@@ -44,11 +47,12 @@ def coldest_c(plant: Plant, sky: Environment) -> Series:
     towards_c = (plant.surroundings_c + heated_w / plant.battery_w_k).tolist()
     kept = math.exp(-plant.battery_w_k * sky.step_s / plant.battery_j_k)
 
-    def through(warmth_c: list[float], start_c: float) -> list[float]:
-        return list(accumulate(warmth_c, lambda now_c, to_c: to_c + (now_c - to_c) * kept, initial=start_c))[:-1]
+    def through(from_c: float) -> list[float]:
+        return list(accumulate(towards_c, lambda now_c, to_c: to_c + (now_c - to_c) * kept, initial=from_c))[:-1]
 
-    first_day = towards_c[: round(DAY_S / sky.step_s)]
-    return np.array(through(towards_c, through(first_day, plant.surroundings_c)[-1]))
+    if begin_c is None:
+        begin_c = through(plant.surroundings_c)[round(DAY_S / sky.step_s)]
+    return np.array(through(begin_c))
 
 
 def overdrawn(plant: Plant, sky: Environment, command: Command, margin: float) -> Bool[np.ndarray, " time"]:
@@ -94,18 +98,32 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
         )
 
 
-def require_recharge(plant: Plant, sky: Environment, margin: float) -> None:
-    """Whether the array keeps the battery from day to day in a hold. `sky`: two days.
+def require_hold(plant: Plant, sky: Environment, margin: float, begin_c: float) -> None:
+    """Whether the satellite lives from day to day in a hold.
+
+    Args:
+        sky: the first two days.
+        begin_c: the battery at the first sample.
 
     Raises:
-        BadInput: on the second day it comes less high than on the first.
+        BadInput: it does not, or is colder at times on the first day than the reserve counts on.
     """
+    require_reserve(plant, sky, margin)
     first, second = np.array_split(stored_wh(plant, sky, OFF, margin), 2)
     if second.max() < first.max():
         _require_warmth(plant, sky)
         raise BadInput(
             f"satellite.array: {drawn_by(plant)} drain the battery by {first.max() - second.max():.0f} Wh a day in "
             "this orbit; enlarge area_m2"
+        )
+    if min(begin_c, plant.surroundings_c) >= plant.charge_min_c:
+        return
+    begun_c = coldest_c(plant, sky, begin_c)
+    late = (begun_c < plant.charge_min_c) & (coldest_c(plant, sky) >= plant.charge_min_c)
+    if late.any():
+        raise BadInput(
+            f"satellite.battery.initial_c: {begin_c:g}: on the first day the battery is at {begun_c[late].min():.0f} C "
+            f"at times, and takes no charge below charge_min_c, {plant.charge_min_c:g}; begin when it is warmer"
         )
 
 

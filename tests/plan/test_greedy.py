@@ -248,6 +248,8 @@ def test_any_of_many_satellites_keeps_its_limits(satellite: Satellite, orbit: st
         ("array", {"area_m2": 0.25}, "area_m2"),
         ("battery", {"surroundings_c": -20.0}, "surroundings_c: -20: in a hold the battery cools to -10 C"),
         ("battery", {"surroundings_c": -20.0, "capacity_wh": 9000.0}, "surroundings_c: -20"),
+        ("battery", {"initial_c": -5.0}, "initial_c: -5"),
+        ("battery", {"initial_c": 0.0, "surroundings_c": -11.0}, "initial_c: 0"),
     ],
 )
 def test_a_satellite_that_cannot_carry_its_bus_is_refused(section: str, values: dict[str, float], words: str) -> None:
