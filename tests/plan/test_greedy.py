@@ -48,6 +48,15 @@ def polled(
     return seen
 
 
+def outage(world: Scenario, satellite: Satellite, state: State, now_s: float) -> list[tuple[State, float]]:
+    """A day in a hold."""
+    craft, seen = Simulator(satellite, world.timeline), []
+    for begin_s in np.arange(now_s, now_s + DAY_S, 60.0).tolist():
+        state = craft.advance(state, OFF, begin_s, 60.0)
+        seen.append((state, begin_s + 60.0))
+    return seen
+
+
 def keeps_its_limits(world: Scenario, seen: list[tuple[State, float]]) -> None:
     lowest_wh = min(state.charge_wh for state, _ in seen)
     hottest_c = max(float(world.plant.plate_c(state.heat_j)) for state, _ in seen)
@@ -161,11 +170,8 @@ def test_a_battery_too_cold_to_be_charged_at_times_keeps_its_floor_and_without_t
     world = made("starcloud-1", cold)
     blind = replace(world, plant=replace(world.plant, charge_min_c=-math.inf))
     for rule, kept in ((Greedy(blind), False), (Greedy(world), True)):
-        state, now_s = polled(world, rule, cold, 0.5 * DAY_S, 9.7)[-1]
-        craft, lowest_wh = Simulator(cold, world.timeline), state.charge_wh
-        for later_s in np.arange(now_s, now_s + DAY_S, 60.0):  # an outage
-            state = craft.advance(state, OFF, float(later_s), 60.0)
-            lowest_wh = min(lowest_wh, state.charge_wh)
+        flown = polled(world, rule, cold, 0.5 * DAY_S, 9.7)
+        lowest_wh = min(state.charge_wh for state, _ in flown + outage(world, cold, *flown[-1]))
         assert (lowest_wh >= world.plant.floor_wh) == kept
 
 
@@ -183,7 +189,7 @@ def test_what_is_said_of_the_cold_in_a_hold_is_the_plants_own_temperature_where_
 
 
 satellites = st.builds(
-    lambda name, area, capacity, depth, bus_w, host_w, rates, radiator_m2, latent_j, limit_c: shipped.changed(
+    lambda name, area, capacity, depth, rates, leak, cold, watts, radiator_m2, latent_j, limit_c: shipped.changed(
         shipped.satellite(name),
         array={"area_m2": area},
         battery={
@@ -191,17 +197,23 @@ satellites = st.builds(
             "depth_of_discharge": depth,
             "charge_c_rate": rates[0],
             "discharge_c_rate": rates[1],
+            "self_discharge_per_day": leak,
+            "surroundings_c": cold[0],
+            "heat_capacity_j_k": cold[1],
+            "conductance_w_k": cold[2],
+            "initial_c": cold[3],
         },
-        loads={"bus_w": bus_w, "host_w": host_w},
+        loads={"bus_w": watts[0], "host_w": watts[1], "eclipse_heater_w": watts[2]},
         radiator={"area_m2": radiator_m2, "latent_j": latent_j, "limit_c": limit_c},
     ),
     st.sampled_from(shipped.SATELLITES),
     st.floats(0.3, 6.0),
     st.floats(100.0, 3000.0),
     st.floats(0.05, 0.9),
-    st.floats(10.0, 120.0),
-    st.floats(0.0, 150.0),
     st.tuples(st.floats(0.2, 1.0), st.floats(0.2, 1.5)),
+    st.sampled_from([0.001, 0.1]),
+    st.tuples(st.floats(-40.0, 20.0), st.floats(500.0, 20000.0), st.floats(0.05, 2.0), st.floats(-5.0, 25.0)),
+    st.tuples(st.floats(10.0, 120.0), st.floats(0.0, 150.0), st.floats(0.0, 60.0)),
     st.floats(0.5, 4.0),
     st.sampled_from([0.0, 1e5, 1e6]),
     st.floats(46.0, 70.0),
@@ -214,7 +226,8 @@ def survives(satellite: Satellite, orbit: str, gpu: str, restart_s: float, days:
         rule = Greedy(world)
     except BadInput:
         return
-    keeps_its_limits(world, polled(world, rule, satellite, days * DAY_S, 9.3))
+    flown = polled(world, rule, satellite, days * DAY_S, 9.3)
+    keeps_its_limits(world, flown + outage(world, satellite, *flown[-1]))
 
 
 drawn = given(
