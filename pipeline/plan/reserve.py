@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from pipeline.config.errors import BadInput
 from pipeline.orbit import Environment
 from pipeline.orbit.timeline import DAY_S
+from pipeline.plan.scenario import SUNLIT
 from pipeline.power import OFF, Ambient, Command, Plant
 from pipeline.power.plant import HOUR_S
 from pipeline.power.simulator import columns
@@ -115,6 +116,12 @@ def require_hold(plant: Plant, sky: Environment, margin: float, begin_c: float) 
         raise BadInput(
             f"satellite.array: {drawn_by(plant)} drain the battery by {first.max() - second.max():.0f} Wh a day in "
             "this orbit; enlarge area_m2"
+        )
+    resting_c, limit_c = float(plant.plate_c(plant.resting_j(SUNLIT))), float(plant.limit_at(0.0))
+    if resting_c > limit_c:
+        raise BadInput(
+            f"satellite.radiator.area_m2: {plant.radiator_m2:g}: in a hold in sunlight the plate warms to "
+            f"{resting_c:.0f} C, above its limit of {limit_c:g}; enlarge it"
         )
     if min(begin_c, plant.surroundings_c) >= plant.charge_min_c:
         return
