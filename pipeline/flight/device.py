@@ -1,8 +1,11 @@
 """Which chip the run uses, and how XLA is set up before the first array exists."""
 
 import ctypes
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -74,16 +77,15 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
     if wanted != "auto":
         # The plant always flies on the CPU.
         jax.config.update("jax_platforms", "cpu" if wanted == "cpu" else f"{wanted},cpu")
-    refused = BadInput(
-        f"train.device: {wanted}: JAX finds no such device here; give --train.device cpu, or install the extra with "
-        "`pip install '.[cuda]'` on a machine with an NVIDIA GPU"
-    )
-    try:
+    chip = None
+    with _unusable() as reasons, suppress(RuntimeError):
         chip = jax.devices()[0]
-    except RuntimeError as error:
-        raise refused from error
-    if wanted == "cuda" and chip.platform != "gpu":  # JAX goes on with the CPU, having said nothing
-        raise refused
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    if chip is None or (wanted == "cuda" and chip.platform != "gpu"):  # JAX goes on with the CPU, having said nothing
+        raise BadInput(
+            f"train.device: {wanted}: JAX finds no such device here{why}; give --train.device cpu, or install the "
+            "extra with `pip install '.[cuda]'` on a machine with an NVIDIA GPU"
+        )
     if chip.platform == "cpu":
         # They are of a GPU alone, and make the cache's directory part of every program's key: a run that is moved would
         # compile anew.
@@ -97,4 +99,23 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
             f"train.precision: fp8: needs a GPU with 8-bit products (Ada, Hopper or later), "
             f"and {chip.device_kind} has none; give --train.precision bf16"
         )
-    return chip.device_kind if chip.platform != "cpu" else f"CPU ({os.cpu_count()} cores)"
+    return chip.device_kind if chip.platform != "cpu" else f"CPU ({os.cpu_count()} cores){why and f', no GPU{why}'}"
+
+
+@contextmanager
+def _unusable() -> Iterator[list[str]]:
+    """While JAX looks for devices: why it cannot use those of a plugin, a line each, which it logs with a trace."""
+    reasons: list[str] = []
+
+    def kept_back(record: logging.LogRecord) -> bool:
+        if not record.exc_info or not record.exc_info[1]:
+            return True
+        reasons.append(" ".join(str(record.exc_info[1]).split()))
+        return False
+
+    log = logging.getLogger("jax._src.xla_bridge")
+    log.addFilter(kept_back)
+    try:
+        yield reasons
+    finally:
+        log.removeFilter(kept_back)

@@ -1,5 +1,6 @@
 """Each mistake gets one line that names the key and the fix, exit code 2, and loses nothing."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -151,6 +152,21 @@ def test_cuda_asked_for_and_absent_is_an_error_not_a_fallback(tiny: Path, tmp_pa
     assert code == 2
     assert "train.device: cuda" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("device", "ends"), [("cuda", 2), ("auto", 0)])
+def test_a_plugin_of_jax_that_fails_as_without_a_driver_is_named_in_one_line(
+    device: str, ends: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "path" / "jax_plugins" / "broken" / "__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("def initialize():\n    raise RuntimeError('no\\ndriver')\n")
+    monkeypatch.setenv("PYTHONPATH", str(plugin.parents[2]), prepend=os.pathsep)
+    words = "--config", tiny, "--run_dir", tmp_path / "run", "--train.device", device, "--budget.steps", 2
+    code, _, err = finish(*words)
+    assert code == ends
+    assert "Traceback" not in err
+    assert len([line for line in err.splitlines() if "no driver" in line]) == 1
 
 
 def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path) -> None:

@@ -268,7 +268,9 @@ def test_any_of_many_satellites_keeps_its_limits(satellite: Satellite, orbit: st
         ("battery", {"initial_c": 0.0, "surroundings_c": -11.0}, "initial_c: 0"),
     ],
 )
-def test_a_satellite_that_would_not_live_through_a_hold_is_refused(section: str, values: dict[str, float], words: str) -> None:
+def test_a_satellite_that_would_not_live_through_a_hold_is_refused(
+    section: str, values: dict[str, float], words: str
+) -> None:
     with pytest.raises(BadInput, match=words) as caught:
         Greedy(made("starcloud-1", shipped.changed(shipped.satellite("rich"), **{section: values})))
     assert "\n" not in str(caught.value)
