@@ -5,7 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -77,15 +77,20 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
     if wanted != "auto":
         # The plant always flies on the CPU.
         jax.config.update("jax_platforms", "cpu" if wanted == "cpu" else f"{wanted},cpu")
-    chip = None
-    with _unusable() as reasons, suppress(RuntimeError):
-        chip = jax.devices()[0]
+    chip, failed = None, None
+    with _unusable() as reasons:
+        try:
+            chip = jax.devices()[0]
+        except RuntimeError as error:
+            failed = error
+            if "known backends" not in str(error):  # there is a plugin, and it does not work
+                reasons.append(" ".join(str(error).split()))
     why = f" ({'; '.join(reasons)})" if reasons else ""
     if chip is None or (wanted == "cuda" and chip.platform != "gpu"):  # JAX goes on with the CPU, having said nothing
         raise BadInput(
             f"train.device: {wanted}: JAX finds no such device here{why}; give --train.device cpu, or install the "
             "extra with `pip install '.[cuda]'` on a machine with an NVIDIA GPU"
-        )
+        ) from failed
     if chip.platform == "cpu":
         # They are of a GPU alone, and make the cache's directory part of every program's key: a run that is moved would
         # compile anew.
@@ -99,23 +104,32 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
             f"train.precision: fp8: needs a GPU with 8-bit products (Ada, Hopper or later), "
             f"and {chip.device_kind} has none; give --train.precision bf16"
         )
-    return chip.device_kind if chip.platform != "cpu" else f"CPU ({os.cpu_count()} cores){why and f', no GPU{why}'}"
+    if chip.platform != "cpu":
+        return chip.device_kind
+    return f"CPU ({os.cpu_count()} cores)" + (f", no GPU{why}" if why and wanted == "auto" else "")
 
 
 @contextmanager
 def _unusable() -> Iterator[list[str]]:
-    """While JAX looks for devices: why it cannot use those of a plugin, a line each, which it logs with a trace."""
+    """While JAX looks for devices: why a GPU's cannot be used, a line each.
+
+    JAX logs with a trace that a plugin fails, and where any device will do, as no news, that CUDA does.
+    """
     reasons: list[str] = []
 
-    def kept_back(record: logging.LogRecord) -> bool:
-        if not record.exc_info or not record.exc_info[1]:
-            return True
-        reasons.append(" ".join(str(record.exc_info[1]).split()))
-        return False
+    def shown(record: logging.LogRecord) -> bool:
+        text = str(record.exc_info[1]) if record.exc_info else record.getMessage()
+        if record.exc_info or "backend 'cuda'" in text:
+            reasons.append(" ".join(text.split()))
+            return False
+        return record.levelno >= logging.WARNING
 
     log = logging.getLogger("jax._src.xla_bridge")
-    log.addFilter(kept_back)
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addFilter(shown)
     try:
         yield reasons
     finally:
-        log.removeFilter(kept_back)
+        log.removeFilter(shown)
+        log.setLevel(level)

@@ -13,11 +13,10 @@ the safe side:
 - what the radiator rejects, T⁴ with the plateau of melting: its upper concave hull (of T⁴ alone, the chord).
 
 The twin takes the slot's mean sunlight, and a line that supports the rejected heat from below at the limit (of T⁴
-alone, the tangent). It is a plan whose restarts are free and whose battery is warm.
+alone, the tangent). It is a plan whose restarts are free.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,8 +71,7 @@ def bound(scenario: Scenario, state: State, start_s: float, duration_s: float, s
     count, per = int(duration_s / slot_s), round(slot_s / timeline.step_s)
     sky = timeline.span(start_s, duration_s + DAY_S)
     require_reserve(scenario.plant, sky, 0.0)
-    warm = replace(scenario.plant, charge_min_c=-math.inf)
-    end_wh = float(reserve_wh(warm, sky, 0.0)[count * per])
+    end_wh = float(reserve_wh(scenario.plant, sky, 0.0)[count * per])
     slots = _slots(scenario, sky, count, per)
     upper, feasible = (_optimum(scenario, state, slots, slot_s, end_wh, upper) for upper in (True, False))
     return Bound(upper * _excess(scenario), feasible)

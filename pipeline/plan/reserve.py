@@ -1,14 +1,10 @@
 """The least charge from which the satellite survives."""
 
-import math
-from itertools import accumulate
-
 import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.config.errors import BadInput
 from pipeline.orbit import Environment
-from pipeline.orbit.timeline import DAY_S
 from pipeline.plan.scenario import SUNLIT
 from pipeline.power import OFF, Ambient, Command, Plant
 from pipeline.power.plant import HOUR_S
@@ -24,36 +20,10 @@ def stored_wh(plant: Plant, sky: Environment, command: Command, margin: float) -
     """
     surplus_w = _surplus_w(plant, sky, command, margin)
     charged_w = np.clip(surplus_w, 0.0, plant.charge_max_w) * plant.charge_efficiency
-    if plant.surroundings_c < plant.charge_min_c:
-        charged_w = charged_w * (coldest_c(plant, sky) >= plant.charge_min_c)
     rate_w = charged_w + np.minimum(surplus_w, 0.0) / plant.discharge_efficiency
     rate_w = rate_w - plant.self_discharge_per_s * plant.capacity_wh * HOUR_S
     # Trapezium rule: the plant sees the middle of a slot, where light is the mean of both samples.
     return np.concatenate([[0.0], np.cumsum(0.5 * (rate_w[1:] + rate_w[:-1]))]) * sky.step_s / HOUR_S
-
-
-def coldest_c(plant: Plant, sky: Environment, begin_c: float | None = None) -> Series:
-    """How cold the battery can be at each sample, in a hold in which it takes no charge [°C].
-
-    C dT/dt = P_heat + (1/η_d − 1) P_d + G (T_s − T), P_d what the bus asks of the battery. It is warmer where it is
-    charged or works: both lose heat in it.
-
-    Args:
-        begin_c: at the first sample; null: where days of such a hold have brought it.
-    """
-    ambient = Ambient(sky.time_s, *columns(sky))
-    short_w = np.maximum(plant.bus_load_w(ambient) - plant.array_w(ambient), 0.0)
-    heater_w = plant.eclipse_heater_w * (1.0 - ambient.illumination)
-    heated_w = heater_w + (1.0 / plant.discharge_efficiency - 1.0) * short_w
-    towards_c = (plant.surroundings_c + heated_w / plant.battery_w_k).tolist()
-    kept = math.exp(-plant.battery_w_k * sky.step_s / plant.battery_j_k)
-
-    def through(from_c: float) -> list[float]:
-        return list(accumulate(towards_c, lambda now_c, to_c: to_c + (now_c - to_c) * kept, initial=from_c))[:-1]
-
-    if begin_c is None:
-        begin_c = through(plant.surroundings_c)[round(DAY_S / sky.step_s)]
-    return np.array(through(begin_c))
 
 
 def overdrawn(plant: Plant, sky: Environment, command: Command, margin: float) -> Bool[np.ndarray, " time"]:
@@ -82,7 +52,7 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
     """Whether the satellite lives through `sky` in a hold.
 
     Raises:
-        BadInput: a full battery does not last, gives less power than is drawn, or grows too cold to be charged.
+        BadInput: a full battery does not last, or gives less power than is drawn.
     """
     if overdrawn(plant, sky, OFF, margin).any():
         raise BadInput(
@@ -91,7 +61,6 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
         )
     needed_wh = reserve_wh(plant, sky, margin).max()
     if needed_wh > plant.capacity_wh:
-        _require_warmth(plant, sky)
         raise BadInput(
             f"satellite.battery.capacity_wh: {plant.capacity_wh:g}: {drawn_by(plant)} need "
             f"{needed_wh - plant.floor_wh:.0f} Wh above the floor in this orbit, depth_of_discharge leaves "
@@ -100,48 +69,36 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
 
 
 def require_hold(plant: Plant, sky: Environment, margin: float, begin_c: float) -> None:
-    """Whether the satellite lives from day to day in a hold.
+    """Whether the satellite lives from day to day in a hold: what a rule falls back on, and an outage is.
 
     Args:
         sky: the first two days.
-        begin_c: the battery at the first sample.
+        begin_c: the battery at mission second 0.
 
     Raises:
-        BadInput: it does not, or is colder at times on the first day than the reserve counts on.
+        BadInput: battery or array do not last, the battery can grow too cold to be charged, or the plate too hot.
     """
+    # Whatever else warms the battery, it stays above the colder of the two; the reserve counts on every charge.
+    for key, celsius in (("surroundings_c", plant.surroundings_c), ("initial_c", begin_c)):
+        if celsius < plant.charge_min_c:
+            raise BadInput(
+                f"satellite.battery.{key}: {celsius:g}: below charge_min_c, {plant.charge_min_c:g}, so that in a hold "
+                "the battery would take no charge and run empty; keep it warmer (what a thermostat keeps counts as "
+                "surroundings_c)"
+            )
+    # Stopping must cool the plate, or leave it where it is: a rule stops at the limit.
+    settled_c, limit_c = float(plant.plate_c(plant.resting_j(SUNLIT))), float(plant.limit_at(0.0))
+    if settled_c > limit_c:
+        raise BadInput(
+            f"satellite.radiator.area_m2: {plant.radiator_m2:g}: in a hold in lasting sunlight the plate would settle "
+            f"at {settled_c:.0f} C, above its limit of {limit_c:g}; enlarge it"
+        )
     require_reserve(plant, sky, margin)
     first, second = np.array_split(stored_wh(plant, sky, OFF, margin), 2)
     if second.max() < first.max():
-        _require_warmth(plant, sky)
         raise BadInput(
             f"satellite.array: {drawn_by(plant)} drain the battery by {first.max() - second.max():.0f} Wh a day in "
             "this orbit; enlarge area_m2"
-        )
-    resting_c, limit_c = float(plant.plate_c(plant.resting_j(SUNLIT))), float(plant.limit_at(0.0))
-    if resting_c > limit_c:
-        raise BadInput(
-            f"satellite.radiator.area_m2: {plant.radiator_m2:g}: in a hold in sunlight the plate warms to "
-            f"{resting_c:.0f} C, above its limit of {limit_c:g}; enlarge it"
-        )
-    if min(begin_c, plant.surroundings_c) >= plant.charge_min_c:
-        return
-    begun_c = coldest_c(plant, sky, begin_c)
-    late = (begun_c < plant.charge_min_c) & (coldest_c(plant, sky) >= plant.charge_min_c)
-    if late.any():
-        raise BadInput(
-            f"satellite.battery.initial_c: {begin_c:g}: on the first day the battery is at {begun_c[late].min():.0f} C "
-            f"at times, and takes no charge below charge_min_c, {plant.charge_min_c:g}; begin when it is warmer"
-        )
-
-
-def _require_warmth(plant: Plant, sky: Environment) -> None:
-    """Names the cold as the cause where charge falls short."""
-    lowest_c = float(coldest_c(plant, sky).min())
-    if lowest_c < plant.charge_min_c:
-        raise BadInput(
-            f"satellite.battery.surroundings_c: {plant.surroundings_c:g}: in a hold the battery cools to "
-            f"{lowest_c:.0f} C, takes no charge below charge_min_c, {plant.charge_min_c:g}, and does not last; "
-            "insulate it (conductance_w_k) or heat it (satellite.loads.eclipse_heater_w)"
         )
 
 
