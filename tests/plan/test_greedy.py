@@ -166,8 +166,9 @@ def test_a_battery_that_only_work_keeps_warm_dies_in_an_outage_and_is_refused() 
     blind = Greedy(replace(world, plant=replace(world.plant, charge_min_c=-math.inf)))
     flown = polled(world, blind, cold, 0.5 * DAY_S, 9.7)
     keeps_its_limits(world, flown)
-    after = outage(world, cold, *flown[-1]) + outage(world, cold, *outage(world, cold, *flown[-1])[-1])
-    assert after[-1][0].charge_wh < world.plant.floor_wh - 100.0
+    first_day = outage(world, cold, *flown[-1])
+    second_day = outage(world, cold, *first_day[-1])
+    assert second_day[-1][0].charge_wh < world.plant.floor_wh - 100.0
     with pytest.raises(BadInput, match="surroundings_c: -16"):
         Greedy(world)
 
