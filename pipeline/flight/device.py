@@ -4,12 +4,14 @@ import ctypes
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import BadInput
+
+if TYPE_CHECKING:
+    import jax
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 FLAGS = {
@@ -77,20 +79,12 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
     if wanted != "auto":
         # The plant always flies on the CPU.
         jax.config.update("jax_platforms", "cpu" if wanted == "cpu" else f"{wanted},cpu")
-    chip, failed = None, None
-    with _unusable() as reasons:
-        try:
-            chip = jax.devices()[0]
-        except RuntimeError as error:
-            failed = error
-            if "known backends" not in str(error):  # there is a plugin, and it does not work
-                reasons.append(" ".join(str(error).split()))
-    why = f" ({'; '.join(reasons)})" if reasons else ""
+    chip, why = _first_chip()
     if chip is None or (wanted == "cuda" and chip.platform != "gpu"):  # JAX goes on with the CPU, having said nothing
         raise BadInput(
             f"train.device: {wanted}: JAX finds no such device here{why}; give --train.device cpu, or install the "
             "extra with `pip install '.[cuda]'` on a machine with an NVIDIA GPU"
-        ) from failed
+        )
     if chip.platform == "cpu":
         # They are of a GPU alone, and make the cache's directory part of every program's key: a run that is moved would
         # compile anew.
@@ -109,27 +103,34 @@ def choose_device(wanted: str, attention: str, cache: Path, precision: str = "fp
     return f"CPU ({os.cpu_count()} cores)" + (f", no GPU{why}" if why and wanted == "auto" else "")
 
 
-@contextmanager
-def _unusable() -> Iterator[list[str]]:
-    """While JAX looks for devices: why a GPU's cannot be used, a line each.
+def _first_chip() -> tuple["jax.Device | None", str]:
+    """What JAX would run on, and in brackets why the device of a plugin cannot be used, where it knows.
 
     JAX logs with a trace that a plugin fails, and where any device will do, as no news, that CUDA does.
     """
+    import jax
+
     reasons: list[str] = []
 
     def shown(record: logging.LogRecord) -> bool:
         text = str(record.exc_info[1]) if record.exc_info else record.getMessage()
         if record.exc_info or "backend 'cuda'" in text:
-            reasons.append(" ".join(text.split()))
+            reasons.append(text)
             return False
         return record.levelno >= logging.WARNING
 
+    chip = None
     log = logging.getLogger("jax._src.xla_bridge")
     level = log.level
     log.setLevel(logging.INFO)
     log.addFilter(shown)
     try:
-        yield reasons
+        chip = jax.devices()[0]
+    except RuntimeError as error:
+        if "known backends" not in str(error):  # there is a plugin, and it does not work
+            reasons.append(str(error))
     finally:
         log.removeFilter(shown)
         log.setLevel(level)
+    why = " ".join("; ".join(reasons).split())
+    return chip, f" ({why})" if why else ""

@@ -52,7 +52,7 @@ class Greedy:
         """`cap_w`: power while training, full power if null.
 
         Raises:
-            BadInput: when the battery cannot carry the bus alone through an umbra, or the array not from day to day.
+            BadInput: the satellite would not live through a hold (`reserve.require_hold`).
         """
         self.scenario = scenario
         self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
