@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from pipeline.config import Config
+from pipeline.config import BadInput, Config
 from pipeline.flight.notices import SAFE, Notice
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.watchdog import Watchdog
@@ -124,19 +124,23 @@ class Governor:
             self.draw += PACE * (self._joules / self._commanded_j - self.draw)
             self._joules = self._commanded_j = 0.0
 
-    def correct(self, harvest: float, slowness: float, draw: float) -> None:
+    def correct(self, harvest: float, slowness: float, draw: float) -> float:
         """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, and `draw` times
-        the commanded power.
-
-        Raises:
-            BadInput: the bus alone would not live on that harvest; the rule is the one before.
+        the commanded power; returns the harvest that is planned with: where the bus alone would not live on this one,
+        and there is no plan, that of before.
         """
         if slowness != self.slowness:  # of an earlier launch
             self._slowness_now, self._pieces = slowness, deque([slowness] * PIECES, PIECES)
-        self._harvest, self.draw = harvest, draw
+        before, self._harvest, self.draw = self._harvest, harvest, draw
         if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
-            self.rule = self._make_rule(self.corrected)
+            try:
+                self.rule = self._make_rule(self.corrected)
+            except BadInput:
+                if harvest == before:
+                    raise
+                return self.correct(before, slowness, draw)
             self._planned_with = harvest, slowness, draw
+        return harvest
 
     @property
     def slowness(self) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.config import BadInput
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
@@ -87,17 +86,8 @@ class Outlook:
             measured = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
-        for harvest in (measured, progress.harvest, 1.0):
-            try:
-                governor.correct(harvest, governor.slowness, governor.draw)
-                self._ahead = self._predict(progress.planned_from)
-            except BadInput:
-                # With so little the bus alone would not live, and there is no plan: the last one that there is stays.
-                if harvest == 1.0:
-                    raise
-            else:
-                progress.harvest = harvest
-                break
+        progress.harvest = governor.correct(measured, governor.slowness, governor.draw)
+        self._ahead = self._predict(progress.planned_from)
         if not early:
             progress.measured_from, self._base = progress.planned_from, self._ahead
 

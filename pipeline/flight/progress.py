@@ -47,6 +47,12 @@ class Progress:
         self.spiked_step, self.spikes = saved.spiked_step, saved.spikes
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
 
+    def measure_anew(self) -> None:
+        """Satellite or GPU are described by other figures: all that was measured was so against the former."""
+        self.harvest = self.slowness = self.draw = 1.0
+        self.planned_from = self.measured_from = {}
+        self.replan_s = self.recount_s = -math.inf
+
     @property
     def foreseen_steps(self) -> int | None:
         """Steps in all, where they are known."""

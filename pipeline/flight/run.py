@@ -201,7 +201,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
-    governor.correct(progress.harvest, progress.slowness, progress.draw)
+    progress.harvest = governor.correct(progress.harvest, progress.slowness, progress.draw)
     if spacecraft.set_back_s:
         ledger.append("clock_set", seconds=-round(spacecraft.set_back_s, 3))
         progress.recount_s = -math.inf
@@ -329,6 +329,8 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
+    now = config.model_dump(mode="json")
+    was = restored.meta.get("config", restored.meta) if restored else now
     decided = known.found.get("cooldown")
     if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
         raise RunFailed(
@@ -338,8 +340,10 @@ def _progress(
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif restored and restored.meta.get("config", restored.meta)["budget"] != config.budget.model_dump(mode="json"):
+    elif was["budget"] != now["budget"]:
         progress.planned_steps = 0  # to be forecast anew
+    if any(was.get(key, now[key]) != now[key] for key in ("satellite", "gpu")):
+        progress.measure_anew()
     # A launch that died before its first save had lost steps too, which only the ledger knows.
     found = known.found
     lost_before = max((found[event]["lost_steps"] for event in ("resume", "corruption") if event in found), default=0)

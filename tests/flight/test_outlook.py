@@ -3,16 +3,21 @@
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from launching import ROOT
 from test_mission import mission, obey
 
+from pipeline.checkpoint.restore import Restored
+from pipeline.config import load
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import PIECES, Governor
+from pipeline.flight.ledger import Recalled
 from pipeline.flight.notices import SAFE, Interrupted
 from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
+from pipeline.flight.run import _progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.plan.stops import NOTICE_S
 
@@ -76,6 +81,32 @@ def test_an_array_on_which_the_bus_alone_would_not_live_does_not_end_the_run() -
     progress = Progress(harvest=0.1)
     Outlook(craft, governor, progress).look()
     assert progress.harvest == 1.0
+    # At a launch under other elements, with what was still enough under those of before.
+    _, _, governor = mission(*STARVED)
+    assert governor.correct(0.1, 1.0, 1.0) == 1.0
+    assert governor.correct(0.5, 1.0, 1.0) == 0.5
+    assert governor.correct(0.1, 1.0, 1.0) == 0.5
+    assert governor.rule.scenario == governor.corrected
+
+
+@pytest.mark.parametrize(
+    ("override", "kept"),
+    [
+        (["--train.log_every", "7"], True),
+        (["--satellite.array.area_m2", "0.6"], False),
+        (["--satellite.loads.bus_w", "61"], False),
+        (["--gpu.idle_w", "61"], False),
+    ],
+)
+def test_what_was_measured_against_other_figures_is_measured_anew(override: list[str], kept: bool) -> None:
+    """Who gives the array half its area because it gave half would otherwise be planned with a quarter."""
+    then = {"now_s": 9000.0}
+    measured = Progress(harvest=0.5, slowness=2.0, draw=1.1, planned_from=then, measured_from=then, replan_s=12000.0)
+    before, after = (load(["--config", f"{ROOT}/configs/demo.yaml", *STARVED, *more]) for more in ([], override))
+    meta = {"corpus": "text", "config": before.model_dump(mode="json"), "progress": measured.as_json()}
+    restored = Restored(0, None, json.loads(json.dumps(meta)), 0.0, 0.0)
+    progress = _progress(after, SimpleNamespace(content_hash="text"), restored, Recalled({}, None, {}))
+    assert progress == (measured if kept else Progress())
 
 
 @pytest.mark.parametrize(("lost", "why"), [({"charge_wh": 60.0}, "charge is"), ({"heat_j": -2e5}, "plate is")])
