@@ -17,7 +17,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def test_a_configuration_without_a_name_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    counts = ["--repeats", "2", "--pairs", "1", "--turn_s", "0.2", "--parts", "loop,program,saves"]
+    counts = ["--repeats", "1", "--pairs", "1", "--turn_s", "0.2", "--parts", "loop,program,saves"]
     assert main(["--config", str(tiny), *counts, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     loop, alone = answer["loop"], answer["program"]

@@ -13,6 +13,7 @@ from recorded_nvml import RecordedNvml
 
 from pipeline.config import BadInput, Config, RunFailed, load
 from pipeline.flight import meter as meters
+from pipeline.ground.bench import matmul
 from pipeline.ground.calibrate import main, work
 from pipeline.ground.calibrate.curve import curve
 from pipeline.ground.calibrate.work import Setting, measured
@@ -38,6 +39,12 @@ class ProcessorTime:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def quick_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a large product takes is a matter of the bench's tests."""
+    monkeypatch.setitem(matmul.SIZES, "cpu", (512,))
 
 
 @pytest.fixture

@@ -246,7 +246,7 @@ class _Receiver:
         peer: Any = None
         heard = time.monotonic()
         self.link.settimeout(min(self.timer_s / 5, silent_s))
-        while time.monotonic() - heard < silent_s:
+        while True:
             packet = None
             try:
                 data, sender = self.link.recvfrom(1 << 16)
@@ -256,7 +256,8 @@ class _Receiver:
                 else:
                     peer = sender
             except TimeoutError:
-                pass
+                if time.monotonic() - heard >= silent_s:
+                    return self.result
             try:
                 answers = self._answers(packet)
             except Exception as error:
@@ -267,7 +268,6 @@ class _Receiver:
             for answer in answers:
                 with contextlib.suppress(OSError):  # the link is down: lost, as anything on it may be
                     self.link.sendto(answer, peer)
-        return self.result
 
     def _is_stray(self, packet: Any) -> bool:
         """Whether it is of a transaction that is not known; while one is under way its metadata alone begins it."""

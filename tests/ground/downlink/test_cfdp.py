@@ -32,6 +32,7 @@ from pipeline.ground.downlink.unpack import unpack
 LOSS = 0.1  # of packets; and where disorder is, each 50th comes late and each 50th twice
 TIMER_S = 0.1
 SILENT_S = 2.5  # longer than a sender waits before it begins a transaction anew
+LOSSLESS_S = 1.0  # longer than it waits for anything where nothing is lost
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,8 @@ def free_address() -> tuple[str, int]:
 def listening(inbox: Path, loss: float, disorder: float = 0.0) -> Iterator[tuple[tuple[str, int], LossyLink]]:
     """The address of a link to a receiver that fills `inbox`."""
     address = free_address()
-    receiver = threading.Thread(target=receive, args=(inbox, address, SILENT_S, TIMER_S))
+    silent_s = SILENT_S if loss else LOSSLESS_S
+    receiver = threading.Thread(target=receive, args=(inbox, address, silent_s, TIMER_S))
     receiver.start()
     try:
         with LossyLink(address, loss, disorder) as link:
