@@ -56,13 +56,14 @@ class Governor:
         require_polls(scenario, config.mission)
         self._make_rule = Planner if config.mission.policy == "optimal" else Greedy
         self.rule: Greedy | Planner = self._make_rule(scenario)
-        self._planned_with = 1.0, 1.0, 1.0  # harvest, slowness and draw of that rule
+        self._planned_with = 1.0, 1.0, 1.0, 1.0  # harvest, slowness, draw and rejection of that rule
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
         self._pieces = deque([1.0] * PIECES, PIECES)  # measured over modelled time of a step
         self._slowness_now = 1.0  # the same, at once
         self.draw = 1.0  # measured over commanded power of the GPU
         self._harvest = 1.0  # measured over modelled harvest
+        self._rejection = 1.0  # the same of the heat that the radiator rejects
         self._joules = self._commanded_j = 0.0  # in the window under way
         self.capacity = capacity(config, scenario)
 
@@ -124,23 +125,31 @@ class Governor:
             self.draw += PACE * (self._joules / self._commanded_j - self.draw)
             self._joules = self._commanded_j = 0.0
 
-    def correct(self, harvest: float, slowness: float, draw: float) -> float:
-        """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, and `draw` times
-        the commanded power; returns the harvest that is planned with: where the bus alone would not live on this one,
-        and there is no plan, that of before.
+    def correct(self, harvest: float, slowness: float, draw: float, rejection: float) -> tuple[float, float]:
+        """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, `draw` times the
+        commanded power and `rejection` times the heat rejected.
+
+        Returns:
+            harvest and rejection that are planned with: those of before where there is no plan for these, as where the
+            bus alone would not live on that harvest.
+
+        Raises:
+            BadInput: there is none for those of before either.
         """
         if slowness != self.slowness:  # of an earlier launch
             self._slowness_now, self._pieces = slowness, deque([slowness] * PIECES, PIECES)
-        before, self._harvest, self.draw = self._harvest, harvest, draw
-        if self._planned_with != (harvest, slowness, draw):  # a plan takes half a second, at every restart
+        self.draw, before = draw, self._planned_with
+        for self._harvest, self._rejection in ((harvest, rejection), (before[0], before[-1])):
+            wanted = self._harvest, slowness, draw, self._rejection
             try:
-                self.rule = self._make_rule(self.corrected)
-            except BadInput:
-                if harvest == before:
-                    raise
-                return self.correct(before, slowness, draw)
-            self._planned_with = harvest, slowness, draw
-        return harvest
+                if wanted != self._planned_with:  # a plan takes half a second, at every restart
+                    self.rule = self._make_rule(self.corrected)
+            except BadInput as error:
+                refused = error
+            else:
+                self._planned_with = wanted
+                return self._harvest, self._rejection
+        raise refused
 
     @property
     def slowness(self) -> float:
@@ -154,14 +163,12 @@ class Governor:
 
     @property
     def corrected(self) -> Scenario:
-        """The scenario with what was measured of array and GPU."""
+        """The scenario with what was measured of array, GPU and radiator."""
         scenario, curve = replace(self._scenario, draw=self.draw), self._scenario.curve
         if self.slowness != 1.0:
             measured_s = scenario.step_seconds() * self.slowness
             flops = max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s)
             scenario = replace(scenario, step_flops=flops)
-        if self._harvest != 1.0:
-            plant = scenario.plant
-            array = plant.array_w_per_flux * self._harvest
-            scenario = replace(scenario, plant=replace(plant, array_w_per_flux=array))
-        return scenario
+        plant = scenario.plant
+        array, radiator = plant.array_w_per_flux * self._harvest, plant.radiator_m2 * self._rejection
+        return replace(scenario, plant=replace(plant, array_w_per_flux=array, radiator_m2=radiator))

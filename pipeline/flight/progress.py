@@ -28,6 +28,7 @@ class Progress:
     harvest: float = 1.0  # harvest over that modelled, as measured
     slowness: float = 1.0  # time of a step over that modelled, as measured
     draw: float = 1.0  # power of the GPU over that commanded, as measured
+    rejection: float = 1.0  # heat that the radiator rejects over that modelled, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
     corruptions: int = 0  # found
     replayed_steps: int = 0  # computed a second time, to compare
@@ -46,12 +47,6 @@ class Progress:
         self.validated_loss = saved.validated_loss
         self.spiked_step, self.spikes = saved.spiked_step, saved.spikes
         self.recent_losses, self.recent_norms = saved.recent_losses, saved.recent_norms
-
-    def measure_anew(self) -> None:
-        """Satellite or GPU are described by other figures: all that was measured was so against the former."""
-        self.harvest = self.slowness = self.draw = 1.0
-        self.planned_from = self.measured_from = {}
-        self.replan_s = self.recount_s = -math.inf
 
     @property
     def foreseen_steps(self) -> int | None:

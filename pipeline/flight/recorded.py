@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIG, TOKENIZER, CHECKPOINTS, LEDGER = "config.yaml", "tokenizer.json", "checkpoints", "ledger.jsonl"
-_ANEW = ("checkpoint", "satellite", "gpu", "telemetry")  # sections of which each launch may give its own
+ANEW = ("checkpoint", "satellite", "gpu", "telemetry")  # sections of which each launch may give its own
 _HEAD, _HASH = "# Of a run. The last line is the hash of all others.\n", "# xxh3_128: "
 
 
@@ -70,7 +70,7 @@ def recorded(directory: Path, now: Config | None = None) -> Config | None:
     Raises:
         BadInput: it is whole, and of a version with other keys or rules.
     """
-    instead = {name: getattr(now, name) for name in _ANEW} if now else None
+    instead = {name: getattr(now, name) for name in ANEW} if now else None
     if look(directory) in (Found.WHOLE, Found.UNHASHED):
         return load_file(directory / CONFIG, instead)
     from pipeline.checkpoint import metas

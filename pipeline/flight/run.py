@@ -142,6 +142,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     from pipeline.flight.actuator import make_actuator
     from pipeline.flight.ahead import Ahead
     from pipeline.flight.budget import Budget
+    from pipeline.flight.carry_over import carry_over
     from pipeline.flight.corruption import Guard, what_differs
     from pipeline.flight.governor import Governor, capacity
     from pipeline.flight.gpu_health import gpu_health
@@ -189,6 +190,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     restored = store.restore(shapes, what_differs)
     require_notice(config, known.found["sealed"]["seconds"] if "sealed" in known.found else None, store.time_to_seal_s)
     progress = _progress(config, corpus, restored, known)
+    if restored:
+        carry_over(progress, restored.meta, config, scenario, corpus.vocab_size)
     state, config = (restored.state, config) if restored else begin(config, make)
     read = {"verify": restored.verify_s, "read": restored.load_s} if restored else {}
     guard = Guard(config.train, corpus.batches, train_chunk, chunk[0])
@@ -201,7 +204,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
-    progress.harvest = governor.correct(progress.harvest, progress.slowness, progress.draw)
+    planned_with = governor.correct(progress.harvest, progress.slowness, progress.draw, progress.rejection)
+    progress.harvest, progress.rejection = planned_with
     if spacecraft.set_back_s:
         ledger.append("clock_set", seconds=-round(spacecraft.set_back_s, 3))
         progress.recount_s = -math.inf
@@ -329,8 +333,6 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
-    now = config.model_dump(mode="json")
-    was = restored.meta.get("config", restored.meta) if restored else now
     decided = known.found.get("cooldown")
     if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
         raise RunFailed(
@@ -340,10 +342,8 @@ def _progress(
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif was["budget"] != now["budget"]:
+    elif restored and restored.meta.get("config", restored.meta)["budget"] != config.budget.model_dump(mode="json"):
         progress.planned_steps = 0  # to be forecast anew
-    if any(was.get(key, now[key]) != now[key] for key in ("satellite", "gpu")):
-        progress.measure_anew()
     # A launch that died before its first save had lost steps too, which only the ledger knows.
     found = known.found
     lost_before = max((found[event]["lost_steps"] for event in ("resume", "corruption") if event in found), default=0)

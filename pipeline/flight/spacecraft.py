@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may b
 DARK_S = 60 * DAY_S  # without payload, charge and temperature are no longer those of before
 KEPT = {  # in a checkpoint
     *("now_s", "started_s", "start_ahead_s", "mode", "payload", "cap_w", "train_s", "train_wh", "eclipses", "dark"),
-    "plant",
+    *("plant", "watched"),
 }
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
@@ -49,6 +49,13 @@ class Telemetry:
     heat_j: float
     sunlit: float  # visible share of the Sun's disk
     orbit: int  # number of the revolution, from 1
+
+
+class Watched(NamedTuple):
+    """Heat that went while readings followed each other, by the model and by what they showed beside it."""
+
+    rejected_j: float = 0.0  # modelled
+    unmodelled_j: float = 0.0  # more is left in the plate than that
 
 
 class Spacecraft:
@@ -88,6 +95,7 @@ class Spacecraft:
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
+        self.watched = Watched(*saved.get("watched", ()))
         self.eclipses: int = saved.get("eclipses", 0)
         self._was_dark: bool = saved.get("dark", False)
         self.simulated = config.mission.clock == "simulated"
@@ -112,6 +120,7 @@ class Spacecraft:
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
+        self._since: Watched | None = None  # by the books at the last reading that told, and since then
         if self.set_back_s:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
@@ -142,6 +151,7 @@ class Spacecraft:
             "eclipses": self.eclipses,
             "dark": self._was_dark,
             "plant": to_json(self.state),
+            "watched": list(self.watched),
         }
 
     @property
@@ -192,27 +202,45 @@ class Spacecraft:
         reading = self.source.newest()
         new = self._external and reading is not None and reading.mission_s > self._believed_s
         if reading and new and not reading.impossible(self.scenario.plant.capacity_wh):
+            follows = reading.mission_s - self._believed_s <= self._config.telemetry.max_age_s
             self._believed_s = reading.mission_s
-            self._put_right(reading)
+            self._put_right(reading, follows)
         return reading
 
-    def _put_right(self, reading: Reading) -> None:
+    def _put_right(self, reading: Reading, follows: bool) -> None:
+        """`follows`: the reading before is recent enough for the model to have had but the time in between to stray."""
         plant, state = self.scenario.plant, self.state
-        times_s, charges_wh, heats_j = np.array([*self._past, self._moment]).T
-        then_wh = float(np.interp(reading.mission_s, times_s, charges_wh))
-        then_j, heat_j = float(np.interp(reading.mission_s, times_s, heats_j)), float(plant.heat_at(reading.plate_c))
+        times_s, *columns = np.array([*self._past, self._moment]).T
+        then_wh, then_j, rejected_wh = (float(np.interp(reading.mission_s, times_s, column)) for column in columns)
+        heat_j = float(plant.heat_at(reading.plate_c))
         # While the phase-change material melts, temperature does not tell the enthalpy: the model does, where it can.
-        if plant.latent_j and abs(reading.plate_c - plant.melting_c) <= SPREAD_K:
+        melts = plant.latent_j > 0.0 and abs(reading.plate_c - plant.melting_c) <= SPREAD_K
+        if melts:
             heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
         most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
         charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
         error_wh, error_j = charge_wh - state.charge_wh, heat_j - then_j
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
-        self._past = deque((time_s, wh + error_wh, j + error_j) for time_s, wh, j in self._past)
+        self._past = deque((time_s, wh + error_wh, j + error_j, gone) for time_s, wh, j, gone in self._past)
+        self._watch(rejected_wh * HOUR_S, error_j, follows, not melts)
+
+    def _watch(self, rejected_j: float, error_j: float, follows: bool, tells: bool) -> None:
+        """From one reading that tells the enthalpy to the next, through all in between that do not."""
+        if not follows:
+            self._since = None
+        if self._since:
+            self._since = Watched(self._since.rejected_j, self._since.unmodelled_j + error_j)
+        if self._since and tells:
+            gone_j = rejected_j - self._since.rejected_j
+            self.watched = Watched(
+                self.watched.rejected_j + gone_j, self.watched.unmodelled_j + self._since.unmodelled_j
+            )
+        if tells:
+            self._since = Watched(rejected_j)
 
     @property
-    def _moment(self) -> tuple[float, float, float]:
-        return self._until_s, self.state.charge_wh, self.state.heat_j
+    def _moment(self) -> tuple[float, float, float, float]:
+        return self._until_s, self.state.charge_wh, self.state.heat_j, self.state.rejected_wh
 
     def _remember(self) -> None:
         """Keeps the plant of the last while: a reading may be of then."""
@@ -336,7 +364,7 @@ class Spacecraft:
         self.started_s += start_s
         self._start_ahead_s = max(0.0, self._start_ahead_s + start_s)
         self._believed_s += set_s
-        self._past = deque((time_s + set_s, wh, j) for time_s, wh, j in self._past)
+        self._past = deque((time_s + set_s, wh, j, gone) for time_s, wh, j, gone in self._past)
 
     def pause(self, seconds: float) -> None:
         """GPU on and idle for `seconds` of a real clock, to go on at once: a part of the work that needs it."""

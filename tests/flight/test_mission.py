@@ -188,7 +188,7 @@ def test_a_season_in_which_the_bus_alone_drains_the_battery_is_held_through(poli
     words += ["--satellite", f"{ROOT}/configs/satellites/starved.yaml", "--satellite.loads.bus_w", str(bus_w)]
     words += ["--budget.orbits", "null", "--budget.until", "2027-06-08T00:00:00Z", "--mission.step_flops", "2.6e15"]
     config, craft, governor = mission(*words, "--mission.policy", policy)
-    governor.correct(0.73, 1.0, 1.0)
+    governor.correct(0.73, 1.0, 1.0, 1.0)
     budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
     days = np.diff(budget._ahead(progress).trace.steps[:: round(DAY_S / SLOT_S)])
     assert days[0] > 300.0

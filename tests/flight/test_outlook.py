@@ -3,21 +3,16 @@
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 from launching import ROOT
 from test_mission import mission, obey
 
-from pipeline.checkpoint.restore import Restored
-from pipeline.config import load
 from pipeline.flight.budget import Budget
 from pipeline.flight.governor import PIECES, Governor
-from pipeline.flight.ledger import Recalled
 from pipeline.flight.notices import SAFE, Interrupted
 from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
 from pipeline.flight.progress import Progress
-from pipeline.flight.run import _progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.plan.stops import NOTICE_S
 
@@ -83,30 +78,11 @@ def test_an_array_on_which_the_bus_alone_would_not_live_does_not_end_the_run() -
     assert progress.harvest == 1.0
     # At a launch under other elements, with what was still enough under those of before.
     _, _, governor = mission(*STARVED)
-    assert governor.correct(0.1, 1.0, 1.0) == 1.0
-    assert governor.correct(0.5, 1.0, 1.0) == 0.5
-    assert governor.correct(0.1, 1.0, 1.0) == 0.5
+    assert governor.correct(0.1, 1.0, 1.0, 1.1) == (1.0, 1.0)
+    assert governor.correct(0.5, 1.0, 1.0, 0.9) == (0.5, 0.9)
+    assert governor.correct(0.1, 1.0, 1.2, 1.0) == (0.5, 0.9)
     assert governor.rule.scenario == governor.corrected
-
-
-@pytest.mark.parametrize(
-    ("override", "kept"),
-    [
-        (["--train.log_every", "7"], True),
-        (["--satellite.array.area_m2", "0.6"], False),
-        (["--satellite.loads.bus_w", "61"], False),
-        (["--gpu.idle_w", "61"], False),
-    ],
-)
-def test_what_was_measured_against_other_figures_is_measured_anew(override: list[str], kept: bool) -> None:
-    """Who gives the array half its area because it gave half would otherwise be planned with a quarter."""
-    then = {"now_s": 9000.0}
-    measured = Progress(harvest=0.5, slowness=2.0, draw=1.1, planned_from=then, measured_from=then, replan_s=12000.0)
-    before, after = (load(["--config", f"{ROOT}/configs/demo.yaml", *STARVED, *more]) for more in ([], override))
-    meta = {"corpus": "text", "config": before.model_dump(mode="json"), "progress": measured.as_json()}
-    restored = Restored(0, None, json.loads(json.dumps(meta)), 0.0, 0.0)
-    progress = _progress(after, SimpleNamespace(content_hash="text"), restored, Recalled({}, None, {}))
-    assert progress == (measured if kept else Progress())
+    assert governor.corrected.draw == 1.2
 
 
 @pytest.mark.parametrize(("lost", "why"), [({"charge_wh": 60.0}, "charge is"), ({"heat_j": -2e5}, "plate is")])
@@ -154,7 +130,7 @@ def test_an_outlook_taken_up_again_predicts_the_same() -> None:
     saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
     again, progress = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
     second = Governor(config, again)
-    second.correct(progress.harvest, progress.slowness, progress.draw)
+    second.correct(progress.harvest, progress.slowness, progress.draw, progress.rejection)
     assert Outlook(again, second, progress).next_stop() == outlook.next_stop()
 
 
@@ -174,7 +150,7 @@ def test_a_measurement_under_way_is_taken_up_again_to_the_bit() -> None:
     saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
     again, second = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
     its = Governor(config, again)
-    its.correct(second.harvest, second.slowness, second.draw)
+    its.correct(second.harvest, second.slowness, second.draw, second.rejection)
     taken_up = Outlook(again, its, second)
     while craft.orbits < 2.5:
         fly(craft, governor, outlook)

@@ -18,6 +18,8 @@ from test_mission import mission, obey
 from pipeline.config import BadInput, load
 from pipeline.config.mission import Satellite, Telemetry
 from pipeline.flight.governor import Governor
+from pipeline.flight.outlook import Outlook
+from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, UdpSource, pack, unpack
 from pipeline.flight.watchdog import Watchdog
@@ -324,6 +326,33 @@ def test_a_radiator_worse_than_modelled_keeps_its_plate_under_the_limit(satellit
         hottest_c = max(hottest_c, true.telemetry().plate_c)
     limit_c = craft.scenario.plant.limit_c
     assert limit_c - 2.0 < hottest_c <= limit_c
+
+
+@pytest.mark.parametrize(("satellite", "noise_k"), [("heat-limited", 0.0), ("heat-limited", 0.3), ("starcloud-1", 0.3)])
+@pytest.mark.parametrize("share", [0.9, 1.0])
+def test_what_the_radiator_rejects_is_learnt(satellite: str, noise_k: float, share: float, tmp_path: Path) -> None:
+    """Though half of the time the one of heat-limited melts, and temperature does not tell how much."""
+    chosen = ["--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml"]
+    feed, craft, governor = aboard(tmp_path, *chosen)
+    area_m2 = craft.scenario.plant.radiator_m2
+    _, true, _ = mission(*chosen, "--satellite.radiator.area_m2", str(share * area_m2))
+    progress, noise = Progress(), np.random.default_rng(1)
+    outlook = Outlook(craft, governor, progress)
+    # What was not watched says nothing: it begins elsewhere than modelled, and warms while no reading comes.
+    true.state = true.state._replace(heat_j=true.scenario.plant.heat_at(0.0))
+    while craft.orbits < 3.2:
+        if outlook.due():
+            outlook.look()
+            assert progress.rejection in (1.0, pytest.approx(share, abs=0.01)), "at no time another"
+        if not 4000.0 < craft.now_s < 4500.0:
+            report(feed, craft, true.state.charge_wh, true.telemetry().plate_c + noise_k * noise.standard_normal())
+        elif craft.now_s == 4300.0:
+            true.state = true.state._replace(heat_j=true.state.heat_j - 2e5)
+        directive = governor.poll()
+        obey(craft, directive)
+        obey(true, directive)
+    assert progress.rejection == pytest.approx(share, abs=0.01)
+    assert governor.corrected.plant.radiator_m2 == area_m2 * progress.rejection
 
 
 @pytest.mark.parametrize(
