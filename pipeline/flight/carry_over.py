@@ -14,8 +14,6 @@ from pipeline.plan import Scenario
 from pipeline.plan.scenario import DARK
 from pipeline.power import Plant
 
-STEERING = ("orbit", "satellite", "gpu", "mission", "train")  # sections by which it is planned
-
 
 def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Scenario, vocab_size: int) -> None:
     """Array, radiator and GPU do as before, whatever figures they are planned with: what was measured of them, over
@@ -31,7 +29,7 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         then = mission(was, vocab_size)
     except (BadInput, KeyError, TypeError, ValidationError):  # of a version that kept none, or had others
         return
-    if all(getattr(was, name) == getattr(config, name) for name in STEERING):
+    if _planned_by(was, then) == _planned_by(config, now):
         return
     progress.planned_from = progress.measured_from = {}
     progress.replan_s = progress.recount_s = -math.inf
@@ -46,6 +44,11 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
     spacecraft = meta["spacecraft"]
     spacecraft.pop("watched", None)
     _in_new_units(spacecraft["plant"], then.plant, now.plant)
+
+
+def _planned_by(config: Config, scenario: Scenario) -> tuple[Any, ...]:
+    """Of a satellite not its name, its sources and its radio."""
+    return scenario.plant, scenario.host_w, config.orbit, config.gpu, config.mission
 
 
 def _rejected_w(plant: Plant, limited: Plant) -> float:

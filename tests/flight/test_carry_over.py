@@ -34,7 +34,17 @@ def carried(*words: str, measured: dict[str, float] = MEASURED) -> tuple[Progres
 
 
 def test_the_same_figures_change_nothing() -> None:
-    progress, craft = carried("--budget.steps", "7", "--checkpoint.interval_s", "7", "--run_dir", "elsewhere")
+    other = [
+        "--budget.steps",
+        "7",
+        "--checkpoint.interval_s",
+        "7",
+        "--train.log_every",
+        "7",
+        "--satellite.name",
+        "another",
+    ]
+    progress, craft = carried(*other, "--satellite.radio.usable", "0.5", "--run_dir", "elsewhere")
     assert progress == Progress(**MEASURED, planned_from=THEN, measured_from=THEN, replan_s=12000.0, recount_s=13000.0)
     assert craft.as_json() == Spacecraft(config(), mission(config(), 256), {}).as_json()
 
@@ -43,9 +53,8 @@ def test_the_same_figures_change_nothing() -> None:
     ("words", "becomes"),
     [
         (["--satellite.array.area_m2", "0.6"], {"harvest": 1.0}),  # given half its area because it gave half
-        (["--satellite.radio.usable", "0.5"], {}),
         (["--satellite.loads.bus_w", "50"], {}),
-        (["--train.log_every", "7"], {}),
+        (["--satellite.loads.host_w", "50"], {}),
         (["--mission.step_flops", "1e15"], {"slowness": None}),
         (["--gpu.curve", "[[0, 100], [1, 385]]"], {"draw": 1.0}),
     ],
