@@ -141,6 +141,16 @@ class Satellite(Section):
     radio: Radio = Field(Radio(), description="Downlink")
     source: str = Field("assumed", description="Where the figures come from")
 
+    @property
+    def keeps(self) -> dict[str, float]:
+        """Capacity and floor of the battery [Wh] and limit of the plate [°C], rounded as readings of them are."""
+        floor_wh = self.battery.capacity_wh * (1.0 - self.battery.depth_of_discharge)
+        return {
+            "capacity_wh": round(self.battery.capacity_wh, 3),
+            "floor_wh": round(floor_wh, 3),
+            "limit_c": round(self.radiator.limit_c, 2),
+        }
+
 
 class Gpu(Section):
     """Power against throughput, and how long a piece of work takes."""

@@ -249,6 +249,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     done = [event for event in known.found if event in ("launch", "resume", "done")][-1:] == ["done"]
     launch = {"parameters": parameters, "vocab_size": corpus.vocab_size, "corpus": corpus.content_hash}
     launch["code"] = software()["code"]
+    launch |= config.satellite.keeps
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
     about |= {"tokenizer_found": tokenizer_found.value}

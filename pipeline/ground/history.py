@@ -1,5 +1,6 @@
 """What a ledger says of a run, gathered in one pass: curves, modes, checkpoints, outages, incidents."""
 
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -85,6 +86,9 @@ class Note(NamedTuple):
     gap: Gap | None = None  # what came before a launch that was not the first
 
 
+READINGS = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+# What the satellite of a launch must keep: it may be another than that of the launch before.
+KEEPS = ("capacity_wh", "floor_wh", "limit_c")
 # Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
 _ROWS = {"step", "telemetry", "mode", "sealed", "deleted", "restored", "first_step", "validation", "plan"}
 
@@ -95,7 +99,7 @@ class History:
     def __init__(self) -> None:
         self.summary = Summary()
         self.steps = Table("at", "mission_s", "wall", "launch", "loss", "grad_norm", "rate", "tokens_per_s")
-        self.telemetry = Table("mission_s", "charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
+        self.telemetry = Table("mission_s", *READINGS, *KEEPS)
         self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
         self.seals = Table("checkpoint", "mission_s", "wall", "bytes", "seconds", "blocking_s")
         self.plans = Table("mission_s", "planned_steps")
@@ -108,6 +112,7 @@ class History:
         self.notes: list[Note] = []
         self.notes_left_out = 0
         self.last: Moment | None = None
+        self._keeps = [math.nan] * len(KEEPS)  # of the launch at work
         self.set_s = 0.0  # by so much the clock was set since plan.json was written
 
     @property
@@ -147,6 +152,7 @@ class History:
             self._rename(event["seconds"])
         if kind in ("launch", "resume"):
             self._launch(now)
+            self._keeps = [number(event.get(name)) for name in KEEPS]
             self._note(Note(now, event, self.gaps[-1] if self.last else None))
         elif kind == "corruption" and self.last and now.step < self.last.step:
             self._take_back(now.step)  # corruption was found: the run has gone back to a sealed step
@@ -174,8 +180,7 @@ class History:
             if reason.startswith(SAFE):
                 self._note(Note(now, event))
         if kind in ("telemetry", "mode"):
-            names = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
-            self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in names))
+            self.telemetry.append(now.mission_s, *(number(event.get(name)) for name in READINGS), *self._keeps)
         if kind not in _ROWS and kind not in ("launch", "resume"):
             self._note(Note(now, event))
         self.summary.add(event)

@@ -162,6 +162,15 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
     assert again.orbit == recorded, "a third launch tells time as the second"
 
 
+def test_each_launch_says_what_its_satellite_must_keep(tiny: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--satellite.battery.capacity_wh", 1500, "--json")
+    assert code == DONE, err
+    before, after = ledger(run, "launch")[0], ledger(run, "resume")[-1]
+    assert [before[name] for name in ("capacity_wh", "floor_wh", "limit_c")] == [700.0, 490.0, 60.0]
+    assert [after[name] for name in ("capacity_wh", "floor_wh", "limit_c")] == [1500.0, 1050.0, 60.0]
+
+
 def test_a_ground_station_may_be_added_to_a_run(tiny: Path, tmp_path: Path) -> None:
     words = ["--config", str(tiny), "--run_dir", str(tmp_path / "run")]
     open_directory(load(words))

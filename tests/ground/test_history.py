@@ -1,14 +1,18 @@
 """What a ledger says, outages taken into account."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ledger_lines import BEFORE, event, step, telemetry
 
+from pipeline.config.mission import Satellite
 from pipeline.flight import governor
+from pipeline.flight.recorded import recorded
 from pipeline.ground import history
 from pipeline.ground.history import History, Table
+from pipeline.ground.report.material import keeps
 
 
 def test_what_an_outage_took_back_is_there_once_as_it_was_in_the_end() -> None:
@@ -109,3 +113,14 @@ def test_rows_are_taken_back_from_the_first_that_is_too_late() -> None:
     table.cut(0.0)
     assert len(table) == 0
     assert table["value"].shape == (0,)
+
+
+def test_a_reading_keeps_what_the_satellite_of_its_own_launch_had_to(run_dir: Path) -> None:
+    first, second = (Satellite(battery={"capacity_wh": wh}).keeps for wh in (1000.0, 1500.0))
+    launches = [event("launch", 0.0, 0, **first), telemetry(5.0, 0.9, 0.0), event("stopped", 10.0, 5)]
+    again = [event("resume", 10.0, 5, **second), telemetry(10.0, 0.8, 1.0), event("resume", 20.0, 5)]
+    made = History().read([*launches, *again, telemetry(30.0, 0.7, 2.0)])
+    assert made.telemetry["floor_wh"].tolist()[:2] == [700.0, 1050.0]
+    assert math.isnan(made.telemetry["floor_wh"][2]), "an earlier version did not say"
+    config = recorded(run_dir)
+    assert keeps(made, config)["capacity_wh"].tolist() == [1000.0, 1500.0, 1000.0], "as the configuration has it"

@@ -25,6 +25,7 @@ from pipeline.config import Config
 from pipeline.corpus.uncertainty import WIDE
 from pipeline.ground.history import History
 from pipeline.ground.report.decimate import extremes, means
+from pipeline.ground.report.material import Column, keeps
 
 BLUE, ORANGE, GREEN, RED, YELLOW, PURPLE, GREY = (
     "#3b82d6",
@@ -41,8 +42,6 @@ SMOOTH = 150  # stretches, at most, whose mean is the line through them; each of
 READINGS = 12_000  # stretches of telemetry; a month of one reading a minute is kept whole
 DAY_S, HOUR_S = 86400.0, 3600.0
 LEFT = 62  # pixels, so that charts stand above each other
-
-Column = Float[np.ndarray, " rows"]
 
 
 class Time(NamedTuple):
@@ -139,14 +138,16 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
             ("plate", "@plate_c{0.0} °C"),
         ]
         plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode="vline"))
-    if config:
-        cells, limit_c = config.satellite.battery, config.satellite.radiator.limit_c
-        floor_wh = cells.capacity_wh * (1.0 - cells.depth_of_discharge)
-        for plot, level in ((battery, floor_wh), (plate, limit_c)):
-            plot.add_layout(Span(location=level, dimension="width", line_color=RED, line_dash="dotted", line_width=2))
-        # The floor and the limit are what the curve is to be judged by, and stay in sight.
-        _show(battery, charge_wh, floor_wh)
-        _show(plate, plate_c, limit_c)
+    kept_to = keeps(history, config)
+    for plot, values, level in ((battery, charge_wh, kept_to["floor_wh"]), (plate, plate_c, kept_to["limit_c"])):
+        if (known := np.isfinite(level)).any():
+            changes = np.flatnonzero(known & (np.diff(level, prepend=math.nan) != 0.0))
+            bound = _source(
+                time=np.append(time_s[changes] / unit.seconds, begin + span), level=np.append(level[changes], level[-1])
+            )
+            plot.step("time", "level", source=bound, line_color=RED, line_dash="dotted", line_width=2, mode="after")
+            # The floor and the limit are what the curve is to be judged by, and stay in sight.
+            _show(plot, np.concatenate([values, level]))
     return column(battery, plate, _strip(history, unit, across, shadows), sizing_mode="stretch_width")
 
 
@@ -237,9 +238,9 @@ def _figure(height: int, y_label: str | None, x_label: str | None, **options: An
     return made
 
 
-def _show(plot: Any, values: Column, level: float) -> None:
-    known = np.append(values[np.isfinite(values)], level)
-    room = 0.08 * max(float(np.ptp(known)), 1e-3 * abs(level), 1e-3)
+def _show(plot: Any, values: Column) -> None:
+    known = values[np.isfinite(values)]
+    room = 0.08 * max(float(np.ptp(known)), 1e-3 * float(np.abs(known).max()), 1e-3)
     plot.y_range = Range1d(start=float(known.min()) - room, end=float(known.max()) + room)
 
 

@@ -9,7 +9,7 @@ from pipeline.config import Config
 from pipeline.ground.history import History
 from pipeline.ground.report import charts, tables, words
 from pipeline.ground.report.charts import DAY_S, HOUR_S
-from pipeline.ground.report.material import Material, finite, modelled
+from pipeline.ground.report.material import Material, finite, keeps, modelled
 from pipeline.ground.report.tiles import tiles
 from pipeline.ground.report.words import count, duration, utc
 
@@ -134,7 +134,7 @@ def _mission(history: History, config: Config | None, unit: charts.Time) -> Char
     outages = len(history.outages)
     sentence += f"{count(len(history.seals), 'save')} and {count(outages, 'outage')} are marked."
     legend = [("solid", charts.BLUE, "charge"), ("solid", charts.ORANGE, "plate")]
-    if config:
+    if any(np.isfinite(level).any() for level in keeps(history, config).values()):
         legend.append(("dotted", charts.RED, "floor and limit"))
     legend += [
         ("shade", charts.GREY, "eclipse"),
@@ -184,7 +184,7 @@ def _notes(material: Material) -> list[str]:
         lines += f"; {count(material.damaged, 'line')} damaged and passed over"
     notes = [f"{lines}. What an outage took back and was computed again is shown once, as it was in the end."]
     if material.config is None:
-        notes.append("config.yaml is missing or not whole: limits and tokens are left out.")
+        notes.append("config.yaml is missing or not whole: what only it says is left out.")
     elif modelled(material.config):
         notes.append("Charge, temperature and energy are modelled, not measured: the clock is simulated.")
     elif material.config.telemetry.source == "simulated":

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from pipeline.config import Config
-from pipeline.ground.history import History
+from pipeline.ground.history import KEEPS, History
 from pipeline.ground.tail import number
+
+Column = Float[np.ndarray, " rows"]
 
 
 @dataclass
@@ -31,6 +34,17 @@ class Material:
 def modelled(config: Config | None) -> bool:
     """Whether energy is a model's figure: it is, but where charge is measured."""
     return config is None or config.telemetry.source == "simulated"
+
+
+def keeps(history: History, config: Config | None) -> dict[str, Column]:
+    """What the satellite had to keep at each reading: `capacity_wh`, `floor_wh` and `limit_c`.
+
+    As the ledger has it of that launch; where it is of a version that did not say, as the configuration has it; NaN
+    without one.
+    """
+    now = config.satellite.keeps if config else {}
+    found = {name: history.telemetry[name] for name in KEEPS}
+    return {name: np.where(np.isfinite(said), said, now.get(name, math.nan)) for name, said in found.items()}
 
 
 def train_wh(history: History) -> float:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.ground.history import History
-from pipeline.ground.report.material import Material, finite, modelled, train_wh
+from pipeline.ground.report.material import Column, Material, finite, keeps, modelled, train_wh
 from pipeline.ground.report.words import count, duration
 from pipeline.ground.tail import number
 
@@ -105,24 +105,32 @@ def _checkpoints(history: History) -> Tile:
 
 def _margins(material: Material) -> list[Tile]:
     """How near the battery came to its floor and the plate to its limit."""
-    telemetry, config, made = material.history.telemetry, material.config, []
+    telemetry, made = material.history.telemetry, []
+    kept = keeps(material.history, material.config)
     charge, charge_wh, plate_c = (telemetry[name] for name in ("charge", "charge_wh", "temperature_c"))
     if np.isfinite(charge).any():
-        lowest, weight, lines = float(np.nanmin(charge)), "", []
-        if config:
-            cells = config.satellite.battery
-            floor = 1.0 - cells.depth_of_discharge
-            below = float(np.nanmin(charge_wh)) < cells.capacity_wh * floor
-            weight, lines = ("bad" if below else ""), [f"floor {100 * floor:.0f} %" + (", passed" if below else "")]
-        made.append(Tile("Lowest charge", f"{100 * lowest:.1f} %", lines, weight))
+        floor = 100.0 * kept["floor_wh"] / kept["capacity_wh"]
+        line, weight = _kept("floor", "%", floor, 100.0 * charge, charge_wh - kept["floor_wh"])
+        made.append(Tile("Lowest charge", f"{100 * np.nanmin(charge):.1f} %", line, weight))
     if np.isfinite(plate_c).any():
-        hottest, weight, lines = float(np.nanmax(plate_c)), "", []
-        if config:
-            limit_c = config.satellite.radiator.limit_c
-            above = hottest > limit_c
-            weight, lines = ("bad" if above else ""), [f"limit {limit_c:.0f} °C" + (", passed" if above else "")]
-        made.append(Tile("Hottest plate", f"{hottest:.1f} °C", lines, weight))
+        line, weight = _kept("limit", "°C", kept["limit_c"], plate_c, kept["limit_c"] - plate_c)
+        made.append(Tile("Hottest plate", f"{np.nanmax(plate_c):.1f} °C", line, weight))
     return made
+
+
+def _kept(name: str, unit: str, bound: Column, reading: Column, margin: Column) -> tuple[list[str], str]:
+    """The line about a bound, which may be another in each launch, and the weight of a tile; `margin` is below 0 where
+    the reading has passed the bound of its own launch."""
+    if not np.isfinite(margin).any():
+        return [], ""
+    worst, lowest, highest = int(np.nanargmin(margin)), np.nanmin(bound), np.nanmax(bound)
+    passed = margin[worst] < 0.0
+    if f"{lowest:.0f}" == f"{highest:.0f}":
+        return [f"{name} {highest:.0f} {unit}{', passed' if passed else ''}"], "bad" if passed else ""
+    lines = [f"{name} {lowest:.0f} to {highest:.0f} {unit}, by launch"]
+    if passed:
+        lines.append(f"passed: {reading[worst]:.1f} {unit} where it was {bound[worst]:.0f} {unit}")
+    return lines, "bad" if passed else ""
 
 
 def _share(part: float) -> str:

@@ -192,6 +192,22 @@ def test_checkpoints_that_are_there_write_a_sample_each_and_damaged_ones_say_so(
     assert "Samples" not in Outline(report(copy, tmp_path / "page.html", samples=0).read_text()).text
 
 
+def test_each_launch_is_judged_by_the_floor_and_the_limit_of_its_own_satellite(tmp_path: Path) -> None:
+    """A larger battery later makes no false alarm, and a lower floor hides no real one."""
+
+    def page(charge_wh: float, **later: float) -> str:
+        keeps = {"capacity_wh": 1000.0, "floor_wh": 700.0, "limit_c": 60.0}
+        reading = telemetry(10.0, charge_wh / 1000.0, 0.0), telemetry(30.0, 0.9, 0.0)
+        lines = [event("launch", 0.0, 0, **keeps), reading[0], event("resume", 20.0, 0, **keeps | later), reading[1]]
+        folder = tmp_path / f"{charge_wh:.0f}"
+        return re.sub(r"\s+", " ", outline(written(folder, lines), tmp_path / "page.html").text)
+
+    kept = page(709.0, capacity_wh=1200.0, floor_wh=840.0, limit_c=25.0)
+    assert "Lowest charge70.9 %floor 70 % Hottest" in kept
+    assert "limit 25 to 60 °C, by launchpassed: 30.0 °C where it was 25 °C" in kept
+    assert "floor 10 to 70 %, by launchpassed: 65.0 % where it was 70 %" in page(650.0, floor_wh=100.0)
+
+
 def test_plan_and_actual_stand_beside_each_other(tmp_path: Path) -> None:
     lines = [*BEFORE, event("done", 40.0, 40, tokens=400, train_wh=90.0, eclipses=2)]
     plan = json.dumps(
