@@ -29,6 +29,9 @@ FREE = (
     *("train.log_every", "train.tracker", "train.replay_every", "train.max_skipped"),
     *("train.eval_every", "train.eval_batches"),
 )
+# Of these, what is no news: what a run is called, where files lie, and mission second 0, which stays.
+_NO_NEWS = ("name", "run_dir", "corpus.path", "corpus.cache_dir", "orbit.start")
+_MOST_CHANGED, _LONGEST = 20, 200  # keys told, and characters of the JSON of a value
 EPOCH_S = 1e-3  # elements give theirs to about so much
 ANSWER_S = 10.0  # a disk that has to spin up takes so long
 
@@ -137,6 +140,25 @@ def differing(config: Config, saved: Config) -> dict[str, tuple[Any, Any]]:
     """What differs, by dotted key: its value in `config` and in `saved`."""
     ours, theirs = (_flat(each.model_dump(mode="json")) for each in (config, saved))
     return {key: (ours[key], theirs.get(key)) for key in ours if ours[key] != theirs.get(key)}
+
+
+def changed(config: Config, saved: dict[str, Any]) -> dict[str, Any]:
+    """What the operator changed since `saved`, the configuration that a checkpoint keeps, for the ledger.
+
+    `changed`: [was, now] by dotted key, of at most 20 keys; `changed_more`: how many others. Empty where nothing is
+    other. Keys that `saved` lacks, because it is of an earlier version, are not told.
+    """
+    was, now = _flat(saved), _flat(config.model_dump(mode="json"))
+    other = [key for key in now if key in was and now[key] != was[key] and not _under(key, _NO_NEWS)]
+    if not other:
+        return {}
+    told = {key: [_cut(was[key]), _cut(now[key])] for key in other[:_MOST_CHANGED]}
+    return {"changed": told} | ({"changed_more": len(other) - len(told)} if len(other) > len(told) else {})
+
+
+def _cut(value: Any) -> Any:
+    text = json.dumps(value)
+    return value if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _keep_time(config: Config, saved: Config) -> Config:

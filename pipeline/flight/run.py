@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checkpoint import durable
 from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by
 from pipeline.flight.device import choose_device
-from pipeline.flight.directory import differing, open_directory, share, within_reach
+from pipeline.flight.directory import changed, differing, open_directory, share, within_reach
 from pipeline.flight.display import Display
 from pipeline.flight.ledger import Ledger, Recalled, recall
 from pipeline.flight.notices import Interrupted, Notices, require_notice
@@ -253,6 +253,8 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     about = {"device": device, "jax": jax.__version__, "unigram_loss": corpus.unigram_loss}
     about |= {"programs_kept": programs.kept, "programs_damaged": programs.damaged, "config_found": found.value}
     about |= {"tokenizer_found": tokenizer_found.value}
+    if restored:
+        about |= changed(config, restored.meta.get("config", {}))
     ledger.append("resume" if restored else "launch", lost_steps=progress.lost_steps, **launch, **about)
     if restored and (reason := other_software(restored.meta.get("software"))):
         _tell("other_software", {"reason": reason}, ledger, display)

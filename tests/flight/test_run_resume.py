@@ -1,5 +1,6 @@
 """An interrupted run ends with the bits of the uninterrupted one, wherever it was killed."""
 
+import json
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from variations import slow
 import train
 from pipeline.checkpoint import layout, metas
 from pipeline.config import BadInput, Config, RunFailed, load, load_file
-from pipeline.flight.directory import open_directory
+from pipeline.flight.directory import changed, open_directory
 from pipeline.flight.recorded import record
 from pipeline.flight.run import Outcome
 from pipeline.orbit import track
@@ -162,13 +163,36 @@ def test_newer_elements_move_the_satellite_and_not_the_clock(clock: str, tiny: P
     assert again.orbit == recorded, "a third launch tells time as the second"
 
 
-def test_each_launch_says_what_its_satellite_must_keep(tiny: Path, uninterrupted: Path, tmp_path: Path) -> None:
+def test_each_launch_says_what_its_satellite_must_keep_and_what_was_changed(
+    tiny: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
     run = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--satellite.battery.capacity_wh", 1500, "--json")
     assert code == DONE, err
     before, after = ledger(run, "launch")[0], ledger(run, "resume")[-1]
     assert [before[name] for name in ("capacity_wh", "floor_wh", "limit_c")] == [700.0, 490.0, 60.0]
     assert [after[name] for name in ("capacity_wh", "floor_wh", "limit_c")] == [1500.0, 1050.0, 60.0]
+    assert after["changed"] == {"satellite.battery.capacity_wh": [700.0, 1500.0]}, "run_dir is no news"
+    code, _, err = finish("run", "--config", tiny, "--run_dir", run, "--json")
+    assert code == DONE, err
+    assert "changed" not in ledger(run, "resume")[-1]
+
+
+def test_of_many_changes_some_are_told_and_the_rest_counted_in_what_json_can_say(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.flight.directory._MOST_CHANGED", 2)
+    saved = load(["--config", str(tiny)])
+    curve = json.dumps([[i / 100, 100.0 + i] for i in range(101)])
+    given = ["--gpu.curve", curve, "--mission.policy", "optimal", "--mission.restart_s", "7", "--train.log_every", "3"]
+    now = load(["--config", str(tiny), "--name", "other", "--orbit.start", "2026-08-01T00:00:00Z", *given])
+    told = changed(now, json.loads(saved.model_dump_json()))
+    assert list(told["changed"]) == ["train.log_every", "gpu.curve"]
+    assert told["changed"]["train.log_every"] == [saved.train.log_every, 3]
+    assert told["changed_more"] == 2
+    assert len(json.dumps(told, allow_nan=False)) < 600, "a long value is cut"
+    assert changed(saved, json.loads(saved.model_dump_json())) == {}
+    assert changed(saved, {}) == {}, "of an earlier version"
 
 
 def test_a_ground_station_may_be_added_to_a_run(tiny: Path, tmp_path: Path) -> None:

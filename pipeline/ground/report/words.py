@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pipeline.flight.notices import SAFE
 from pipeline.ground.history import Gap, History, Note
 from pipeline.ground.tail import number
@@ -13,6 +15,7 @@ from pipeline.ground.tail import number
 FRESH_S = 300.0  # a run that wrote within this time is taken to be under way
 _LONGEST = 300  # characters of what a ledger says
 _SHOWN = 20  # of one kind of event
+_KEYS = 8  # of a configuration that was changed
 # What goes on all the time, and is no news one by one.
 _ROUTINE = {"scrubbed", "mirrored", "mirror_opened"}
 # What is serious although its name does not say that something failed.
@@ -136,6 +139,10 @@ def _resume(event: dict[str, Any], gap: Gap | None) -> _Told:
         weight, text = "warning", f"{text}; config.yaml was {found}, and made anew"
     if (found := event.get("tokenizer_found")) in ("damaged", "lost"):
         weight, text = "warning", f"{text}; tokenizer.json was {found}"
+    if isinstance(changed := event.get("changed"), dict) and changed:
+        keys = [clip(key) for key in changed][:_KEYS]
+        more = len(changed) - len(keys) + int(np.nan_to_num(number(event.get("changed_more"))))
+        text = f"{text}; with other {listed([*keys, f'{more:,} more'] if more else keys)}"
     return weight, text
 
 

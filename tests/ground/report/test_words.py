@@ -36,6 +36,16 @@ def told(*events: dict[str, Any]) -> list[str]:
             "warning: Resumed at step 30 after a stop of 0 s; nothing lost; tokenizer.json was lost",
         ),
         (
+            [event("resume", 30.0, 30, changed={"satellite.array.area_m2": [2.0, 1.2], "mission.policy": ["a", "b"]})],
+            "warning: Outage without notice at step 30: resumed from step 30 after 0 s; nothing lost; "
+            "with other satellite.array.area_m2 and mission.policy",
+        ),
+        (
+            [event("resume", 30.0, 30, changed={f"gpu.{i}": [0, 1] for i in range(20)}, changed_more=2)],
+            "warning: Outage without notice at step 30: resumed from step 30 after 0 s; nothing lost; "
+            "with other gpu.0, gpu.1, gpu.2, gpu.3, gpu.4, gpu.5, gpu.6, gpu.7 and 14 more",
+        ),
+        (
             [event("mode", 31.0, 30, mode="OFF", reason="SAFE: telemetry is 200 s old")],
             "bad: Watchdog switched the GPU off: telemetry is 200 s old",
         ),
@@ -104,7 +114,10 @@ def test_fields_that_are_missing_or_of_another_type_do_not_stop_the_report() -> 
         "done",
     ):
         assert isinstance(told(event(kind, 31.0, 30)), list)
-        odd = {key: [{"a": None}] for key in ("reason", "checkpoint", "notice", "spent", "steps", "sealed", "kind")}
+        odd = {
+            key: [{"a": None}]
+            for key in ("reason", "checkpoint", "notice", "spent", "steps", "sealed", "kind", "changed")
+        }
         assert isinstance(told(event(kind, 31.0, 30, **odd)), list)
 
 
