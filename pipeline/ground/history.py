@@ -109,6 +109,7 @@ class History:
         self.deleted: set[int] = set()
         self.quarantined: set[int] = set()
         self.cooldown: int | None = None  # the step at which the learning rate began to fall
+        self.cooldown_end: int | None = None  # and the one at which it is to be zero
         self.notes: list[Note] = []
         self.notes_left_out = 0
         self.last: Moment | None = None
@@ -168,7 +169,7 @@ class History:
             figures = [number(event.get(name)) for name in ("loss", "standard_error", "bits_per_byte")]
             self.validations.append(now.step, now.mission_s, *figures)
         elif kind == "cooldown":
-            self.cooldown = int(event["start"])
+            self.cooldown, self.cooldown_end = int(event["start"]), int(event["end"])
         elif kind == "quarantined":
             if isinstance(event.get("checkpoint"), int) and "place" not in event:
                 self.quarantined.add(event["checkpoint"])

@@ -76,7 +76,7 @@ def standing(history: History, now_wall: float) -> Standing:
 
 
 def _account(history: History) -> str:
-    """What was done, what it cost and what was lost, in two sentences."""
+    """What was done, what it cost and what was lost, in two sentences; a third where the cooldown was cut short."""
     totals = history.summary.totals
     orbits, wh = number(totals.get("orbits")), number(totals.get("train_wh"))
     where = f" in {orbits:.1f} orbits" if math.isfinite(orbits) else ""
@@ -87,10 +87,21 @@ def _account(history: History) -> str:
         for many, what in ((len(history.gaps), "interruption"), (_corruptions(history), "corruption"))
         if many
     ]
+    short = _short(history)
     if not hindered:
-        return said + "Nothing came in between."
+        return f"{said}Nothing came in between.{short}"
     lost = f"cost {count(history.lost_steps, 'step')}, computed again" if history.lost_steps else "cost no step"
-    return f"{said}{listed(hindered)} {lost}; nothing is missing."
+    return f"{said}{listed(hindered)} {lost}" + (f".{short}" if short else "; nothing is missing.")
+
+
+def _short(history: History) -> str:
+    """The sentence about a budget that ended before the learning rate was zero; none where it was."""
+    missing = (history.cooldown_end or 0) - history.step
+    if missing <= 0:
+        return ""
+    rate = history.steps["rate"][-1] if len(history.steps) else math.nan
+    fallen = f", which had fallen to {100.0 * rate:.3g} % of its peak" if math.isfinite(rate) else ""
+    return f" The budget ended {count(missing, 'step')} short of a learning rate of zero{fallen}."
 
 
 def _corruptions(history: History) -> int:
@@ -167,7 +178,7 @@ def _mode(event: dict[str, Any], _: Gap | None) -> _Told:
 
 
 def _cooldown(event: dict[str, Any], _: Gap | None) -> _Told:
-    return "info", f"The learning rate begins to fall; it reaches zero at step {int(event['end']):,}"
+    return "info", f"The learning rate begins to fall; it is to reach zero at step {int(event['end']):,}"
 
 
 def _failed(what: str, weight: str) -> Callable[[dict[str, Any], Gap | None], _Told]:

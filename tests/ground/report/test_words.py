@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ledger_lines import BEFORE, event
+from ledger_lines import BEFORE, event, step
 
 from pipeline.ground.history import History
 from pipeline.ground.report import words
@@ -60,7 +60,7 @@ def told(*events: dict[str, Any]) -> list[str]:
         ([event("skipped", 31.0, 30, steps=2)], "warning: Updates skipped, because loss or gradient was not finite: 2"),
         (
             [event("cooldown", 31.0, 30, start=30, end=50)],
-            "info: The learning rate begins to fall; it reaches zero at step 50",
+            "info: The learning rate begins to fall; it is to reach zero at step 50",
         ),
         (
             [event("corruption", 31.0, 30, reason="step 29 differs", found_by="replay")],
@@ -148,6 +148,22 @@ def test_a_finished_run_accounts_for_itself_in_a_sentence() -> None:
         "All that was budgeted is done: 40 steps in 3.0 orbits for 1,908 Wh of training. "
         "1 interruption cost 20 steps, computed again; nothing is missing."
     )
+
+
+def test_a_run_that_ended_before_its_cooldown_did_says_by_how_much() -> None:
+    cooldown = event("cooldown", 30.0, 30, start=30, end=50)
+    last = step(40, 40.0, 3.0) | {"rate": 0.5}
+
+    def account(end: int, *lines: dict[str, Any]) -> str:
+        done = event("done", 40.0, end, orbits=3.0, train_wh=1908.4)
+        return words.standing(History().read([*BEFORE, *lines, cooldown, last, done]), NOW).text.partition(
+            "training. "
+        )[2]
+
+    short = "The budget ended 10 steps short of a learning rate of zero, which had fallen to 50 % of its peak."
+    assert account(40) == f"Nothing came in between. {short}"
+    assert account(40, event("resume", 11.0, 10)) == f"1 interruption cost 20 steps, computed again. {short}"
+    assert account(50) == "Nothing came in between."
 
 
 @pytest.mark.parametrize(
