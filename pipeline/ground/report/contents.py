@@ -186,9 +186,11 @@ def _notes(material: Material) -> list[str]:
     if material.config is None:
         notes.append("config.yaml is missing or not whole: what only it says is left out.")
     elif modelled(material.config):
-        notes.append("Charge, temperature and energy are modelled, not measured: the clock is simulated.")
-    elif material.config.telemetry.source == "simulated":
-        notes.append("Time is real; charge, temperature and energy are modelled beside it.")
+        notes.append(
+            "Time is real; charge, temperature and energy are modelled beside it."
+            if material.config.mission.clock == "real"
+            else "Charge, temperature and energy are modelled, not measured: the clock is simulated."
+        )
     return notes
 
 

@@ -208,6 +208,16 @@ def test_each_launch_is_judged_by_the_floor_and_the_limit_of_its_own_satellite(t
     assert "floor 10 to 70 %, by launchpassed: 65.0 % where it was 70 %" in page(650.0, floor_wh=100.0)
 
 
+@pytest.mark.parametrize(
+    ("clock", "said"), [("real", "Time is real; charge"), ("simulated", "not measured: the clock is simulated")]
+)
+def test_what_is_modelled_is_named_by_the_clock(clock: str, said: str, run_dir: Path, tmp_path: Path) -> None:
+    config = (run_dir / "config.yaml").read_text()
+    assert "clock: simulated" in config
+    text = config.replace("clock: simulated", f"clock: {clock}")
+    assert said in outline(written(tmp_path / "run", BEFORE, config_yaml=text), tmp_path / "page.html").text
+
+
 def test_plan_and_actual_stand_beside_each_other(tmp_path: Path) -> None:
     lines = [*BEFORE, event("done", 40.0, 40, tokens=400, train_wh=90.0, eclipses=2)]
     plan = json.dumps(
