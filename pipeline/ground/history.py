@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from pipeline.flight.notices import SAFE
 from pipeline.ground.tail import number
-from pipeline.ground.totals import AT_WORK, Summary
+from pipeline.ground.totals import AT_WORK, ENDINGS, Summary
 
 _MOST_NOTES = 2000  # kept; beyond that those in the middle are counted only
 
@@ -61,13 +61,10 @@ class Gap(NamedTuple):
     before: Moment  # the last line of the launch that ended
     after: Moment  # the first of the next
     ending: str | None  # stopped, done or failed; None: without notice
+    lost_steps: int  # computed before, and again after
 
     def renamed(self, seconds: float) -> "Gap":
         return self._replace(before=self.before.renamed(seconds), after=self.after.renamed(seconds))
-
-    @property
-    def lost_steps(self) -> int:
-        return max(0, self.before.step - self.after.step)
 
 
 class Mode(NamedTuple):
@@ -152,11 +149,13 @@ class History:
         if kind == "clock_set":
             self._rename(event["seconds"])
         if kind in ("launch", "resume"):
-            self._launch(now)
+            self._launch(now, event)
             self._keeps = [number(event.get(name)) for name in KEEPS]
             self._note(Note(now, event, self.gaps[-1] if self.last else None))
-        elif kind == "corruption" and self.last and now.step < self.last.step:
-            self._take_back(now.step)  # corruption was found: the run has gone back to a sealed step
+        elif kind == "corruption" and self.last:
+            self._take_back(event)  # the run may have gone back to a sealed step
+        elif kind in ENDINGS:
+            self._count_lost(event, 0)
         if kind == "step":
             curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
             self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
@@ -202,11 +201,10 @@ class History:
         ends = [*(mode.start_s for mode in self.modes[1:]), self.last.mission_s]
         return [(mode.start_s, end, mode) for mode, end in zip(self.modes, ends, strict=True) if end > mode.start_s]
 
-    def _launch(self, now: Moment) -> None:
+    def _launch(self, now: Moment, event: dict[str, Any]) -> None:
         """What the launch before did after the checkpoint that this one begins from is done again."""
         if self.last:
-            self.gaps.append(Gap(self.last, now, self.summary.ending))
-            self._take_back(now.step)
+            self.gaps.append(Gap(self.last, now, self.summary.ending, self._take_back(event)))
             # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
             for table in (self.telemetry, self.plans):
                 table.cut(now.mission_s)
@@ -216,12 +214,19 @@ class History:
                 self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
         self.modes.append(Mode(now.mission_s, "OFF", "launch"))
 
-    def _take_back(self, step: int) -> None:
-        """What was computed after `step` is computed again."""
+    def _take_back(self, event: dict[str, Any]) -> int:
+        """What was computed after the step of `event` is computed again; how many steps that is."""
         assert self.last
-        self.lost_steps += max(0, self.last.step - step)
-        self.steps.cut(step)
-        self.validations.cut(step)
+        before = self.lost_steps
+        self._count_lost(event, max(0, self.last.step - event["step"]))
+        self.steps.cut(event["step"])
+        self.validations.cut(event["step"])
+        return max(0, self.lost_steps - before)
+
+    def _count_lost(self, event: dict[str, Any], inferred: int) -> None:
+        """As the flight counts them in all; it logs only some steps, and can tell how far it had come between two."""
+        told = number(event.get("lost_steps"))
+        self.lost_steps = int(told) if math.isfinite(told) else self.lost_steps + inferred
 
     def _rename(self, seconds: float) -> None:
         """The clock was set by so much: all moments of before have other names, so that none passed between them."""

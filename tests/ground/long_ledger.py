@@ -16,7 +16,7 @@ DAMAGED = 37
 def write(path: Path, lines: int = LINES, days: float = DAYS) -> None:
     """Deterministic. Steps lost to the outages are computed again; DAMAGED lines say nothing."""
     random = np.random.default_rng(0)
-    end_s, mode, step, charge_wh, train_wh = days * 86400.0, "OFF", 0, 1000.0, 0.0
+    end_s, mode, step, lost, charge_wh, train_wh = days * 86400.0, "OFF", 0, 0, 1000.0, 0.0
     minutes = int(end_s / 60)
     per_minute = lines / minutes - 1.07  # of them steps; the rest is telemetry, modes, saves
     noise = (0.15 * random.normal(size=9973)).tolist()
@@ -36,8 +36,9 @@ def write(path: Path, lines: int = LINES, days: float = DAYS) -> None:
             continue
         if outages and time_s >= outages[0]:
             outages.pop(0)
+            lost += step - sealed
             dark_until_s, step, mode = time_s + AWAY_S, sealed, "OFF"
-            put("resume", dark_until_s, lost_steps=0, **about)
+            put("resume", dark_until_s, lost_steps=lost, **about)
             continue
         phase_s = time_s % PERIOD_S
         sunlit = phase_s > SHADOW_S
@@ -84,7 +85,7 @@ def write(path: Path, lines: int = LINES, days: float = DAYS) -> None:
         orbits=end_s / PERIOD_S,
         eclipses=456,
         train_wh=train_wh,
-        lost_steps=0,
+        lost_steps=lost,
     )
     for at in random.integers(100, len(out) - 1, DAMAGED - 3):
         out[at] = out[at][: len(out[at]) // 2]  # torn

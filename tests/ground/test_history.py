@@ -57,6 +57,16 @@ def test_a_run_that_found_corruption_goes_back_and_its_time_goes_on() -> None:
     assert (made.lost_steps, made.gaps) == (20, [])
 
 
+def test_lost_steps_are_those_that_the_flight_counted_where_it_says() -> None:
+    """Of ten steps one is written down: that it had come three further only the flight knows."""
+    found = event("corruption", 31.0, 10, reason="changed at rest", lost_steps=23)
+    made = History().read([*BEFORE, found, step(20, 40.0, 4.4), event("resume", 35.0, 10, lost_steps=38)])
+    assert (made.lost_steps, made.gaps[0].lost_steps) == (38, 15)
+    replayed = History().read([*BEFORE, event("corruption", 31.0, 30, reason="replay differs", lost_steps=3)])
+    assert (replayed.lost_steps, len(replayed.steps)) == (3, 3), "the last line was of the sealed step itself"
+    assert History().read([*BEFORE, event("resume", 11.0, 10), event("done", 40.0, 40, lost_steps=24)]).lost_steps == 24
+
+
 def test_what_is_thinned_out_on_the_second_device_is_still_on_the_first() -> None:
     made = History().read([*BEFORE, event("deleted", 31.0, 30, checkpoint=10, place="mirror")])
     assert made.deleted == set()
