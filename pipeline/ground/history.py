@@ -4,6 +4,7 @@ import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +35,7 @@ class Table:
         self._cells.extend(values)
 
     def shift(self, name: str, by: float) -> None:
-        for cell in range(self._names.index(name), len(self._cells), len(self._names)):
-            self._cells[cell] += by
+        np.asarray(self._cells)[self._names.index(name) :: len(self._names)] += by
 
     def cut(self, last: float) -> None:
         """Takes back the rows whose first column is above `last`."""
@@ -186,6 +186,16 @@ class History:
         self.summary.add(event)
         if kind in AT_WORK:
             self.last = now
+
+    def since_beginning(self) -> "History":
+        """The same run, with mission time counted from its first launch: on a real clock that is long after second 0.
+
+        Itself, where that is no other."""
+        if not self.begin_s:
+            return self
+        made = deepcopy(self)
+        made._rename(-self.begin_s)
+        return made
 
     def train_wh(self, mission_s: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Energy spent on training until then [Wh]; NaN where the ledger does not say."""

@@ -37,6 +37,17 @@ def test_on_a_real_clock_the_time_away_belongs_to_no_mode() -> None:
     assert len(made.telemetry) == 5  # nothing that was measured is taken back
 
 
+def test_time_since_the_beginning_is_counted_from_the_first_launch_and_the_ledger_keeps_its_own() -> None:
+    late = [line | {"mission_s": line["mission_s"] + 1e7} for line in [*BEFORE, event("resume", 630.0, 10)]]
+    made = History().read([*late, event("clock_set", 1e7 + 700.0, 10, seconds=50.0)])
+    since = made.since_beginning()
+    assert (since.begin_s, since.end_s, since.length_s) == (0.0, 630.0, made.length_s)
+    assert since.telemetry["mission_s"].tolist() == [0.0, 0.0, 20.0]
+    assert [(start, end) for start, end, _ in since.spans()] == [(0.0, 30.0), (30.0, 630.0)]
+    assert (since.notes[1].at.mission_s, since.gaps[0].after.mission_s) == (630.0, 630.0)
+    assert (made.begin_s, made.end_s, made.set_s) == (1e7 + 50.0, 1e7 + 680.0, 50.0)
+
+
 def test_a_launch_that_died_before_its_first_save_begins_again() -> None:
     made = History().read([*BEFORE, event("launch", 0.0, 0, lost_steps=30), step(10, 9.0, 5.5)])
     assert made.steps["at"].tolist() == [10]

@@ -51,8 +51,8 @@ class Time(NamedTuple):
     name: str
 
 
-def time_unit(end_s: float) -> Time:
-    return Time(HOUR_S, "hours") if end_s <= 3 * DAY_S else Time(DAY_S, "days")
+def time_unit(length_s: float) -> Time:
+    return Time(HOUR_S, "hours") if length_s <= 3 * DAY_S else Time(DAY_S, "days")
 
 
 def learning(history: History, unit: Time, unigram_loss: float | None) -> Any:
@@ -228,7 +228,7 @@ def _figure(height: int, y_label: str | None, x_label: str | None, **options: An
     )
     made.toolbar.active_drag = None  # a finger that scrolls the page must not zoom; the page turns it on for a mouse
     made.xaxis.axis_label, made.yaxis.axis_label = x_label, y_label
-    made.xaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
+    made.xaxis.formatter = NumeralTickFormatter(format="0,0.[0000]")
     if x_label is None:
         made.xaxis.major_label_text_font_size = "0px"
         made.xaxis.major_tick_line_color = made.xaxis.minor_tick_line_color = None

@@ -43,13 +43,15 @@ class Collector:
         config = None
         with suppress(BadInput):  # of another version; a ledger alone is worth a report
             config = recorded(self._directory)
+        history = self._history.since_beginning()
         made = Material(
             directory=self._directory,
-            history=self._history,
+            history=history,
+            begin_s=self._history.begin_s,
             lines=self._tail.lines,
             damaged=self._tail.damaged,
             config=config,
-            expected=_expected(self._directory / "plan.json", self._history.set_s),
+            expected=_expected(self._directory / "plan.json", history.set_s),
             now_wall=time.time(),
         )
         run = RunDirectory(self._directory, config) if config else None

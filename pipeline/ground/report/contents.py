@@ -1,11 +1,12 @@
 """What the page says, in figures and words; how it looks is the template's affair."""
 
 import math
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import BadInput, Config
 from pipeline.ground.history import History
 from pipeline.ground.report import charts, tables, words
 from pipeline.ground.report.charts import DAY_S, HOUR_S
@@ -23,7 +24,7 @@ class Chart(NamedTuple):
 def gather(material: Material) -> dict[str, Any]:
     """Everything that the template asks for."""
     history, config = material.history, material.config
-    unit = charts.time_unit(history.end_s)
+    unit = charts.time_unit(history.length_s)
     told, more = words.incidents(history)
     made = {
         "learning": _learning(history) if len(history.steps) or len(history.validations) else None,
@@ -47,7 +48,7 @@ def gather(material: Material) -> dict[str, Any]:
     return {
         "name": config.directory.name if config else material.directory.resolve().name,
         "standing": words.standing(history, material.now_wall),
-        "subtitle": _subtitle(history, config),
+        "subtitle": _subtitle(material),
         "sections": sections,
         "tiles": tiles(material),
         "unit": unit,
@@ -56,7 +57,7 @@ def gather(material: Material) -> dict[str, Any]:
         "axes": axes,
         # A month at once is a block of colour: it begins with its last day, and the rest is one button away.
         "first_span": DAY_S / unit.seconds if unit.seconds == DAY_S else None,
-        "stretches": [(span, label) for span, label, seconds in spans if seconds < history.end_s],
+        "stretches": [(span, label) for span, label, seconds in spans if seconds < history.length_s],
         "validations": tables.validations(history),
         "days": tables.days(history, unit),
         "planned": tables.planned(material),
@@ -83,14 +84,28 @@ def gather(material: Material) -> dict[str, Any]:
     }
 
 
-def _subtitle(history: History, config: Config | None) -> str:
-    parts = []
+def _subtitle(material: Material) -> str:
+    history, config, parts = material.history, material.config, []
     if config:
         clock = {"simulated": "simulated time", "real": "real time"}[config.mission.clock]
         parts.append(f"{config.satellite.name} with {config.gpu.name} on {config.orbit.name}, {clock}")
     if history.last:
         parts.append(f"last word {utc(history.last.wall)}")
+    if material.begin_s:
+        parts.append(f"mission time is counted from the first launch, {_beginning(material)}")
     return "; ".join(parts)
+
+
+def _beginning(material: Material) -> str:
+    """The moment from which the page counts, as mission time and, where the orbit is known, in UTC."""
+    second = f"mission second {material.begin_s:,.0f}"
+    if material.config is None:
+        return second
+    from pipeline.orbit import track  # where it is needed, which on a simulated clock is seldom
+
+    with suppress(BadInput):  # elements that this version cannot read
+        return f"{utc(track(material.config.orbit).utc(0.0).timestamp() + material.begin_s)} ({second})"
+    return second
 
 
 def _learning(history: History) -> Chart:

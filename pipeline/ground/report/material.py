@@ -20,9 +20,10 @@ class Material:
     """What there is to report on."""
 
     directory: Path
-    history: History
+    history: History  # since the run's beginning, as all times of the page are
     lines: int  # of the ledger
     damaged: int  # of them
+    begin_s: float = 0.0  # mission time of that beginning
     config: Config | None = None  # null: config.yaml did not come down, or is not whole
     expected: dict[str, float] = field(default_factory=dict)  # the figures of plan.json
     present: list[int] | None = None  # sealed steps in the directory; null: there is none

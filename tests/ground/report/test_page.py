@@ -15,8 +15,10 @@ import pytest
 from ledger_lines import BEFORE, event, step, telemetry
 from limited import limited
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, Config
 from pipeline.ground.report import main, report
+from pipeline.ground.report.words import utc
+from pipeline.orbit import track
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(1)><!--"
 
@@ -227,6 +229,22 @@ def test_plan_and_actual_stand_beside_each_other(tmp_path: Path) -> None:
     row = re.sub(r"\s+", " ", text[text.index("Steps50") : text.index("Tokens")])
     assert row.startswith("Steps504080.0 %")
     assert "90.0 %" in text
+
+
+def test_a_run_that_began_long_after_second_0_is_told_from_its_beginning(run_dir: Path, tmp_path: Path) -> None:
+    """On a real clock second 0 is the epoch of the elements."""
+    began_s = 125 * 86400.0
+    late = [line | {"mission_s": line["mission_s"] + began_s} for line in [*BEFORE, event("resume", 7200.0, 10)]]
+    files = {"config_yaml": (run_dir / "config.yaml").read_text(), "plan_json": json.dumps({"end_s": began_s + 14400})}
+    text = outline(written(tmp_path / "run", late, **files), tmp_path / "page.html").text
+    began = utc(track(Config().orbit).utc(began_s).timestamp())
+    assert text.count(f"mission time is counted from the first launch, {began} (mission second 10,800,000)") == 1
+    assert "125 d" not in text
+    assert "mission time, hours" in text
+    assert "Last 3 hours" not in text
+    row = re.sub(r"\s+", " ", text[text.index("Mission time at the end") :])
+    assert row.startswith("Mission time at the end4 h2 h50.0 %")
+    assert "counted from" not in outline(written(tmp_path / "soon", BEFORE), tmp_path / "page.html").text
 
 
 def test_a_run_that_has_not_ended_shows_the_energy_of_its_last_reading(tmp_path: Path) -> None:
