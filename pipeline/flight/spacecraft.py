@@ -1,5 +1,6 @@
 """The satellite as the job meets it: what time it is, what charge there is, and what a piece of work costs."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ KEPT = {  # in a checkpoint
     *("now_s", "started_s", "start_ahead_s", "mode", "payload", "cap_w", "train_s", "train_wh", "eclipses", "dark"),
     *("plant", "watched"),
 }
+SMOOTHED_S = 30.0  # over which the noise of a temperature is
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -120,6 +122,7 @@ class Spacecraft:
         self._until_s: float = saved.get("now_s", 0.0 if self.simulated else now_s)
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
+        self._told_s = -math.inf  # of that reading
         self._since: Watched | None = None  # by the books at the last reading that told, and since then
         if self.set_back_s:
             self._rename(-self.set_back_s)
@@ -202,13 +205,14 @@ class Spacecraft:
         reading = self.source.newest()
         new = self._external and reading is not None and reading.mission_s > self._believed_s
         if reading and new and not reading.impossible(self.scenario.plant.capacity_wh):
-            follows = reading.mission_s - self._believed_s <= self._config.telemetry.max_age_s
+            since_s, self._told_s = reading.mission_s - self._told_s, reading.mission_s
             self._believed_s = reading.mission_s
-            self._put_right(reading, follows)
+            self._put_right(reading, since_s)
         return reading
 
-    def _put_right(self, reading: Reading, follows: bool) -> None:
-        """`follows`: the reading before is recent enough for the model to have had but the time in between to stray."""
+    def _put_right(self, reading: Reading, since_s: float) -> None:
+        """`since_s`: since the reading before. The model had but that time to stray: what a temperature says more is
+        noise of its sensor, at every turn of which a rule at its limit would stop and start."""
         plant, state = self.scenario.plant, self.state
         times_s, *columns = np.array([*self._past, self._moment]).T
         then_wh, then_j, rejected_wh = (float(np.interp(reading.mission_s, times_s, column)) for column in columns)
@@ -219,14 +223,14 @@ class Spacecraft:
             heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
         most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
         charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
-        error_wh, error_j = charge_wh - state.charge_wh, heat_j - then_j
+        error_wh, error_j = charge_wh - state.charge_wh, (heat_j - then_j) * -math.expm1(-since_s / SMOOTHED_S)
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
         self._past = deque((time_s, wh + error_wh, j + error_j, gone) for time_s, wh, j, gone in self._past)
-        self._watch(rejected_wh * HOUR_S, error_j, follows, not melts)
+        self._watch(rejected_wh * HOUR_S, error_j, since_s, not melts)
 
-    def _watch(self, rejected_j: float, error_j: float, follows: bool, tells: bool) -> None:
+    def _watch(self, rejected_j: float, error_j: float, since_s: float, tells: bool) -> None:
         """From one reading that tells the enthalpy to the next, through all in between that do not."""
-        if not follows:
+        if since_s > self._config.telemetry.max_age_s:
             self._since = None
         if self._since:
             self._since = Watched(self._since.rejected_j, self._since.unmodelled_j + error_j)
@@ -364,6 +368,7 @@ class Spacecraft:
         self.started_s += start_s
         self._start_ahead_s = max(0.0, self._start_ahead_s + start_s)
         self._believed_s += set_s
+        self._told_s += set_s
         self._past = deque((time_s + set_s, wh, j, gone) for time_s, wh, j, gone in self._past)
 
     def pause(self, seconds: float) -> None:

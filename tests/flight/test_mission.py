@@ -216,7 +216,7 @@ def test_a_run_plans_as_far_as_its_elements_go() -> None:
 ])  # fmt: skip
 def test_what_nobody_switches_off_is_in_the_books(clock: str, given: list[str], held_w: float) -> None:
     _, craft, _ = mission("--mission.clock", clock, *given, "--gpu.idle_w", "60", "--satellite.loads.host_w", "80")
-    before, begun_s = craft.state, craft.clock.now()
+    before, begun_s = craft.state, craft.now_s
     craft.obey(Mode.OFF, 0.0, begun_s + 2.0, 0)
     drawn_w = (craft.state.payload_wh - before.payload_wh) * 3600.0 / (craft.now_s - begun_s)
     assert drawn_w == pytest.approx(held_w / 0.93, rel=0.02)

@@ -4,6 +4,7 @@ import json
 import math
 import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from test_mission import mission, obey
 from pipeline.config import BadInput, load
 from pipeline.config.mission import Satellite, Telemetry
 from pipeline.flight.governor import Governor
+from pipeline.flight.mission import mission as planned
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, UdpSource, pack, unpack
 from pipeline.flight.watchdog import Watchdog
-from pipeline.plan import Mode, scenario
+from pipeline.plan import Mode
 
 START = datetime(2026, 7, 26, tzinfo=UTC)
 APID = 100
@@ -237,7 +239,7 @@ def aboard(tmp_path: Path, *overrides: str) -> tuple[Path, Spacecraft, Governor]
     config = load(["--config", str(ROOT / "configs" / "demo.yaml"), *overrides])
     measured = Telemetry(source="file", path=feed)
     config = config.model_copy(update={"telemetry": measured})  # validated, it would ask for a real clock
-    craft = Spacecraft(config, scenario(config.orbit, config.satellite, config.gpu, config.mission, 1e9), {})
+    craft = Spacecraft(config, replace(planned(config), step_flops=config.mission.step_flops or 1e9), {})
     return feed, craft, Governor(config, craft)
 
 
@@ -326,6 +328,22 @@ def test_a_radiator_worse_than_modelled_keeps_its_plate_under_the_limit(satellit
         hottest_c = max(hottest_c, true.telemetry().plate_c)
     limit_c = craft.scenario.plant.limit_c
     assert limit_c - 2.0 < hottest_c <= limit_c
+
+
+def test_noise_of_a_thermometer_stops_no_training_at_the_limit(tmp_path: Path) -> None:
+    chosen = ["--satellite", f"{ROOT}/configs/satellites/starcloud-1.yaml", "--mission.policy", "optimal"]
+    feed, craft, governor = aboard(tmp_path, *chosen)
+    _, true, _ = mission(*chosen)
+    noise, hottest_c = np.random.default_rng(1), -math.inf
+    while craft.orbits < 2:
+        report(feed, craft, true.state.charge_wh, true.telemetry().plate_c + 0.25 * noise.standard_normal())
+        directive = governor.poll()
+        obey(craft, directive)
+        obey(true, directive)
+        hottest_c = max(hottest_c, true.telemetry().plate_c)
+    limit_c = craft.scenario.satellite.radiator.limit_c
+    assert limit_c - 2.0 < hottest_c < limit_c, "it would prove nothing elsewhere"
+    assert craft.train_s > 0.99 * craft.now_s
 
 
 @pytest.mark.parametrize(("satellite", "noise_k"), [("heat-limited", 0.0), ("heat-limited", 0.3), ("starcloud-1", 0.3)])
