@@ -8,11 +8,12 @@ from pydantic import ValidationError
 from pipeline.config import BadInput, Config
 from pipeline.config.load import understood
 from pipeline.flight.mission import mission
+from pipeline.flight.outlook import MOST_SURPRISE
 from pipeline.flight.progress import Progress
 from pipeline.flight.recorded import ANEW
 from pipeline.plan import Scenario
 from pipeline.plan.scenario import DARK
-from pipeline.power import Plant
+from pipeline.power import Plant, State, from_json, to_json
 
 
 def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Scenario, vocab_size: int) -> None:
@@ -24,6 +25,7 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         meta: all that it kept; of it the spacecraft, in place.
         config, now: of this launch.
     """
+    spacecraft = meta["spacecraft"]
     try:
         was = understood(meta["config"], {name: getattr(config, name) for name in ANEW})
         then = mission(was, vocab_size)
@@ -34,31 +36,40 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
     progress.planned_from = progress.measured_from = {}
     progress.replan_s = progress.recount_s = -math.inf
     if progress.harvest != 1.0:  # that is, measured
-        progress.harvest *= then.plant.array_w_per_flux / now.plant.array_w_per_flux
+        progress.harvest *= _ratio(then.plant.array_w_per_flux, now.plant.array_w_per_flux)
     if progress.rejection != 1.0:
-        progress.rejection *= _rejected_w(then.plant, now.plant) / _rejected_w(now.plant, now.plant)
+        progress.rejection *= _ratio(*(_rejected_w(plant, now.plant.limit_c) for plant in (then.plant, now.plant)))
+        progress.rejection = min(max(progress.rejection, 1.0 - MOST_SURPRISE), 1.0 + MOST_SURPRISE)
     if progress.slowness != 1.0:
-        progress.slowness *= then.step_seconds() / now.step_seconds()
+        progress.slowness *= _ratio(then.step_seconds(), now.step_seconds())
     if progress.draw != 1.0:
-        progress.draw *= then.curve.full_w / now.curve.full_w
-    spacecraft = meta["spacecraft"]
+        progress.draw *= _ratio(then.curve.full_w, now.curve.full_w)
     spacecraft.pop("watched", None)
-    _in_new_units(spacecraft["plant"], then.plant, now.plant)
+    spacecraft["plant"] = to_json(_in_new_units(from_json(spacecraft["plant"]), then.plant, now.plant))
 
 
 def _planned_by(config: Config, scenario: Scenario) -> tuple[Any, ...]:
-    """Of a satellite not its name, its sources and its radio."""
-    return scenario.plant, scenario.host_w, config.orbit, config.gpu, config.mission
+    """Of a satellite not its name, its sources and its radio; of a mission not what is said of one launch."""
+    mission = config.mission.model_copy(update={"not_before_s": 0.0})
+    return scenario.plant, scenario.host_w, config.orbit, config.gpu, mission
 
 
-def _rejected_w(plant: Plant, limited: Plant) -> float:
-    """Heat that a plate at the limit of `limited` rejects in shadow [W]."""
-    return float(plant.radiated_w(plant.heat_at(limited.limit_c), DARK))
+def _ratio(then: float, now: float) -> float:
+    """1 where one of them is none."""
+    return then / now if then > 0.0 and now > 0.0 else 1.0
 
 
-def _in_new_units(state: dict[str, Any], then: Plant, now: Plant) -> None:
+def _rejected_w(plant: Plant, plate_c: float) -> float:
+    """Heat that a plate rejects in shadow [W]."""
+    return float(plant.radiated_w(plant.heat_at(plate_c), DARK))
+
+
+def _in_new_units(state: State, then: Plant, now: Plant) -> State:
     """Heat counts from the melting point, and a battery holds no more than it can."""
     if any(getattr(then, name) != getattr(now, name) for name in ("radiator_j_k", "melting_c", "latent_j")):
-        state["heat_j"] = float(now.heat_at(then.plate_c(state["heat_j"])))
+        melts = then.latent_j > 0.0 and 0.0 <= state.heat_j <= then.latent_j
+        heat_j = state.heat_j / then.latent_j * now.latent_j if melts else now.heat_at(then.plate_c(state.heat_j))
+        state = state._replace(heat_j=float(heat_j))
     if then.capacity_wh != now.capacity_wh:
-        state["charge_wh"] = min(state["charge_wh"], now.capacity_wh)
+        state = state._replace(charge_wh=min(state.charge_wh, now.capacity_wh))
+    return state

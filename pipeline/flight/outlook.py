@@ -87,8 +87,11 @@ class Outlook:
             measured = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
-        planned_with = governor.correct(measured, governor.slowness, governor.draw, self._measured_rejection())
+        rejection = self._measured_rejection()
+        planned_with = governor.correct(measured, governor.slowness, governor.draw, rejection or progress.rejection)
         progress.harvest, progress.rejection = planned_with
+        if rejection:
+            craft.watched = Watched()
         self._ahead = self._predict(progress.planned_from)
         if not early:
             progress.measured_from, self._base = progress.planned_from, self._ahead
@@ -159,15 +162,14 @@ class Outlook:
             return self._progress.harvest
         return self._progress.harvest * (1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE))
 
-    def _measured_rejection(self) -> float:
-        """Heat rejected over that modelled, from what readings of the plate show beside the model."""
-        craft, plant = self._craft, self._craft.scenario.plant
-        watched = craft.watched
+    def _measured_rejection(self) -> float | None:
+        """Heat rejected over that modelled, from what readings of the plate show beside the model, to a per cent; None
+        until there are enough."""
+        watched, plant = self._craft.watched, self._craft.scenario.plant
         if watched.rejected_j < TELLING_K * plant.radiator_j_k:
-            return self._progress.rejection
-        craft.watched = Watched()
+            return None
         surprise = -watched.unmodelled_j / watched.rejected_j
-        return 1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE)
+        return round(1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE), 2)
 
 
 def _ends(values: Float[np.ndarray, " slot"]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ class Progress:
     harvest: float = 1.0  # harvest over that modelled, as measured
     slowness: float = 1.0  # time of a step over that modelled, as measured
     draw: float = 1.0  # power of the GPU over that commanded, as measured
-    rejection: float = 1.0  # heat that the radiator rejects over that modelled, as measured
+    rejection: float = 1.0  # heat that the plate loses over that modelled, as measured
     cooldown: Cooldown = field(default_factory=Cooldown)
     corruptions: int = 0  # found
     replayed_steps: int = 0  # computed a second time, to compare

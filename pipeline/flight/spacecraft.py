@@ -37,6 +37,7 @@ KEPT = {  # in a checkpoint
     *("plant", "watched"),
 }
 SMOOTHED_S = 30.0  # over which the noise of a temperature is
+LEAP_K = 5.0  # from the model, and more: a garbled reading
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -54,10 +55,10 @@ class Telemetry:
 
 
 class Watched(NamedTuple):
-    """Heat that went while readings followed each other, by the model and by what they showed beside it."""
+    """Heat rejected between readings that tell the enthalpy, while no others lacked, and it was known what is drawn."""
 
     rejected_j: float = 0.0  # modelled
-    unmodelled_j: float = 0.0  # more is left in the plate than that
+    unmodelled_j: float = 0.0  # more was left in the plate than that
 
 
 class Spacecraft:
@@ -94,10 +95,10 @@ class Spacecraft:
             self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
             self.mode = Mode(saved.get("mode", Mode.OFF))
             self.payload = Payload(*saved.get("payload", ()))
+            self.watched = Watched(*saved.get("watched", ()))
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
-        self.watched = Watched(*saved.get("watched", ()))
         self.eclipses: int = saved.get("eclipses", 0)
         self._was_dark: bool = saved.get("dark", False)
         self.simulated = config.mission.clock == "simulated"
@@ -112,6 +113,7 @@ class Spacecraft:
                     f"mission.clock: this machine's clock is {before_s / DAY_S:.0f} days before orbit.start; set it"
                 )
         self._external = config.telemetry.source != "simulated"
+        self._holds_unknown = not self.simulated and config.satellite.loads.hold_w is None
         self.set_back_s = 0.0  # by this launch
         if saved and isinstance(self.clock, RealClock):
             self.set_back_s = wait_until_set(self.clock, saved["now_s"], self._measured, wait)
@@ -123,7 +125,7 @@ class Spacecraft:
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
         self._told_s = -math.inf  # of that reading
-        self._since: Watched | None = None  # by the books at the last reading that told, and since then
+        self._since: Watched | None = None  # at that reading, if it tells: by the books, and what was left to put right
         if self.set_back_s:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
@@ -223,24 +225,27 @@ class Spacecraft:
             heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
         most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
         charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
-        error_wh, error_j = charge_wh - state.charge_wh, (heat_j - then_j) * -math.expm1(-since_s / SMOOTHED_S)
+        strays_j = heat_j - then_j
+        error_wh, error_j = charge_wh - state.charge_wh, strays_j * -math.expm1(-since_s / SMOOTHED_S)
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
         self._past = deque((time_s, wh + error_wh, j + error_j, gone) for time_s, wh, j, gone in self._past)
-        self._watch(rejected_wh * HOUR_S, error_j, since_s, not melts)
-
-    def _watch(self, rejected_j: float, error_j: float, since_s: float, tells: bool) -> None:
-        """From one reading that tells the enthalpy to the next, through all in between that do not."""
         if since_s > self._config.telemetry.max_age_s:
             self._since = None
+        self._watch(rejected_wh * HOUR_S, strays_j, error_j, not melts)
+
+    def _watch(self, rejected_j: float, strays_j: float, mended_j: float, tells: bool) -> None:
+        """From one reading that tells the enthalpy to the next, through those that do not: the plate melts, or they are
+        garbled. This one strays from the model by so much, of which a part is mended."""
+        tells = tells and abs(strays_j) < LEAP_K * self.scenario.plant.radiator_j_k
         if self._since:
-            self._since = Watched(self._since.rejected_j, self._since.unmodelled_j + error_j)
-        if self._since and tells:
-            gone_j = rejected_j - self._since.rejected_j
-            self.watched = Watched(
-                self.watched.rejected_j + gone_j, self.watched.unmodelled_j + self._since.unmodelled_j
-            )
+            gone_j, unmodelled_j = rejected_j - self._since.rejected_j, self._since.unmodelled_j
+            if tells:
+                self.watched = Watched(
+                    self.watched.rejected_j + gone_j, self.watched.unmodelled_j + unmodelled_j + strays_j
+                )
+            self._since = self._since._replace(unmodelled_j=unmodelled_j + mended_j)
         if tells:
-            self._since = Watched(rejected_j)
+            self._since = Watched(rejected_j, mended_j - strays_j)
 
     @property
     def _moment(self) -> tuple[float, float, float, float]:
@@ -392,4 +397,6 @@ class Spacecraft:
         self._was_dark = dark
         if self._external:
             self._remember()
+            if self._holds_unknown and not command.gpu_w:
+                self._since = None
         return seconds

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from launching import ROOT
 
-from pipeline.config import Config, load
-from pipeline.flight.carry_over import carry_over
+from pipeline.config import Config, Refused, load
+from pipeline.flight.carry_over import _in_new_units, carry_over
 from pipeline.flight.mission import mission
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
+from pipeline.power import fresh
 
 THEN = {"now_s": 9000.0}
 MEASURED = {"harvest": 0.5, "slowness": 2.0, "draw": 1.1, "rejection": 0.9}
@@ -34,19 +35,12 @@ def carried(*words: str, measured: dict[str, float] = MEASURED) -> tuple[Progres
 
 
 def test_the_same_figures_change_nothing() -> None:
-    other = [
-        "--budget.steps",
-        "7",
-        "--checkpoint.interval_s",
-        "7",
-        "--train.log_every",
-        "7",
-        "--satellite.name",
-        "another",
-    ]
+    other = ["--train.log_every", "7", "--satellite.name", "another"]
+    other += ["--budget.steps", "7", "--checkpoint.interval_s", "7"]
     progress, craft = carried(*other, "--satellite.radio.usable", "0.5", "--run_dir", "elsewhere")
     assert progress == Progress(**MEASURED, planned_from=THEN, measured_from=THEN, replan_s=12000.0, recount_s=13000.0)
     assert craft.as_json() == Spacecraft(config(), mission(config(), 256), {}).as_json()
+    assert carried("--mission.not_before_s", "7")[0] == progress  # which is said of one launch
 
 
 @pytest.mark.parametrize(
@@ -84,6 +78,12 @@ def test_what_was_not_measured_goes_by_the_figures() -> None:
     assert [getattr(progress, name) for name in MEASURED] == [1.0] * 4
 
 
+@pytest.mark.parametrize("absorbed_w_m2", ["430", "600"])
+def test_a_radiator_of_which_little_or_nothing_is_left_is_not_what_was_measured(absorbed_w_m2: str) -> None:
+    progress, _ = carried("--satellite.radiator.absorbed_w_m2", absorbed_w_m2)
+    assert 0.7 <= progress.rejection <= 1.3
+
+
 def test_plate_and_charge_stay_what_they_are() -> None:
     """Enthalpy counts from the melting point; a battery that was thought larger was never fuller than full."""
     _, before = carried()
@@ -92,3 +92,24 @@ def test_plate_and_charge_stay_what_they_are() -> None:
     assert after.telemetry().plate_c == pytest.approx(before.telemetry().plate_c)
     assert before.state.charge_wh > 500.0
     assert after.telemetry().charge == 1.0
+
+
+def test_what_is_molten_stays_so() -> None:
+    then = mission(config("--satellite.radiator.melting_c", "45", "--satellite.radiator.latent_j", "6e5"), 256).plant
+    now = mission(config("--satellite.radiator.melting_c", "45", "--satellite.radiator.latent_j", "5e5"), 256).plant
+    state = fresh(config().satellite)._replace(heat_j=5.4e5)
+    assert _in_new_units(state, then, now).heat_j == pytest.approx(4.5e5)
+    for heat_j in (-1e4, 0.0, 6e5, 6.1e5):
+        found = _in_new_units(state._replace(heat_j=heat_j), then, now)
+        assert now.plate_c(found.heat_j) == pytest.approx(then.plate_c(heat_j))
+    assert _in_new_units(state._replace(heat_j=6e5), then, now).heat_j == 5e5
+
+
+def test_a_plant_of_another_version_is_refused_as_such() -> None:
+    before, now = config(), config("--satellite.radiator.heat_capacity_j_k", "9000")
+    kept = Spacecraft(before, mission(before, 256), {}).as_json()
+    del kept["plant"]["heat_j"]
+    with pytest.raises(Refused, match="plant state: heat_j"):
+        carry_over(
+            Progress(), {"config": before.model_dump(mode="json"), "spacecraft": kept}, now, mission(now, 256), 256
+        )
