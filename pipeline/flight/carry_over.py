@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from pipeline.config import BadInput, Config
 from pipeline.config.load import understood
 from pipeline.flight.mission import mission
-from pipeline.flight.outlook import MOST_SURPRISE
 from pipeline.flight.progress import Progress
+from pipeline.flight.radiator import MOST
 from pipeline.flight.recorded import ANEW
 from pipeline.plan import Scenario
 from pipeline.plan.scenario import DARK
@@ -39,7 +39,7 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         progress.harvest *= _ratio(then.plant.array_w_per_flux, now.plant.array_w_per_flux)
     if progress.rejection != 1.0:
         progress.rejection *= _ratio(*(_rejected_w(plant, now.plant.limit_c) for plant in (then.plant, now.plant)))
-        progress.rejection = min(max(progress.rejection, 1.0 - MOST_SURPRISE), 1.0 + MOST_SURPRISE)
+        progress.rejection = min(max(progress.rejection, 1.0 - MOST), 1.0 + MOST)
     if progress.slowness != 1.0:
         progress.slowness *= _ratio(then.step_seconds(), now.step_seconds())
     if progress.draw != 1.0:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Progress
-from pipeline.flight.spacecraft import Spacecraft, Watched
+from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER
 from pipeline.plan import Forecast, Payload, Stop, forecast, stops
 from pipeline.power import from_json
@@ -22,7 +22,6 @@ OFF_PACE = 0.1  # of the time of a step: so much more or less than planned with 
 OFF_PACE_S = 60.0  # nor one whose steps have again another pace sooner than this
 LEAST_LIGHT = 0.25  # of the harvest that was forecast: with less there is too little to tell
 MOST_SURPRISE = 0.3  # of one look
-TELLING_K = 100.0  # the radiator is measured by so much heat, in kelvins of the plate: sensors err by one
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,11 @@ class Outlook:
             measured = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
-        rejection = self._measured_rejection()
+        rejection = craft.radiator.measured()
         planned_with = governor.correct(measured, governor.slowness, governor.draw, rejection or progress.rejection)
         progress.harvest, progress.rejection = planned_with
         if rejection:
-            craft.watched = Watched()
+            craft.radiator.begin_anew()
         self._ahead = self._predict(progress.planned_from)
         if not early:
             progress.measured_from, self._base = progress.planned_from, self._ahead
@@ -161,15 +160,6 @@ class Outlook:
         if not math.isfinite(surprise) or abs(surprise) < NO_SURPRISE:
             return self._progress.harvest
         return self._progress.harvest * (1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE))
-
-    def _measured_rejection(self) -> float | None:
-        """Heat rejected over that modelled, from what readings of the plate show beside the model, to a per cent; None
-        until there are enough."""
-        watched, plant = self._craft.watched, self._craft.scenario.plant
-        if watched.rejected_j < TELLING_K * plant.radiator_j_k:
-            return None
-        surprise = -watched.unmodelled_j / watched.rejected_j
-        return round(1.0 + min(max(surprise, -MOST_SURPRISE), MOST_SURPRISE), 2)
 
 
 def _ends(values: Float[np.ndarray, " slot"]) -> tuple[float, float]:

@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
 from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
 from pipeline.flight.progress import of_this_version
+from pipeline.flight.radiator import Radiator
 from pipeline.flight.telemetry import (
     COLDEST_C,
     HOTTEST_C,
@@ -37,7 +38,6 @@ KEPT = {  # in a checkpoint
     *("plant", "watched"),
 }
 SMOOTHED_S = 30.0  # over which the noise of a temperature is
-LEAP_K = 5.0  # from the model, and more: a garbled reading
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -52,13 +52,6 @@ class Telemetry:
     heat_j: float
     sunlit: float  # visible share of the Sun's disk
     orbit: int  # number of the revolution, from 1
-
-
-class Watched(NamedTuple):
-    """Heat rejected between readings that tell the enthalpy, while no others lacked, and it was known what is drawn."""
-
-    rejected_j: float = 0.0  # modelled
-    unmodelled_j: float = 0.0  # more was left in the plate than that
 
 
 class Spacecraft:
@@ -95,7 +88,7 @@ class Spacecraft:
             self.state: State = self._possible(from_json(saved["plant"])) if saved else fresh(config.satellite)
             self.mode = Mode(saved.get("mode", Mode.OFF))
             self.payload = Payload(*saved.get("payload", ()))
-            self.watched = Watched(*saved.get("watched", ()))
+            self.radiator = Radiator(scenario.plant.radiator_j_k, *saved.get("watched", ()))
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
@@ -125,7 +118,6 @@ class Spacecraft:
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
         self._told_s = -math.inf  # of that reading
-        self._since: Watched | None = None  # at that reading, if it tells: by the books, and what was left to put right
         if self.set_back_s:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
@@ -156,7 +148,7 @@ class Spacecraft:
             "eclipses": self.eclipses,
             "dark": self._was_dark,
             "plant": to_json(self.state),
-            "watched": list(self.watched),
+            "watched": [self.radiator.rejected_j, self.radiator.unmodelled_j],
         }
 
     @property
@@ -230,22 +222,8 @@ class Spacecraft:
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
         self._past = deque((time_s, wh + error_wh, j + error_j, gone) for time_s, wh, j, gone in self._past)
         if since_s > self._config.telemetry.max_age_s:
-            self._since = None
-        self._watch(rejected_wh * HOUR_S, strays_j, error_j, not melts)
-
-    def _watch(self, rejected_j: float, strays_j: float, mended_j: float, tells: bool) -> None:
-        """From one reading that tells the enthalpy to the next, through those that do not: the plate melts, or they are
-        garbled. This one strays from the model by so much, of which a part is mended."""
-        tells = tells and abs(strays_j) < LEAP_K * self.scenario.plant.radiator_j_k
-        if self._since:
-            gone_j, unmodelled_j = rejected_j - self._since.rejected_j, self._since.unmodelled_j
-            if tells:
-                self.watched = Watched(
-                    self.watched.rejected_j + gone_j, self.watched.unmodelled_j + unmodelled_j + strays_j
-                )
-            self._since = self._since._replace(unmodelled_j=unmodelled_j + mended_j)
-        if tells:
-            self._since = Watched(rejected_j, mended_j - strays_j)
+            self.radiator.lose_sight()
+        self.radiator.read(rejected_wh * HOUR_S, strays_j, error_j, not melts)
 
     @property
     def _moment(self) -> tuple[float, float, float, float]:
@@ -398,5 +376,5 @@ class Spacecraft:
         if self._external:
             self._remember()
             if self._holds_unknown and not command.gpu_w:
-                self._since = None
+                self.radiator.lose_sight()
         return seconds

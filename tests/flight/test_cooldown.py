@@ -14,7 +14,7 @@ from pipeline.flight.budget import Budget
 from pipeline.flight.governor import Governor
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.progress import Progress
-from pipeline.flight.spacecraft import Spacecraft, Watched
+from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER
 
 STEP = ["--mission.step_flops", "2.6e15"]
@@ -39,7 +39,7 @@ def decided(
         if outlook.due():
             if not learns:
                 outlook.forget()
-                craft.watched = Watched()
+                craft.radiator.begin_anew()
             outlook.look()
             budget.replan(progress)
         undecided = progress.cooldown.start == NEVER
