@@ -115,13 +115,13 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
     names = ("mission_s", "charge_wh", "charge", "temperature_c", "sunlit")
     time_s, charge_wh, charge, plate_c, sunlit = (telemetry[name] for name in names)
     kept = extremes(charge_wh, plate_c, buckets=READINGS) if len(time_s) else np.array([], int)
+    off_s = np.array([start_s for start_s, _, mode in history.spans() if mode.name == "DOWN"])
+    drawn_s, *drawn = _cut(off_s, *(values[kept] for values in (time_s, charge_wh, 100.0 * charge, plate_c)))
     readings = _source(
-        time=time_s[kept] / unit.seconds,
-        charge_wh=charge_wh[kept],
-        percent=100.0 * charge[kept],
-        plate_c=plate_c[kept],
+        time=drawn_s / unit.seconds, **dict(zip(("charge_wh", "percent", "plate_c"), drawn, strict=True))
     )
-    shadows = _stretches(time_s, sunlit < 0.5, end_s)
+    seen_s, light = _cut(off_s, time_s, sunlit)
+    shadows, sun = (_stretches(seen_s, seen, end_s) for seen in (light < 0.5, light >= 0.5))
     dark = _source(start=shadows[:, 0] / unit.seconds, end=shadows[:, 1] / unit.seconds)
     outages = _source(time=np.array([gap.after.mission_s for gap in history.outages]) / unit.seconds)
 
@@ -131,13 +131,13 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
         plot.vstrip("start", "end", source=dark, fill_color=GREY, fill_alpha=0.22, line_color=None)
         if history.outages:
             plot.vspan("time", source=outages, line_color=RED, line_dash="dashed")
-        drawn = plot.line("time", name, source=readings, line_color=color, line_width=1.5)
+        curve = plot.line("time", name, source=readings, line_color=color, line_width=1.5)
         tips = [
             (unit.name, "@time{0,0.000}"),
             ("charge", "@charge_wh{0,0} Wh, @percent{0.0} %"),
             ("plate", "@plate_c{0.0} °C"),
         ]
-        plot.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode="vline"))
+        plot.add_tools(HoverTool(renderers=[curve], tooltips=tips, mode="vline"))
     kept_to = keeps(history, config)
     for plot, values, level in ((battery, charge_wh, kept_to["floor_wh"]), (plate, plate_c, kept_to["limit_c"])):
         if (known := np.isfinite(level)).any():
@@ -148,17 +148,16 @@ def mission(history: History, unit: Time, config: Config | None) -> Any:
             plot.step("time", "level", source=bound, line_color=RED, line_dash="dotted", line_width=2, mode="after")
             # The floor and the limit are what the curve is to be judged by, and stay in sight.
             _show(plot, np.concatenate([values, level]))
-    return column(battery, plate, _strip(history, unit, across, shadows), sizing_mode="stretch_width")
+    return column(battery, plate, _strip(history, unit, across, sun), sizing_mode="stretch_width")
 
 
-def _strip(history: History, unit: Time, across: Range1d, shadows: np.ndarray) -> Any:
+def _strip(history: History, unit: Time, across: Range1d, sun: np.ndarray) -> Any:
     """Four rows of coloured bars and marks."""
     rows = ["outages", "saves", "mode", "sunlight"]
     plot = _figure(
         170, None, f"mission time, {unit.name}", x_range=across, y_range=FactorRange(factors=rows), name="strip"
     )
-    edges = np.concatenate([[history.begin_s], shadows.ravel(), [history.end_s]]).reshape(-1, 2)
-    bars = [(start, end, "sunlight", YELLOW, "in sunlight", "") for start, end in edges.tolist() if end > start]
+    bars = [(start, end, "sunlight", YELLOW, "in sunlight", "") for start, end in sun.tolist()]
     bars += [
         (start, end, "mode", MODES.get(mode.name, GREY), mode.name, mode.reason) for start, end, mode in history.spans()
     ]
@@ -242,6 +241,12 @@ def _show(plot: Any, values: Column) -> None:
     known = values[np.isfinite(values)]
     room = 0.08 * max(float(np.ptp(known)), 1e-3 * float(np.abs(known).max()), 1e-3)
     plot.y_range = Range1d(start=float(known.min()) - room, end=float(known.max()) + room)
+
+
+def _cut(off_s: Column, time_s: Column, *columns: Column) -> list[Column]:
+    """With a row of NaN at each moment of `off_s`: nobody saw anything until the next."""
+    where = np.searchsorted(time_s, off_s, side="right")
+    return [np.insert(time_s, where, off_s), *(np.insert(values, where, math.nan) for values in columns)]
 
 
 def _stretches(time_s: Column, inside: np.ndarray, end_s: float) -> Float[np.ndarray, "stretches 2"]:
