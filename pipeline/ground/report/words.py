@@ -161,7 +161,8 @@ def _went_on(step: int, gap: Gap | None) -> tuple[str, str]:
     if gap is None:
         return "info", f"Went on from step {step:,}; what came before is not in this ledger"
     again = f"{count(gap.lost_steps, 'step')} computed again" if gap.lost_steps else "nothing lost"
-    away = duration(gap.after.wall - gap.before.wall)
+    # On a simulated clock a satellite is dark for hours while this computer takes seconds.
+    away = duration(max(gap.after.wall - gap.before.wall, gap.after.mission_s - gap.before.mission_s))
     if gap.ending == "stopped":
         return "info", f"Resumed at step {step:,} after a stop of {away}; {again}"
     if gap.ending == "done":
@@ -248,6 +249,10 @@ _WORDS: dict[str, Callable[[dict[str, Any], Gap | None], _Told]] = {
     "delete_failed": _failed("Checkpoint {} could not be deleted", "warning"),
     "quarantined": _failed("Checkpoint {} was damaged, and set aside", "bad"),
     "skipped": _skipped,
+    "spike": lambda event, _: (
+        "info",
+        f"Stood out, and was the same when computed again: {clip(event.get('reason', ''))}",
+    ),
     "corruption": _corruption,
     "repaired": _repaired,
     "notice": _notice,

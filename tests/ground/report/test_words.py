@@ -24,6 +24,14 @@ def told(*events: dict[str, Any]) -> list[str]:
             "warning: Outage without notice at step 30: resumed from step 10 after 1 min; 20 steps computed again",
         ),
         (
+            [event("resume", 7231.0, 30) | {"wall": 1090.0}],  # a simulated clock; it was dark
+            "warning: Outage without notice at step 30: resumed from step 30 after 2 h; nothing lost",
+        ),
+        (
+            [event("spike", 31.0, 30, reason="loss 2.486 at step 29, before it 1.874")],
+            "info: Stood out, and was the same when computed again: loss 2.486 at step 29, before it 1.874",
+        ),
+        (
             [event("stopped", 31.0, 30, notice="SIGTERM"), event("resume", 31.0, 30)],
             "info: Resumed at step 30 after a stop of 0 s; nothing lost",
         ),
