@@ -25,7 +25,6 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         meta: all that it kept; of it the spacecraft, in place.
         config, now: of this launch.
     """
-    spacecraft = meta["spacecraft"]
     try:
         was = understood(meta["config"], {name: getattr(config, name) for name in ANEW})
         then = mission(was, vocab_size)
@@ -44,14 +43,15 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         progress.slowness *= _ratio(then.step_seconds(), now.step_seconds())
     if progress.draw != 1.0:
         progress.draw *= _ratio(then.curve.full_w, now.curve.full_w)
+    spacecraft = meta["spacecraft"]
     spacecraft.pop("watched", None)
     spacecraft["plant"] = to_json(_in_new_units(from_json(spacecraft["plant"]), then.plant, now.plant))
 
 
 def _planned_by(config: Config, scenario: Scenario) -> tuple[Any, ...]:
     """Of a satellite not its name, its sources and its radio; of a mission not what is said of one launch."""
-    mission = config.mission.model_copy(update={"not_before_s": 0.0})
-    return scenario.plant, scenario.host_w, config.orbit, config.gpu, mission
+    lasting = config.mission.model_copy(update={"not_before_s": 0.0})
+    return scenario.plant, scenario.host_w, config.orbit, config.gpu, lasting
 
 
 def _ratio(then: float, now: float) -> float:

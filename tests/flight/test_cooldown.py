@@ -1,4 +1,4 @@
-"""The cooldown ends within the budget although the satellite harvests other than was forecast."""
+"""The cooldown ends within the budget although the satellite harvests, or rejects, other than was forecast."""
 
 import random
 from collections.abc import Callable
