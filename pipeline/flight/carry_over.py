@@ -43,8 +43,11 @@ def carry_over(progress: Progress, meta: dict[str, Any], config: Config, now: Sc
         progress.slowness *= _ratio(then.step_seconds(), now.step_seconds())
     if progress.draw != 1.0:
         progress.draw *= _ratio(then.curve.full_w, now.curve.full_w)
+    if progress.capacity != 1.0:
+        progress.capacity *= _ratio(then.plant.capacity_wh, now.plant.capacity_wh)
     spacecraft = meta["spacecraft"]
     spacecraft.pop("watched", None)
+    spacecraft.pop("filled", None)
     spacecraft["plant"] = to_json(_in_new_units(from_json(spacecraft["plant"]), then.plant, now.plant))
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pipeline.config import BadInput, Config
 from pipeline.flight.notices import SAFE, Notice
+from pipeline.flight.progress import Measured
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.flight.watchdog import Watchdog
 from pipeline.plan import Greedy, Mode, Planner, Scenario, StopKind, require_polls, stop_kind
@@ -56,14 +57,12 @@ class Governor:
         require_polls(scenario, config.mission)
         self._make_rule = Planner if config.mission.policy == "optimal" else Greedy
         self.rule: Greedy | Planner = self._make_rule(scenario)
-        self._planned_with = 1.0, 1.0, 1.0, 1.0  # harvest, slowness, draw and rejection of that rule
+        self._planned_with = self._measured = Measured()  # of that rule; and of the scenario as it is corrected
         self.watchdog = Watchdog(config.satellite, config.telemetry.max_age_s)
         self._spacecraft, self._scenario = spacecraft, scenario
         self._pieces = deque([1.0] * PIECES, PIECES)  # measured over modelled time of a step
         self._slowness_now = 1.0  # the same, at once
         self.draw = 1.0  # measured over commanded power of the GPU
-        self._harvest = 1.0  # measured over modelled harvest
-        self._rejection = 1.0  # the same of the heat that the radiator rejects
         self._joules = self._commanded_j = 0.0  # in the window under way
         self.capacity = capacity(config, scenario)
 
@@ -80,9 +79,9 @@ class Governor:
         if unsafe := self.watchdog.check(reading, now_s, craft.cap_w):
             return self.hold(f"{SAFE}: {unsafe}", Notice(SAFE, 0.0))
         assert reading is not None
-        # The charge of now: an older reading is carried on in the plant.
-        charge_wh = reading.charge_wh if reading.mission_s >= now_s else craft.state.charge_wh
-        full_wh = self._scenario.plant.full_wh(craft.state)
+        # What was measured outside is in the plant, carried on to now.
+        charge_wh = craft.state.charge_wh if craft.external else reading.charge_wh
+        full_wh = self.rule.scenario.plant.full_wh(craft.state)
         cap_w = payload.permit(self.rule.poll(now_s, charge_wh, heat_j, payload.on, full_wh))
         if cap_w > 0.0:
             mode = Mode.TRAIN if craft.ready(SLOT_S) else Mode.RESTART
@@ -125,30 +124,28 @@ class Governor:
             self.draw += PACE * (self._joules / self._commanded_j - self.draw)
             self._joules = self._commanded_j = 0.0
 
-    def correct(self, harvest: float, slowness: float, draw: float, rejection: float) -> tuple[float, float]:
-        """Plans from now on with `harvest` times the modelled array, steps `slowness` times as long, `draw` times the
-        commanded power and `rejection` times the heat rejected.
+    def correct(self, measured: Measured) -> Measured:
+        """Plans from now on with what was measured.
 
         Returns:
-            harvest and rejection that are planned with: those of before where there is no plan for these, as where the
+            what is planned with: array, radiator and battery of before where there is no plan for these, as where the
             bus alone would not live on that harvest.
 
         Raises:
             BadInput: there is none for those of before either.
         """
-        if slowness != self.slowness:  # of an earlier launch
-            self._slowness_now, self._pieces = slowness, deque([slowness] * PIECES, PIECES)
-        self.draw, before = draw, self._planned_with
-        for self._harvest, self._rejection in ((harvest, rejection), (before[0], before[-1])):
-            wanted = self._harvest, slowness, draw, self._rejection
+        if measured.slowness != self.slowness:  # of an earlier launch
+            self._slowness_now, self._pieces = measured.slowness, deque([measured.slowness] * PIECES, PIECES)
+        self.draw, before = measured.draw, self._planned_with
+        for self._measured in (measured, before._replace(slowness=measured.slowness, draw=measured.draw)):
             try:
-                if wanted != self._planned_with:  # a plan takes half a second, at every restart
+                if self._measured != self._planned_with:  # a plan takes half a second, at every restart
                     self.rule = self._make_rule(self.corrected)
             except BadInput as error:
                 refused = error
             else:
-                self._planned_with = wanted
-                return self._harvest, self._rejection
+                self._planned_with = self._measured
+                return self._measured
         raise refused
 
     @property
@@ -159,16 +156,20 @@ class Governor:
     @property
     def off_pace(self) -> float:
         """Measured over planned time of a step."""
-        return self.slowness / self._planned_with[1]
+        return self.slowness / self._planned_with.slowness
 
     @property
     def corrected(self) -> Scenario:
-        """The scenario with what was measured of array, GPU and radiator."""
+        """The scenario with what was measured of array, radiator, battery and GPU."""
         scenario, curve = replace(self._scenario, draw=self.draw), self._scenario.curve
         if self.slowness != 1.0:
             measured_s = scenario.step_seconds() * self.slowness
             flops = max(1.0, (measured_s - curve.overhead_s) * curve.flops_per_s)
             scenario = replace(scenario, step_flops=flops)
-        plant = scenario.plant
-        array, radiator = plant.array_w_per_flux * self._harvest, plant.radiator_m2 * self._rejection
-        return replace(scenario, plant=replace(plant, array_w_per_flux=array, radiator_m2=radiator))
+        plant = replace(
+            scenario.plant,
+            array_w_per_flux=scenario.plant.array_w_per_flux * self._measured.harvest,
+            radiator_m2=scenario.plant.radiator_m2 * self._measured.rejection,
+            capacity_wh=scenario.plant.capacity_wh * self._measured.capacity,
+        )
+        return replace(scenario, plant=plant)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.flight.governor import Governor
-from pipeline.flight.progress import Progress
+from pipeline.flight.progress import Measured, Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER
 from pipeline.plan import Forecast, Payload, Stop, forecast, stops
@@ -57,8 +57,8 @@ class Outlook:
         self._base: _Ahead | None = None  # what harvest is measured by: an earlier prediction until there is enough
         if progress.planned_from:
             self._ahead = self._base = self._predict(progress.planned_from)
-            if progress.measured_from not in ({}, progress.planned_from):
-                self._base = self._predict(progress.measured_from)
+            if progress.measured_from != progress.planned_from:
+                self._base = self._predict(progress.measured_from) if progress.measured_from else None
 
     def due(self) -> str | None:
         """Why it is time to look again, or None."""
@@ -79,20 +79,26 @@ class Outlook:
         """Corrects rule and GPU curve by what was measured, and predicts the revolution that begins now."""
         craft, progress, governor = self._craft, self._progress, self._governor
         now_s = craft.clock.now()
+        capacity = self._measured_capacity()
         # A look that comes too early to tell renews the prediction alone: the next may come as early, and so for ever.
         early = self._base is not None and not self._base.tells(now_s)
-        measured = progress.harvest
-        if self._base and not early:
-            measured = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
+        harvest = progress.harvest
+        as_thought = capacity == progress.capacity  # what a smaller battery did not take, the array may have given
+        if self._base and not early and as_thought:
+            harvest = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
         rejection = craft.radiator.measured()
-        planned_with = governor.correct(measured, governor.slowness, governor.draw, rejection or progress.rejection)
-        progress.harvest, progress.rejection = planned_with
+        progress.measured = governor.correct(
+            Measured(harvest, governor.slowness, governor.draw, rejection or progress.rejection, capacity)
+        )
+        craft.battery.begin_anew(progress.harvest)
         if rejection:
             craft.radiator.begin_anew()
         self._ahead = self._predict(progress.planned_from)
-        if not early:
+        if not craft.measured:  # what it begins with is a guess
+            progress.measured_from, self._base = {}, None
+        elif not early or not as_thought:
             progress.measured_from, self._base = progress.planned_from, self._ahead
 
     def interrupted(self) -> None:
@@ -147,6 +153,14 @@ class Outlook:
         if not low_c - BAND_K <= plate_c <= high_c + BAND_K:
             return f"plate is at {plate_c:.1f} °C, {low_c:.1f} to {high_c:.1f} °C were predicted"
         return None
+
+    def _measured_capacity(self) -> float:
+        """Charge that the battery holds over that modelled, to a per cent; what has faded is modelled."""
+        craft, plant = self._craft, self._governor.corrected.plant
+        full_wh = craft.battery.measured(float(plant.full_wh(craft.state)))
+        if full_wh is None:
+            return self._progress.capacity
+        return round(full_wh / float(craft.scenario.plant.full_wh(craft.state)), 2)
 
     def _measured_harvest(self, ahead: _Ahead, then: dict[str, Any], now_s: float) -> float:
         """Harvest over that modelled, from the energy that is there now and was not forecast, or was and is not."""

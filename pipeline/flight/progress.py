@@ -4,10 +4,20 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.config import Refused
 from pipeline.lm.schedule import NEVER, Cooldown
+
+
+class Measured(NamedTuple):
+    """What a satellite was measured to do, over what is modelled."""
+
+    harvest: float = 1.0
+    slowness: float = 1.0  # time of a step
+    draw: float = 1.0  # power of the GPU, over that commanded
+    rejection: float = 1.0  # heat that the plate loses
+    capacity: float = 1.0  # charge that the battery holds
 
 
 @dataclass
@@ -25,10 +35,11 @@ class Progress:
     recount_s: float = -math.inf  # and of the next to the budget's end
     planned_from: dict[str, Any] = field(default_factory=dict)  # the satellite at the last one
     measured_from: dict[str, Any] = field(default_factory=dict)  # and at the one from which harvest is being measured
-    harvest: float = 1.0  # harvest over that modelled, as measured
-    slowness: float = 1.0  # time of a step over that modelled, as measured
-    draw: float = 1.0  # power of the GPU over that commanded, as measured
-    rejection: float = 1.0  # heat that the plate loses over that modelled, as measured
+    harvest: float = 1.0  # as `Measured` says, and those that follow
+    slowness: float = 1.0
+    draw: float = 1.0
+    rejection: float = 1.0
+    capacity: float = 1.0
     cooldown: Cooldown = field(default_factory=Cooldown)
     corruptions: int = 0  # found
     replayed_steps: int = 0  # computed a second time, to compare
@@ -38,6 +49,14 @@ class Progress:
     spikes: int = 0  # how often they stood out, and were the same when computed again
     recent_losses: list[float] = field(default_factory=list)
     recent_norms: list[float] = field(default_factory=list)
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(*(getattr(self, name) for name in Measured._fields))
+
+    @measured.setter
+    def measured(self, measured: Measured) -> None:
+        vars(self).update(measured._asdict())
 
     def back_to(self, saved: "Progress") -> None:
         """Takes training back to where it stood. Mission time goes on, and what it was measured and decided with."""

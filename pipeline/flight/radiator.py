@@ -1,7 +1,8 @@
 """How much heat the radiator rejects over that modelled, from the plate's temperature as it is measured."""
 
+from pipeline.flight.telemetry import LEAP_K
+
 TELLING_K = 100.0  # so much heat is watched, in kelvins of the plate, before it tells: sensors err by one
-LEAP_K = 5.0  # from the model, and more: a garbled reading
 MOST = 0.3  # of the modelled, more or less
 
 

@@ -204,8 +204,7 @@ def assemble(config: Config, notices: Notices, display: Display, stack: ExitStac
     ledger.position = lambda: (spacecraft.clock.now(), progress.step)
     stack.callback(spacecraft.close)
     governor = Governor(config, spacecraft)
-    planned_with = governor.correct(progress.harvest, progress.slowness, progress.draw, progress.rejection)
-    progress.harvest, progress.rejection = planned_with
+    progress.measured = governor.correct(progress.measured)
     if spacecraft.set_back_s:
         ledger.append("clock_set", seconds=-round(spacecraft.set_back_s, 3))
         progress.recount_s = -math.inf

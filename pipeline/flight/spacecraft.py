@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import BadInput, Config, RunFailed
+from pipeline.flight.battery import Battery
 from pipeline.flight.clock import SETTLED_S, Clock, RealClock, SimulatedClock, wait_until_set
 from pipeline.flight.progress import of_this_version
 from pipeline.flight.radiator import Radiator
@@ -35,9 +36,9 @@ REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may b
 DARK_S = 60 * DAY_S  # without payload, charge and temperature are no longer those of before
 KEPT = {  # in a checkpoint
     *("now_s", "started_s", "start_ahead_s", "mode", "payload", "cap_w", "train_s", "train_wh", "eclipses", "dark"),
-    *("plant", "watched"),
+    *("plant", "watched", "filled"),
 }
-SMOOTHED_S = 30.0  # over which the noise of a temperature is
+SMOOTHED_S = 30.0  # over which the noise of a sensor is
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
 
@@ -89,6 +90,7 @@ class Spacecraft:
             self.mode = Mode(saved.get("mode", Mode.OFF))
             self.payload = Payload(*saved.get("payload", ()))
             self.radiator = Radiator(scenario.plant.radiator_j_k, *saved.get("watched", ()))
+            self.battery = Battery(scenario.plant.capacity_wh, *saved.get("filled", ()))
         self.cap_w: float = saved.get("cap_w", 0.0)  # under which granted work is done
         self.train_s: float = saved.get("train_s", 0.0)  # mission time spent training and validating
         self.train_wh: float = saved.get("train_wh", 0.0)  # drawn by GPU and host in that time
@@ -105,7 +107,7 @@ class Spacecraft:
                 raise RunFailed(
                     f"mission.clock: this machine's clock is {before_s / DAY_S:.0f} days before orbit.start; set it"
                 )
-        self._external = config.telemetry.source != "simulated"
+        self.external = config.telemetry.source != "simulated"
         self._holds_unknown = not self.simulated and config.satellite.loads.hold_w is None
         self.set_back_s = 0.0  # by this launch
         if saved and isinstance(self.clock, RealClock):
@@ -118,6 +120,7 @@ class Spacecraft:
         self._believed_s = self._until_s - self._config.telemetry.max_age_s
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
         self._told_s = -math.inf  # of that reading
+        self._doubted: Reading | None = None  # newer
         if self.set_back_s:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
@@ -149,6 +152,7 @@ class Spacecraft:
             "dark": self._was_dark,
             "plant": to_json(self.state),
             "watched": [self.radiator.rejected_j, self.radiator.unmodelled_j],
+            "filled": self.battery.as_json(),
         }
 
     @property
@@ -197,37 +201,63 @@ class Spacecraft:
         It is of the past: what the model changed since then is added.
         """
         reading = self.source.newest()
-        new = self._external and reading is not None and reading.mission_s > self._believed_s
+        seen_s = self._doubted.mission_s if self._doubted else self._believed_s
+        new = self.external and reading is not None and reading.mission_s > seen_s
         if reading and new and not reading.impossible(self.scenario.plant.capacity_wh):
-            since_s, self._told_s = reading.mission_s - self._told_s, reading.mission_s
-            self._believed_s = reading.mission_s
-            self._put_right(reading, since_s)
+            self._hear(reading)
         return reading
 
-    def _put_right(self, reading: Reading, since_s: float) -> None:
-        """`since_s`: since the reading before. The model had but that time to stray: what a temperature says more is
-        noise of its sensor, at every turn of which a rule at its limit would stop and start."""
-        plant, state = self.scenario.plant, self.state
+    def _hear(self, reading: Reading) -> None:
+        """What leaps from the model, right a moment ago, is garbled, unless the next says it too."""
+        plant, since_s = self.scenario.plant, reading.mission_s - self._told_s
+        if since_s <= self._config.telemetry.max_age_s:
+            then_wh, then_j, *_ = self._then(reading.mission_s)
+            modelled = Reading(reading.mission_s, then_wh, float(plant.plate_c(then_j)))
+            if not reading.agrees(modelled, plant.capacity_wh):
+                doubted, self._doubted = self._doubted, reading
+                if not (doubted and reading.agrees(doubted, plant.capacity_wh)):
+                    return
+                since_s = math.inf  # it was the model that was wrong
+        self._believed_s = self._told_s = reading.mission_s
+        self._doubted = None
+        self._put_right(reading, since_s)
+
+    def _then(self, mission_s: float) -> tuple[float, ...]:
+        """The plant at a moment not long ago, as `_moment` gives it."""
         times_s, *columns = np.array([*self._past, self._moment]).T
-        then_wh, then_j, rejected_wh = (float(np.interp(reading.mission_s, times_s, column)) for column in columns)
+        return tuple(float(np.interp(mission_s, times_s, column)) for column in columns)
+
+    @property
+    def measured(self) -> bool:
+        """Whether charge and temperature are what was measured in this launch, and not only modelled since."""
+        return not self.external or self._told_s > -math.inf
+
+    def _put_right(self, reading: Reading, since_s: float) -> None:
+        """`since_s`: since the reading before. The model had but that time to stray: what a reading says more is its
+        sensor's noise, at every turn of which a rule at its limit would stop and start."""
+        plant, state = self.scenario.plant, self.state
+        then_wh, then_j, rejected_wh, harvest_wh = self._then(reading.mission_s)
         heat_j = float(plant.heat_at(reading.plate_c))
         # While the phase-change material melts, temperature does not tell the enthalpy: the model does, where it can.
         melts = plant.latent_j > 0.0 and abs(reading.plate_c - plant.melting_c) <= SPREAD_K
         if melts:
             heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
-        most_wh = max(float(plant.full_wh(state)), reading.charge_wh)
-        charge_wh = min(max(reading.charge_wh + (state.charge_wh - then_wh), 0.0), most_wh)
-        strays_j = heat_j - then_j
-        error_wh, error_j = charge_wh - state.charge_wh, strays_j * -math.expm1(-since_s / SMOOTHED_S)
+        believed = -math.expm1(-since_s / SMOOTHED_S)
+        strays_j, most_wh = heat_j - then_j, max(float(plant.full_wh(state)), reading.charge_wh)
+        charge_wh = min(max(state.charge_wh + believed * (reading.charge_wh - then_wh), 0.0), most_wh)
+        error_wh, error_j = charge_wh - state.charge_wh, believed * strays_j
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
-        self._past = deque((time_s, wh + error_wh, j + error_j, gone) for time_s, wh, j, gone in self._past)
+        self._past = deque((time_s, wh + error_wh, j + error_j, *books) for time_s, wh, j, *books in self._past)
         if since_s > self._config.telemetry.max_age_s:
             self.radiator.lose_sight()
+            self.battery.lose_sight()
         self.radiator.read(rejected_wh * HOUR_S, strays_j, error_j, not melts)
+        self.battery.read(then_wh + error_wh, error_wh, harvest_wh)
 
     @property
-    def _moment(self) -> tuple[float, float, float, float]:
-        return self._until_s, self.state.charge_wh, self.state.heat_j, self.state.rejected_wh
+    def _moment(self) -> tuple[float, ...]:
+        state = self.state
+        return self._until_s, state.charge_wh, state.heat_j, state.rejected_wh, state.harvest_wh
 
     def _remember(self) -> None:
         """Keeps the plant of the last while: a reading may be of then."""
@@ -335,7 +365,7 @@ class Spacecraft:
 
     def _measured(self) -> float | None:
         """Mission time of the newest reading from outside [s]."""
-        reading = self.source.newest() if self._external else None
+        reading = self.source.newest() if self.external else None
         return reading.mission_s if reading else None
 
     def _rename(self, set_s: float) -> None:
@@ -352,7 +382,8 @@ class Spacecraft:
         self._start_ahead_s = max(0.0, self._start_ahead_s + start_s)
         self._believed_s += set_s
         self._told_s += set_s
-        self._past = deque((time_s + set_s, wh, j, gone) for time_s, wh, j, gone in self._past)
+        self._doubted = None
+        self._past = deque((time_s + set_s, *rest) for time_s, *rest in self._past)
 
     def pause(self, seconds: float) -> None:
         """GPU on and idle for `seconds` of a real clock, to go on at once: a part of the work that needs it."""
@@ -373,7 +404,7 @@ class Spacecraft:
         dark = self.scenario.timeline.light(self._until_s) < 0.5
         self.eclipses += dark and not self._was_dark
         self._was_dark = dark
-        if self._external:
+        if self.external:
             self._remember()
             if self._holds_unknown and not command.gpu_w:
                 self.radiator.lose_sight()

@@ -26,6 +26,7 @@ LONGEST_PACKET = 4096
 FEED_END = 65536  # bytes: of a feed that has grown by more, the end is enough
 COLDEST_C, HOTTEST_C = -150.0, 200.0  # between which a plate may be; the codes of sensors without data lie outside
 MOST_CHARGE = 1.5  # of the nominal capacity
+LEAP, LEAP_K = 0.05, 5.0  # of that capacity, and of the plate: more is no change of a moment
 
 
 class Reading(NamedTuple):
@@ -44,6 +45,11 @@ class Reading(NamedTuple):
         if not COLDEST_C <= self.plate_c <= HOTTEST_C:
             return f"plate {self.plate_c:.1f} °C cannot be"
         return None
+
+    def agrees(self, other: "Reading", capacity_wh: float) -> bool:
+        """Whether both may be of one moment."""
+        near_wh = abs(self.charge_wh - other.charge_wh) <= LEAP * capacity_wh
+        return near_wh and abs(self.plate_c - other.plate_c) <= LEAP_K
 
 
 class Source(Protocol):

@@ -14,7 +14,7 @@ from pipeline.flight.spacecraft import Spacecraft
 from pipeline.power import fresh
 
 THEN = {"now_s": 9000.0}
-MEASURED = {"harvest": 0.5, "slowness": 2.0, "draw": 1.1, "rejection": 0.9}
+MEASURED = {"harvest": 0.5, "slowness": 2.0, "draw": 1.1, "rejection": 0.9, "capacity": 0.8}
 
 
 def config(*words: str) -> Config:
@@ -47,6 +47,7 @@ def test_the_same_figures_change_nothing() -> None:
     ("words", "becomes"),
     [
         (["--satellite.array.area_m2", "0.6"], {"harvest": 1.0}),  # given half its area because it gave half
+        (["--satellite.battery.capacity_wh", "560"], {"capacity": 1.0}),
         (["--satellite.loads.bus_w", "50"], {}),
         (["--satellite.loads.host_w", "50"], {}),
         (["--mission.step_flops", "1e15"], {"slowness": None}),
@@ -75,7 +76,7 @@ def test_a_radiator_described_as_it_was_measured_does_as_is_planned() -> None:
 def test_what_was_not_measured_goes_by_the_figures() -> None:
     words = ["--satellite.array.area_m2", "0.6", "--satellite.radiator.area_m2", "0.4", "--mission.step_flops", "1e15"]
     progress, _ = carried(*words, measured={})
-    assert [getattr(progress, name) for name in MEASURED] == [1.0] * 4
+    assert [getattr(progress, name) for name in MEASURED] == [1.0] * 5
 
 
 @pytest.mark.parametrize("absorbed_w_m2", ["430", "600"])

@@ -17,7 +17,7 @@ from pipeline.config import Config, load
 from pipeline.flight.budget import Budget
 from pipeline.flight.corruption import outlier_steps
 from pipeline.flight.governor import Directive, Governor
-from pipeline.flight.progress import Progress
+from pipeline.flight.progress import Measured, Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm import step
 from pipeline.lm.schedule import NEVER, Cooldown
@@ -188,7 +188,7 @@ def test_a_season_in_which_the_bus_alone_drains_the_battery_is_held_through(poli
     words += ["--satellite", f"{ROOT}/configs/satellites/starved.yaml", "--satellite.loads.bus_w", str(bus_w)]
     words += ["--budget.orbits", "null", "--budget.until", "2027-06-08T00:00:00Z", "--mission.step_flops", "2.6e15"]
     config, craft, governor = mission(*words, "--mission.policy", policy)
-    governor.correct(0.73, 1.0, 1.0, 1.0)
+    governor.correct(Measured(harvest=0.73))
     budget, progress = Budget(config, craft, governor, validation_steps=0.0), Progress()
     days = np.diff(budget._ahead(progress).trace.steps[:: round(DAY_S / SLOT_S)])
     assert days[0] > 300.0

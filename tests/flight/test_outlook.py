@@ -12,7 +12,7 @@ from pipeline.flight.budget import Budget
 from pipeline.flight.governor import PIECES, Governor
 from pipeline.flight.notices import SAFE, Interrupted
 from pipeline.flight.outlook import OFF_PACE_S, SOONEST_S, Outlook
-from pipeline.flight.progress import Progress
+from pipeline.flight.progress import Measured, Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.plan.stops import NOTICE_S
 
@@ -78,9 +78,10 @@ def test_an_array_on_which_the_bus_alone_would_not_live_does_not_end_the_run() -
     assert progress.harvest == 1.0
     # At a launch under other elements, with what was still enough under those of before.
     _, _, governor = mission(*STARVED)
-    assert governor.correct(0.1, 1.0, 1.0, 1.1) == (1.0, 1.0)
-    assert governor.correct(0.5, 1.0, 1.0, 0.9) == (0.5, 0.9)
-    assert governor.correct(0.1, 1.0, 1.2, 1.0) == (0.5, 0.9)
+    assert governor.correct(Measured(harvest=0.1, rejection=1.1, capacity=0.9)) == Measured()
+    known = Measured(harvest=0.5, rejection=0.9, capacity=0.95)
+    assert governor.correct(known) == known
+    assert governor.correct(Measured(harvest=0.1, draw=1.2)) == known._replace(draw=1.2)
     assert governor.rule.scenario == governor.corrected
     assert governor.corrected.draw == 1.2
 
@@ -130,7 +131,7 @@ def test_an_outlook_taken_up_again_predicts_the_same() -> None:
     saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
     again, progress = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
     second = Governor(config, again)
-    second.correct(progress.harvest, progress.slowness, progress.draw, progress.rejection)
+    second.correct(progress.measured)
     assert Outlook(again, second, progress).next_stop() == outlook.next_stop()
 
 
@@ -150,7 +151,7 @@ def test_a_measurement_under_way_is_taken_up_again_to_the_bit() -> None:
     saved = json.loads(json.dumps([craft.as_json(), progress.as_json()]))
     again, second = Spacecraft(config, craft.scenario, saved[0]), Progress.from_json(saved[1])
     its = Governor(config, again)
-    its.correct(second.harvest, second.slowness, second.draw, second.rejection)
+    its.correct(second.measured)
     taken_up = Outlook(again, its, second)
     while craft.orbits < 2.5:
         fly(craft, governor, outlook)

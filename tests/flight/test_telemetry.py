@@ -22,7 +22,7 @@ from pipeline.flight.governor import Governor
 from pipeline.flight.mission import mission as planned
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.progress import Progress
-from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.spacecraft import SMOOTHED_S, Spacecraft
 from pipeline.flight.telemetry import FileSource, Reading, SimulatedSource, UdpSource, pack, unpack
 from pipeline.flight.watchdog import Watchdog
 from pipeline.plan import Mode
@@ -277,7 +277,7 @@ def test_the_measured_charge_overrides_the_model(tmp_path: Path) -> None:
 def test_a_reading_of_the_past_is_carried_on_to_now(tmp_path: Path) -> None:
     feed, craft, _ = aboard(tmp_path)
     _, model, _ = mission()
-    modelled_wh = [model.state.charge_wh]
+    modelled_wh, off_wh, told_s = [model.state.charge_wh], 0.0, -math.inf
     # Seconds at which it was measured and came; the second was measured before the first came.
     for measured_s, came_s in ((10, 40), (30, 60), (60, 60), (65, 90)):
         while craft.now_s < came_s:
@@ -290,7 +290,35 @@ def test_a_reading_of_the_past_is_carried_on_to_now(tmp_path: Path) -> None:
         craft.measure()
         then_wh = np.interp(measured_s / 10, range(len(modelled_wh)), modelled_wh)
         assert came_s == measured_s or modelled_wh[-1] < then_wh - 0.1
-        assert craft.state.charge_wh == pytest.approx(800.0 + modelled_wh[-1] - then_wh, abs=1e-3)
+        off_wh += (800.0 - then_wh - off_wh) * (1.0 - math.exp((told_s - measured_s) / SMOOTHED_S))
+        told_s = measured_s
+        assert craft.state.charge_wh == pytest.approx(modelled_wh[-1] + off_wh, abs=1e-3)
+
+
+@pytest.mark.parametrize(("charge_wh", "plate_c"), [(720.0, 30.0), (1100.0, 30.0), (950.0, 85.0)])
+def test_a_reading_that_leaps_is_believed_when_the_next_says_it_too(
+    charge_wh: float, plate_c: float, tmp_path: Path
+) -> None:
+    feed, craft, governor = aboard(tmp_path)
+    report(feed, craft, 950.0, 30.0)
+    obey(craft, governor.poll())
+    modelled = craft.state
+    report(feed, craft, charge_wh, plate_c)
+    reading = craft.measure()
+    assert reading is not None
+    assert (reading.charge_wh, reading.plate_c) == (charge_wh, plate_c), "the watchdog is told"
+    assert craft.state == modelled
+    obey(craft, governor.poll())
+    report(feed, craft, craft.state.charge_wh, craft.telemetry().plate_c)  # it was garbled
+    modelled = craft.state
+    craft.measure()
+    assert craft.state.charge_wh == pytest.approx(modelled.charge_wh)
+    for _ in range(2):
+        obey(craft, governor.poll())
+        report(feed, craft, charge_wh, plate_c)
+        craft.measure()
+    assert craft.state.charge_wh == charge_wh
+    assert craft.telemetry().plate_c == pytest.approx(plate_c)
 
 
 @pytest.mark.parametrize(("every_s", "policy"), [(60.0, "full-power"), (110.0, "full-power"), (110.0, "optimal")])
@@ -395,6 +423,54 @@ def test_what_the_radiator_rejects_is_learnt(
     assert share == 1.0 or len(planned_with) > 1
 
 
+def battery_learnt(tmp_path: Path, share: float, array: float, learns: bool, *chosen: str) -> list[tuple[float, float]]:
+    """Capacity and harvest that are planned with in 3.2 orbits of a satellite of which battery and array are but such a
+    share of what is modelled, its charge told with noise, and once in a hundred readings garbled."""
+    feed, craft, governor = aboard(tmp_path, *chosen)
+    capacity_wh, area_m2 = share * craft.scenario.plant.capacity_wh, array * craft.scenario.satellite.array.area_m2
+    words = ["--satellite.battery.capacity_wh", str(capacity_wh), "--satellite.array.area_m2", str(area_m2)]
+    _, flown, _ = mission(*chosen, *words)
+    progress, dice, planned_with = Progress(), np.random.default_rng(1), []
+    outlook = Outlook(craft, governor, progress)
+    while craft.orbits < 3.2:
+        if outlook.due():
+            if not learns:
+                craft.battery.begin_anew(1.0)
+            outlook.look()
+            planned_with.append((progress.capacity, progress.harvest))
+            assert governor.corrected.plant.capacity_wh == craft.scenario.plant.capacity_wh * progress.capacity
+            assert governor.rule.scenario.plant == governor.corrected.plant
+        charge_wh = flown.state.charge_wh + 0.003 * capacity_wh * dice.standard_normal()
+        garbled = dice.random() < 0.01
+        report(feed, craft, dice.choice([0.2, 1.2]) * capacity_wh if garbled else charge_wh, flown.telemetry().plate_c)
+        directive = governor.poll()
+        obey(craft, directive)
+        obey(flown, directive)
+    return planned_with
+
+
+@pytest.mark.parametrize(
+    ("satellite", "policy", "share", "array", "learns"),
+    [
+        ("starcloud-1", "optimal", 0.9, 1.0, True),
+        ("starcloud-1", "optimal", 0.9, 1.0, False),
+        ("rich", "full-power", 0.9, 1.0, True),
+        ("rich", "full-power", 1.1, 1.0, True),
+        ("rich", "full-power", 1.0, 0.6, True),
+        ("starcloud-1", "full-power", 1.0, 0.6, True),
+    ],
+)
+def test_what_the_battery_holds_is_learnt_and_the_array_not_blamed_for_it(
+    satellite: str, policy: str, share: float, array: float, learns: bool, tmp_path: Path
+) -> None:
+    chosen = ["--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml", "--mission.policy", policy]
+    planned_with = battery_learnt(tmp_path, share, array, learns, *chosen)
+    assert all(capacity == 1.0 or abs(capacity - share) < 0.02 for capacity, _ in planned_with)
+    assert (planned_with[-1][0] == pytest.approx(share, abs=0.02)) == learns
+    assert (min(harvest for _, harvest in planned_with) > array - 0.2) == learns
+    assert array == 1.0 or planned_with[-1][1] == pytest.approx(array, abs=0.03)
+
+
 @pytest.mark.parametrize("unknown", [True, False])
 def test_holds_in_which_nobody_knows_what_is_drawn_say_nothing_of_the_radiator(unknown: bool, tmp_path: Path) -> None:
     """As on a real clock, if hold_w is not given; the control takes it for none."""
@@ -454,9 +530,11 @@ def test_a_reading_that_cannot_be_is_safe_and_puts_nothing_right(
     assert craft.state == before
     for _ in range(3):
         obey(craft, governor.poll())
+    modelled_wh = craft.state.charge_wh
     report(feed, craft, 940.0)
     assert governor.watchdog.check(craft.measure(), craft.now_s) is None
-    assert craft.state.charge_wh == pytest.approx(940.0)
+    put_right_wh = (940.0 - modelled_wh) * (1.0 - math.exp(-40.0 / SMOOTHED_S))
+    assert craft.state.charge_wh == pytest.approx(modelled_wh + put_right_wh)
 
 
 @pytest.mark.parametrize(

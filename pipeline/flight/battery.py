@@ -1,0 +1,79 @@
+"""How much charge the battery holds, from where it stands still in light that should fill it.
+
+An aged battery is full sooner than modelled. The energy that it does not take is no fault of the array, for which the
+plan would otherwise take it.
+"""
+
+TELLING = 0.03  # of the capacity: so much charge must be expected before its rise tells
+STANDS = 0.25  # of what was expected, more or less: a battery that is full
+LESS = 0.9  # of the harvest: as is planned with
+NOTICED = 0.01  # of the capacity: so much more than it was thought to hold is more
+
+
+class Battery:
+    """Watched from reading to reading while light should charge it."""
+
+    def __init__(
+        self,
+        capacity_wh: float,
+        highest_wh: float = 0.0,
+        stood: bool = False,
+        planned: float = 1.0,
+        harvest: float | None = None,
+    ):
+        """
+        Args:
+            capacity_wh: as modelled.
+            highest_wh: charge that it reached.
+            stood: still, in light that should have charged it.
+            planned: harvest over that modelled, as is planned with.
+            harvest: the same, from how it rose; null: not known yet.
+        """
+        self._capacity_wh = capacity_wh
+        self._highest_wh, self._stood, self._planned, self._harvest = highest_wh, stood, planned, harvest
+        self._rose: float | None = None  # just now, by so much harvest over that modelled
+        self._since: tuple[float, float, float] | None = None  # charge, what the model missed, harvest
+
+    def as_json(self) -> list[float | None]:
+        return [self._highest_wh, self._stood, self._planned, self._harvest]
+
+    def lose_sight(self) -> None:
+        self._since = self._rose = None
+
+    def begin_anew(self, planned: float) -> None:
+        self._highest_wh, self._stood, self._planned, self._harvest = 0.0, False, planned, None
+
+    def read(self, charge_wh: float, mended_wh: float, harvest_wh: float) -> None:
+        """A reading of the charge.
+
+        Args:
+            charge_wh: as the model is put right by it.
+            mended_wh: by so much.
+            harvest_wh: in all until then, by the model.
+        """
+        if self._since is None:
+            self._since = charge_wh, 0.0, harvest_wh
+            return
+        self._highest_wh = max(self._highest_wh, charge_wh)
+        begun_wh, unmodelled_wh, before_wh = self._since
+        gained_wh, unmodelled_wh, by_light_wh = charge_wh - begun_wh, unmodelled_wh + mended_wh, harvest_wh - before_wh
+        expected_wh = gained_wh - unmodelled_wh + ((self._harvest or self._planned) - 1.0) * by_light_wh
+        if 0.0 <= expected_wh < TELLING * self._capacity_wh:
+            self._since = begun_wh, unmodelled_wh, before_wh
+            return
+        self._since = charge_wh, 0.0, harvest_wh
+        if gained_wh > STANDS * expected_wh > 0.0:
+            # One that rises by less may have become full in the middle, or the array gives less: then it does so again.
+            harvest = 1.0 + unmodelled_wh / by_light_wh
+            if self._rose or harvest > LESS * self._planned:
+                self._harvest = max(harvest, self._rose or 0.0)
+            self._rose = harvest
+        else:
+            self._rose = None
+            self._stood |= self._harvest is not None and abs(gained_wh) <= STANDS * expected_wh
+
+    def measured(self, full_wh: float) -> float | None:
+        """What it holds [Wh], where that is found to be other than `full_wh`."""
+        if self._stood or self._highest_wh > full_wh + NOTICED * self._capacity_wh:
+            return self._highest_wh
+        return None
