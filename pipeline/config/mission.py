@@ -41,6 +41,14 @@ class Orbit(Section):
                 raise ValueError(
                     f"orbit.{key}: null, but orbit.kind {self.kind} needs it; give it or point orbit at a file"
                 )
+        describes = {"circular": {"altitude_km", "inclination_deg", "raan_deg"}, "sso": {"altitude_km", "ltan_h"}}
+        for key in ("altitude_km", "inclination_deg", "raan_deg", "ltan_h"):
+            given = getattr(self, key)
+            if given != type(self).model_fields[key].default and key not in describes.get(self.kind, ()):
+                raise ValueError(
+                    f"orbit.{key}: {given:g}: of no effect with orbit.kind {self.kind}; leave it out, or "
+                    "set orbit.kind to " + " or ".join(kind for kind, keys in describes.items() if key in keys)
+                )
         if self.omm and self.kind != "omm":
             raise ValueError(f"orbit.kind: {self.kind}, but orbit.omm is given; set orbit.kind to omm")
         return self
