@@ -46,6 +46,8 @@ class Corpus(Section):
     def _path_given(self) -> "Corpus":
         if self.source in ("text", "tokens") and not self.path:
             raise ValueError(f"corpus.path: null, but corpus.source is {self.source}; name a file, a folder or a glob")
+        if self.source == "python-docs" and self.path:
+            raise ValueError(f"corpus.path: {self.path}: of no effect with corpus.source python-docs; set that to text")
         return self
 
     @model_validator(mode="after")

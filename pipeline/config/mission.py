@@ -192,6 +192,10 @@ class Gpu(Section):
                 f"gpu.idle_w: {self.idle_w:g} must lie below {watts[-1]:g} W, the full power of gpu.curve; "
                 "lower it, or measure both (train.py calibrate)"
             )
+        if self.sm_mhz and self.actuator != "nvml":
+            raise ValueError(
+                f"gpu.sm_mhz: {self.sm_mhz}: of no effect with gpu.actuator {self.actuator}; set that to nvml"
+            )
         return self
 
 
@@ -253,4 +257,8 @@ class Telemetry(Section):
     def _path_given(self) -> "Telemetry":
         if self.source == "file" and self.path is None:
             raise ValueError("telemetry.path: null, but telemetry.source is file; name the feed")
+        if self.source != "file" and self.path:
+            raise ValueError(
+                f"telemetry.path: {self.path}: of no effect with telemetry.source {self.source}; set that to file"
+            )
         return self

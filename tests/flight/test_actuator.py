@@ -20,7 +20,7 @@ from pipeline.plan import Greedy
 
 def test_caps_are_set_within_what_the_card_takes_and_put_back() -> None:
     nvml = RecordedNvml()
-    actuator = Nvml(Gpu(sm_mhz=1200), nvml)
+    actuator = Nvml(Gpu(actuator="nvml", sm_mhz=1200), nvml)
     for cap_w in (350.0, 350.0, 50.0, 9000.0):
         actuator.apply(cap_w)
     actuator.apply(300.0)
