@@ -7,7 +7,7 @@ plan would otherwise take it.
 TELLING = 0.03  # of the capacity: so much charge must be expected before its rise tells
 STANDS = 0.25  # of what was expected, more or less: a battery that is full
 LESS = 0.9  # of the harvest: as is planned with
-NOTICED = 0.01  # of the capacity: so much more than it was thought to hold is more
+NOTICED = 0.02  # of the capacity, more or less than it was thought to hold, or than a moment ago: the noise of sensors
 
 
 class Battery:
@@ -16,32 +16,31 @@ class Battery:
     def __init__(
         self,
         capacity_wh: float,
-        highest_wh: float = 0.0,
-        stood: bool = False,
         planned: float = 1.0,
         harvest: float | None = None,
+        highest_wh: float = 0.0,
+        stood_wh: float = 0.0,
+        suspected_wh: float | None = None,
     ):
         """
         Args:
             capacity_wh: as modelled.
-            highest_wh: charge that it reached.
-            stood: still, in light that should have charged it.
             planned: harvest over that modelled, as is planned with.
-            harvest: the same, from how it rose; null: not known yet.
+            harvest: the same, from how the charge rose; null: not known yet.
+            highest_wh: charge that it reached.
+            stood_wh: charge at which it stood still, in light that should have charged it; 0: nowhere.
+            suspected_wh: more than it was thought to hold: if that is seen once more, it does.
         """
-        self._capacity_wh = capacity_wh
-        self._highest_wh, self._stood, self._planned, self._harvest = highest_wh, stood, planned, harvest
+        self._capacity_wh, self._planned, self._harvest = capacity_wh, planned, harvest
+        self._highest_wh, self._stood_wh, self._suspected_wh = highest_wh, stood_wh, suspected_wh
         self._rose: float | None = None  # just now, by so much harvest over that modelled
         self._since: tuple[float, float, float] | None = None  # charge, what the model missed, harvest
 
     def as_json(self) -> list[float | None]:
-        return [self._highest_wh, self._stood, self._planned, self._harvest]
+        return [self._planned, self._harvest, self._highest_wh, self._stood_wh, self._suspected_wh]
 
     def lose_sight(self) -> None:
         self._since = self._rose = None
-
-    def begin_anew(self, planned: float) -> None:
-        self._highest_wh, self._stood, self._planned, self._harvest = 0.0, False, planned, None
 
     def read(self, charge_wh: float, mended_wh: float, harvest_wh: float) -> None:
         """A reading of the charge.
@@ -70,10 +69,29 @@ class Battery:
             self._rose = harvest
         else:
             self._rose = None
-            self._stood |= self._harvest is not None and abs(gained_wh) <= STANDS * expected_wh
+            if self._harvest is not None and abs(gained_wh) <= STANDS * expected_wh:
+                self._stood_wh = max(self._stood_wh, charge_wh)
 
-    def measured(self, full_wh: float) -> float | None:
-        """What it holds [Wh], where that is found to be other than `full_wh`."""
-        if self._stood or self._highest_wh > full_wh + NOTICED * self._capacity_wh:
-            return self._highest_wh
-        return None
+    def found(self, full_wh: float, planned: float) -> tuple[float, bool]:
+        """After some time in light.
+
+        Args:
+            full_wh: what it was thought to hold.
+            planned: harvest over that modelled, as is planned with.
+
+        Returns:
+            what it holds [Wh], and whether its charge tells what was harvested: not where it may have been full.
+        """
+        near_wh = NOTICED * self._capacity_wh
+        highest_wh, suspected_wh, self._suspected_wh = self._highest_wh, self._suspected_wh, None
+        # Where it rose further, it was not full, but the array turned away.
+        stands = self._stood_wh >= highest_wh - near_wh and self._stood_wh > 0.0
+        self._planned, self._harvest, self._highest_wh, self._stood_wh = planned, None, 0.0, 0.0
+        if stands and abs(highest_wh - full_wh) > 0.5 * near_wh:
+            return highest_wh, False
+        if highest_wh <= full_wh + near_wh:
+            return full_wh, True
+        if suspected_wh is not None and abs(highest_wh - suspected_wh) <= near_wh:
+            return highest_wh, False
+        self._suspected_wh = highest_wh
+        return full_wh, False

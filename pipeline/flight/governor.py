@@ -80,7 +80,7 @@ class Governor:
             return self.hold(f"{SAFE}: {unsafe}", Notice(SAFE, 0.0))
         assert reading is not None
         # What was measured outside is in the plant, carried on to now.
-        charge_wh = craft.state.charge_wh if craft.external else reading.charge_wh
+        charge_wh = craft.least_wh if craft.external else reading.charge_wh
         full_wh = self.rule.scenario.plant.full_wh(craft.state)
         cap_w = payload.permit(self.rule.poll(now_s, charge_wh, heat_j, payload.on, full_wh))
         if cap_w > 0.0:
@@ -128,8 +128,8 @@ class Governor:
         """Plans from now on with what was measured.
 
         Returns:
-            what is planned with: array, radiator and battery of before where there is no plan for these, as where the
-            bus alone would not live on that harvest.
+            what is planned with: the battery of before where there is no plan for this one, and array and radiator too
+            where there is none even so, as where the bus alone would not live on that harvest.
 
         Raises:
             BadInput: there is none for those of before either.
@@ -137,7 +137,8 @@ class Governor:
         if measured.slowness != self.slowness:  # of an earlier launch
             self._slowness_now, self._pieces = measured.slowness, deque([measured.slowness] * PIECES, PIECES)
         self.draw, before = measured.draw, self._planned_with
-        for self._measured in (measured, before._replace(slowness=measured.slowness, draw=measured.draw)):
+        old = before._replace(slowness=measured.slowness, draw=measured.draw)
+        for self._measured in (measured, measured._replace(capacity=before.capacity), old):
             try:
                 if self._measured != self._planned_with:  # a plan takes half a second, at every restart
                     self.rule = self._make_rule(self.corrected)
@@ -145,6 +146,7 @@ class Governor:
                 refused = error
             else:
                 self._planned_with = self._measured
+                self._spacecraft.holds(self._measured.capacity)
                 return self._measured
         raise refused
 

@@ -65,6 +65,8 @@ class Outlook:
         now_s, progress = self._craft.clock.now(), self._progress
         if now_s >= progress.replan_s:
             return "a revolution has passed" if self._ahead else "launch"
+        if self._ahead and not self._base and self._craft.measured:
+            return "there is telemetry"
         since_s = now_s - (progress.replan_s - self._period_s)
         off_pace = self._governor.off_pace
         if since_s >= OFF_PACE_S and progress.cooldown.start == NEVER and abs(off_pace - 1.0) > OFF_PACE:
@@ -79,26 +81,25 @@ class Outlook:
         """Corrects rule and GPU curve by what was measured, and predicts the revolution that begins now."""
         craft, progress, governor = self._craft, self._progress, self._governor
         now_s = craft.clock.now()
-        capacity = self._measured_capacity()
         # A look that comes too early to tell renews the prediction alone: the next may come as early, and so for ever.
         early = self._base is not None and not self._base.tells(now_s)
-        harvest = progress.harvest
-        as_thought = capacity == progress.capacity  # what a smaller battery did not take, the array may have given
-        if self._base and not early and as_thought:
-            harvest = self._measured_harvest(self._base, progress.measured_from or progress.planned_from, now_s)
+        harvest, capacity = progress.harvest, progress.capacity
+        if self._base and not early:
+            capacity, tells = self._measured_capacity()
+            if tells:
+                harvest = self._measured_harvest(self._base, progress.measured_from, now_s)
         progress.planned_from = craft.as_json()
         progress.replan_s = now_s + self._period_s
         rejection = craft.radiator.measured()
         progress.measured = governor.correct(
             Measured(harvest, governor.slowness, governor.draw, rejection or progress.rejection, capacity)
         )
-        craft.battery.begin_anew(progress.harvest)
         if rejection:
             craft.radiator.begin_anew()
         self._ahead = self._predict(progress.planned_from)
         if not craft.measured:  # what it begins with is a guess
             progress.measured_from, self._base = {}, None
-        elif not early or not as_thought:
+        elif not early:
             progress.measured_from, self._base = progress.planned_from, self._ahead
 
     def interrupted(self) -> None:
@@ -154,13 +155,14 @@ class Outlook:
             return f"plate is at {plate_c:.1f} °C, {low_c:.1f} to {high_c:.1f} °C were predicted"
         return None
 
-    def _measured_capacity(self) -> float:
-        """Charge that the battery holds over that modelled, to a per cent; what has faded is modelled."""
-        craft, plant = self._craft, self._governor.corrected.plant
-        full_wh = craft.battery.measured(float(plant.full_wh(craft.state)))
-        if full_wh is None:
-            return self._progress.capacity
-        return round(full_wh / float(craft.scenario.plant.full_wh(craft.state)), 2)
+    def _measured_capacity(self) -> tuple[float, bool]:
+        """Charge that the battery holds over that modelled, to a per cent (what has faded is modelled), and whether it
+        tells of the harvest."""
+        craft, progress = self._craft, self._progress
+        modelled_wh = float(craft.scenario.plant.full_wh(craft.state))
+        thought_wh = float(self._governor.corrected.plant.full_wh(craft.state))
+        full_wh, tells = craft.battery.found(thought_wh, progress.harvest)
+        return (progress.capacity if full_wh == thought_wh else round(full_wh / modelled_wh, 2)), tells
 
     def _measured_harvest(self, ahead: _Ahead, then: dict[str, Any], now_s: float) -> float:
         """Harvest over that modelled, from the energy that is there now and was not forecast, or was and is not."""

@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,7 @@ KEPT = {  # in a checkpoint
     *("now_s", "started_s", "start_ahead_s", "mode", "payload", "cap_w", "train_s", "train_wh", "eclipses", "dark"),
     *("plant", "watched", "filled"),
 }
+DOUBTED_S = 120.0  # after the newest reading that was believed, any is
 SMOOTHED_S = 30.0  # over which the noise of a sensor is
 SPREAD_K = 2.0  # by so much may a sensor stray from the melting point while the phase-change material melts
 
@@ -121,6 +122,7 @@ class Spacecraft:
         self._past = deque([self._moment])  # since the newest reading believed, a second apart or more
         self._told_s = -math.inf  # of that reading
         self._doubted: Reading | None = None  # newer
+        self._unheard_wh = 0.0  # said by it, and smoothed away
         if self.set_back_s:
             self._rename(-self.set_back_s)
         self.was_dark_since_saved = self._until_s < now_s or self.set_back_s > 0.0
@@ -160,8 +162,18 @@ class Spacecraft:
         """Mission time that the plant has reached."""
         return self._until_s
 
+    @property
+    def least_wh(self) -> float:
+        """Charge, as the newest reading believed has it where that says less: by that the watchdog goes."""
+        return self.state.charge_wh + min(0.0, self._unheard_wh)
+
+    def holds(self, capacity: float) -> None:
+        """The battery, over what is modelled."""
+        plant = self._simulator.plant
+        self._simulator.plant = replace(plant, capacity_wh=capacity * self.scenario.plant.capacity_wh)
+
     def telemetry(self) -> Telemetry:
-        plant = self.scenario.plant
+        plant = self._simulator.plant
         return Telemetry(
             mission_s=self._until_s,
             charge_wh=self.state.charge_wh,
@@ -210,7 +222,7 @@ class Spacecraft:
     def _hear(self, reading: Reading) -> None:
         """What leaps from the model, right a moment ago, is garbled, unless the next says it too."""
         plant, since_s = self.scenario.plant, reading.mission_s - self._told_s
-        if since_s <= self._config.telemetry.max_age_s:
+        if since_s <= min(DOUBTED_S, self._config.telemetry.max_age_s):
             then_wh, then_j, *_ = self._then(reading.mission_s)
             modelled = Reading(reading.mission_s, then_wh, float(plant.plate_c(then_j)))
             if not reading.agrees(modelled, plant.capacity_wh):
@@ -243,9 +255,11 @@ class Spacecraft:
         if melts:
             heat_j = min(max(then_j, min(heat_j, 0.0)), max(heat_j, plant.latent_j))
         believed = -math.expm1(-since_s / SMOOTHED_S)
-        strays_j, most_wh = heat_j - then_j, max(float(plant.full_wh(state)), reading.charge_wh)
-        charge_wh = min(max(state.charge_wh + believed * (reading.charge_wh - then_wh), 0.0), most_wh)
+        strays_wh, strays_j = reading.charge_wh - then_wh, heat_j - then_j
+        most_wh = max(float(self._simulator.plant.full_wh(state)), reading.charge_wh)
+        charge_wh = min(max(state.charge_wh + believed * strays_wh, 0.0), most_wh)
         error_wh, error_j = charge_wh - state.charge_wh, believed * strays_j
+        self._unheard_wh = strays_wh - error_wh
         self.state = state._replace(charge_wh=charge_wh, heat_j=state.heat_j + error_j)
         self._past = deque((time_s, wh + error_wh, j + error_j, *books) for time_s, wh, j, *books in self._past)
         if since_s > self._config.telemetry.max_age_s:

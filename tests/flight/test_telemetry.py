@@ -435,7 +435,7 @@ def battery_learnt(tmp_path: Path, share: float, array: float, learns: bool, *ch
     while craft.orbits < 3.2:
         if outlook.due():
             if not learns:
-                craft.battery.begin_anew(1.0)
+                craft.battery.found(capacity_wh, 1.0)
             outlook.look()
             planned_with.append((progress.capacity, progress.harvest))
             assert governor.corrected.plant.capacity_wh == craft.scenario.plant.capacity_wh * progress.capacity
