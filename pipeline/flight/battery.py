@@ -61,7 +61,7 @@ class Battery:
             self._since = begun_wh, unmodelled_wh, before_wh
             return
         self._since = charge_wh, 0.0, harvest_wh
-        if gained_wh > STANDS * expected_wh > 0.0:
+        if by_light_wh > 0.0 and gained_wh > STANDS * expected_wh > 0.0:
             # One that rises by less may have become full in the middle, or the array gives less: then it does so again.
             harvest = 1.0 + unmodelled_wh / by_light_wh
             if self._rose or harvest > LESS * self._planned:

@@ -18,8 +18,10 @@ from test_mission import mission, obey
 
 from pipeline.config import BadInput, load
 from pipeline.config.mission import Satellite, Telemetry
+from pipeline.flight.battery import Battery
 from pipeline.flight.governor import Governor
 from pipeline.flight.mission import mission as planned
+from pipeline.flight.notices import Notice
 from pipeline.flight.outlook import Outlook
 from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import SMOOTHED_S, Spacecraft
@@ -423,14 +425,20 @@ def test_what_the_radiator_rejects_is_learnt(
     assert share == 1.0 or len(planned_with) > 1
 
 
-def battery_learnt(tmp_path: Path, share: float, array: float, learns: bool, *chosen: str) -> list[tuple[float, float]]:
+def battery_learnt(
+    tmp_path: Path, share: float, array: float, learns: bool, *chosen: str, before: float = 1.0
+) -> list[tuple[float, float]]:
     """Capacity and harvest that are planned with in 3.2 orbits of a satellite of which battery and array are but such a
-    share of what is modelled, its charge told with noise, and once in a hundred readings garbled."""
+    share of what is modelled, its charge told with noise, and once in a hundred readings garbled.
+
+    `before`: capacity that an earlier launch has learnt.
+    """
     feed, craft, governor = aboard(tmp_path, *chosen)
     capacity_wh, area_m2 = share * craft.scenario.plant.capacity_wh, array * craft.scenario.satellite.array.area_m2
     words = ["--satellite.battery.capacity_wh", str(capacity_wh), "--satellite.array.area_m2", str(area_m2)]
     _, flown, _ = mission(*chosen, *words)
-    progress, dice, planned_with = Progress(), np.random.default_rng(1), []
+    progress, dice, planned_with = Progress(capacity=before), np.random.default_rng(1), []
+    assert governor.correct(progress.measured) == progress.measured
     outlook = Outlook(craft, governor, progress)
     while craft.orbits < 3.2:
         if outlook.due():
@@ -469,6 +477,41 @@ def test_what_the_battery_holds_is_learnt_and_the_array_not_blamed_for_it(
     assert (planned_with[-1][0] == pytest.approx(share, abs=0.02)) == learns
     assert (min(harvest for _, harvest in planned_with) > array - 0.2) == learns
     assert array == 1.0 or planned_with[-1][1] == pytest.approx(array, abs=0.03)
+
+
+@pytest.mark.parametrize(("satellite", "policy"), [("starcloud-1", "full-power"), ("rich", "full-power")])
+@pytest.mark.parametrize("before", [0.85, 1.2])
+def test_a_capacity_that_was_learnt_wrongly_is_learnt_anew(
+    before: float, satellite: str, policy: str, tmp_path: Path
+) -> None:
+    chosen = ["--satellite", f"{ROOT}/configs/satellites/{satellite}.yaml", "--mission.policy", policy]
+    planned_with = battery_learnt(tmp_path, 1.0, 1.0, True, *chosen, before=before)
+    assert planned_with[0][0] == before
+    assert planned_with[-1][0] == pytest.approx(1.0, abs=0.02)
+
+
+def test_more_charge_than_the_battery_was_thought_to_hold_is_believed_when_it_is_seen_twice() -> None:
+    """Once, it may be what a sensor said for half a minute."""
+    battery = Battery(1000.0)
+
+    def look(highest_wh: float) -> tuple[float, bool]:
+        for wh, mended_wh in ((900.0, 0.0), (highest_wh, highest_wh - 900.0), (900.0, 900.0 - highest_wh)):
+            battery.read(wh, mended_wh, 0.0)
+        return battery.found(1000.0, 1.0)
+
+    assert [look(1300.0), look(990.0), look(1300.0), look(1150.0)] == [(1000.0, n == 1) for n in (0, 1, 0, 0)]
+    assert look(1160.0) == (1160.0, False)
+
+
+def test_the_rule_stops_where_the_newest_reading_is_low_and_begins_where_charge_has_risen(tmp_path: Path) -> None:
+    """The watchdog goes by the reading: where that says less than was believed, the rule must come first."""
+    feed, craft, governor = aboard(tmp_path)
+    for strays_wh in (0.0, -20.0, 20.0):
+        report(feed, craft, said_wh := craft.state.charge_wh - 5.0 + strays_wh)
+        craft.measure()
+        assert (craft.least_wh == pytest.approx(said_wh)) == (strays_wh <= 0.0)
+        assert craft.least_wh <= craft.state.charge_wh
+        obey(craft, governor.hold("", Notice("", 0.0)))
 
 
 @pytest.mark.parametrize("unknown", [True, False])
