@@ -65,7 +65,7 @@ class Outlook:
         now_s, progress = self._craft.clock.now(), self._progress
         if now_s >= progress.replan_s:
             return "a revolution has passed" if self._ahead else "launch"
-        if self._ahead and not self._base and self._craft.measured:
+        if self._ahead and not self._base and self._craft.told:
             return "there is telemetry"
         since_s = now_s - (progress.replan_s - self._period_s)
         off_pace = self._governor.off_pace
@@ -97,7 +97,7 @@ class Outlook:
         if rejection:
             craft.radiator.begin_anew()
         self._ahead = self._predict(progress.planned_from)
-        if not craft.measured:  # what it begins with is a guess
+        if not craft.told:  # what it begins with is a guess
             progress.measured_from, self._base = {}, None
         elif not early:
             progress.measured_from, self._base = progress.planned_from, self._ahead

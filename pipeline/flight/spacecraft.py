@@ -240,7 +240,7 @@ class Spacecraft:
         return tuple(float(np.interp(mission_s, times_s, column)) for column in columns)
 
     @property
-    def measured(self) -> bool:
+    def told(self) -> bool:
         """Whether charge and temperature are what was measured in this launch, and not only modelled since."""
         return not self.external or self._told_s > -math.inf
 
