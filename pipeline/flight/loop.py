@@ -183,10 +183,7 @@ class Job:
             "plan",
             why=why,
             planned_steps=self.progress.foreseen_steps,
-            harvest=round(self.progress.harvest, 4),
-            rejection=round(self.progress.rejection, 4),
-            capacity=round(self.progress.capacity, 4),
-            slowness=round(self.governor.slowness, 4),
+            **{name: round(value, 4) for name, value in self.progress.measured._asdict().items()},
             next_stop_s=stop.time_s if stop else None,
             next_stop=stop.kind.name if stop else None,
         )

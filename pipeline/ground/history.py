@@ -86,6 +86,8 @@ class Note(NamedTuple):
 READINGS = ("charge", "charge_wh", "temperature_c", "sunlit", "train_wh", "orbit")
 # What the satellite of a launch must keep: it may be another than that of the launch before.
 KEEPS = ("capacity_wh", "floor_wh", "limit_c")
+# Of a look ahead: how many steps there will be, and what was measured by then, over what is modelled.
+PLANS = ("planned_steps", "harvest", "capacity", "rejection", "slowness", "draw")
 # Events that are rows of a table or a curve. All others are notes, those of a later version of this software too.
 _ROWS = {"step", "telemetry", "mode", "sealed", "deleted", "restored", "first_step", "validation", "plan"}
 
@@ -99,7 +101,7 @@ class History:
         self.telemetry = Table("mission_s", *READINGS, *KEEPS)
         self.validations = Table("step", "mission_s", "loss", "standard_error", "bits_per_byte")
         self.seals = Table("checkpoint", "mission_s", "wall", "bytes", "seconds", "blocking_s")
-        self.plans = Table("mission_s", "planned_steps")
+        self.plans = Table("mission_s", *PLANS)
         self.modes: list[Mode] = []
         self.gaps: list[Gap] = []
         self.lost_steps = 0  # computed again, after outages and after corruption was found
@@ -173,7 +175,7 @@ class History:
             if isinstance(event.get("checkpoint"), int) and "place" not in event:
                 self.quarantined.add(event["checkpoint"])
         elif kind == "plan":
-            self.plans.append(now.mission_s, number(event.get("planned_steps")))
+            self.plans.append(now.mission_s, *(number(event.get(name)) for name in PLANS))
         elif kind == "mode":
             reason = str(event.get("reason", ""))
             self.modes.append(Mode(now.mission_s, str(event.get("mode")), reason))

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.flight.ledger import Ledger, recall
+from pipeline.ground.history import PLANS, History
 from pipeline.ground.tail import Tail
 
 
@@ -95,3 +97,9 @@ def test_what_json_cannot_say_is_written_as_null(tmp_path: Path) -> None:
     ledger.append("step", loss=float("nan"), grad_norm=float("inf"))
     line = json.loads((tmp_path / "ledger.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert (line["loss"], line["grad_norm"]) == (None, None)
+
+
+def test_each_look_ahead_tells_the_report_what_was_measured(uninterrupted: Path) -> None:
+    plans = History().read(Tail(uninterrupted / "ledger.jsonl").read()).plans
+    assert len(plans) > 1
+    assert all(np.isfinite(plans[name]).all() for name in PLANS)

@@ -61,6 +61,7 @@ def gather(material: Material) -> dict[str, Any]:
         "validations": tables.validations(history),
         "days": tables.days(history, unit),
         "planned": tables.planned(material),
+        "measured": tables.measured(history),
         "checkpoints_words": _checkpoints_words(material),
         "checkpoints": tables.checkpoints(material),
         "incidents": [

@@ -103,6 +103,24 @@ def planned(material: Material) -> Table:
     return Table("Figures", ["", "Planned", "Actual so far", "Share"], rows)
 
 
+def measured(history: History) -> Table:
+    """What satellite and GPU were found to do, as each look ahead took it; what was always as modelled is left out."""
+    names = {
+        "harvest": "Energy that the array harvests",
+        "capacity": "Charge that the battery holds",
+        "rejection": "Heat that the plate loses",
+        "slowness": "Time of a step",
+        "draw": "Power of the GPU, over that commanded",
+    }
+    rows = []
+    for name, label in names.items():
+        found = history.plans[name]
+        found = found[np.isfinite(found)]
+        if (found != 1.0).any():
+            rows.append([label, *(_figure(float(share), 3) for share in (found[-1], found.min(), found.max()))])
+    return Table("Measured in flight, over what is modelled", ["", "Now", "Lowest", "Highest"], rows)
+
+
 def checkpoints(material: Material) -> Table:
     history, present = material.history, material.present or []
     names = ("checkpoint", "mission_s", "wall", "bytes", "seconds", "blocking_s")

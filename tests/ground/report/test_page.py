@@ -256,6 +256,22 @@ def test_a_run_that_has_not_ended_shows_the_energy_of_its_last_reading(tmp_path:
     assert re.search(r"Energy for training, Wh ?100 ?5 ?5\.0 %", text)
 
 
+def test_what_was_measured_in_flight_is_told_where_it_is_not_as_modelled(tmp_path: Path) -> None:
+    heading = "Measured in flight, over what is modelled"
+    # Of a version that did not measure the GPU's power, of one that measured nothing, and a damaged line.
+    looks = [
+        {"harvest": 1.0, "capacity": 1.0},
+        {"capacity": 0.87, "rejection": 1},
+        {"capacity": 0.9, "rejection": None},
+    ]
+    lines = [*BEFORE, *(event("plan", 31.0 + i, 30, planned_steps=50, **look) for i, look in enumerate(looks))]
+    text = outline(written(tmp_path / "run", lines), tmp_path / "page.html").text
+    told = re.sub(r"\s+", " ", text[text.index(heading) : text.index("What happened", text.index(heading))])
+    assert told.startswith(f"{heading} NowLowestHighest Charge that the battery holds0.9000.8701.000 Checkpoints")
+    as_modelled = [*BEFORE, event("plan", 31.0, 30, **looks[0])]
+    assert heading not in outline(written(tmp_path / "new", as_modelled), tmp_path / "page.html").text
+
+
 @pytest.mark.parametrize("plan", ["[" * 200_000, '{"steps": 1' + "0" * 400 + "}", '{"steps": 1' + "0" * 5000 + "}"])
 def test_a_damaged_plan_is_passed_over(plan: str, tmp_path: Path) -> None:
     page = outline(written(tmp_path / "run", BEFORE, plan_json=plan), tmp_path / "page.html")
