@@ -94,10 +94,10 @@ def test_work_with_pauses_is_booked_and_learnt_as_what_it_draws(
     monkeypatch.setattr("pipeline.flight.governor.WINDOW_S", 0.2)
     monkeypatch.setattr("pipeline.flight.governor.Greedy", partial(Greedy, cap_w=205.0))
     real = ["--mission.clock", "real", "--mission.restart_s", "0", "--gpu.actuator", "duty-cycle"]
-    short = ["--budget.orbits", "null", "--budget.steps", "200", "--train.eval_batches", "2"]
+    short = ["--budget.orbits", "null", "--budget.steps", "400", "--train.eval_batches", "2"]
     assert train.main(["--config", str(tiny), "--run_dir", str(run), *real, *short, "--json"]) == 0
     (done,) = ledger(run, "done")
-    saved = json.loads((run / "checkpoints" / "200" / "meta.json").read_text())
+    saved = json.loads((run / "checkpoints" / "400" / "meta.json").read_text())
     assert pauses[0] == pytest.approx(0.5 * done["train_s"], rel=0.05)
     gpu_j = 350.0 * (done["train_s"] - pauses[0]) + 60.0 * pauses[0]
     host_w, efficiency = 70.0, 0.93  # of the satellite
