@@ -111,9 +111,9 @@ def test_a_poll_takes_less_than_fifty_microseconds(policy: str) -> None:
     for _ in range(20):
         took = []
         for _ in range(500):
-            began = time.thread_time()  # the other core tests something else
+            began = time.perf_counter()
             governor.poll()
-            took.append(time.thread_time() - began)
+            took.append(time.perf_counter() - began)
         tails.append(np.percentile(took, 99))
     assert min(tails) < 50e-6
 
