@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.flight.ledger import Ledger, recall
+from pipeline.flight.progress import Measured
 from pipeline.ground.history import PLANS, History
 from pipeline.ground.tail import Tail
 
@@ -102,4 +103,5 @@ def test_what_json_cannot_say_is_written_as_null(tmp_path: Path) -> None:
 def test_each_look_ahead_tells_the_report_what_was_measured(uninterrupted: Path) -> None:
     plans = History().read(Tail(uninterrupted / "ledger.jsonl").read()).plans
     assert len(plans) > 1
+    assert set(PLANS) == {"planned_steps", *Measured._fields}
     assert all(np.isfinite(plans[name]).all() for name in PLANS)

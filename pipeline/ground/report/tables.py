@@ -116,7 +116,7 @@ def measured(history: History) -> Table:
     for name, label in names.items():
         found = history.plans[name]
         found = found[np.isfinite(found)]
-        if (found != 1.0).any():
+        if (found.round(3) != 1.0).any():  # as it is shown
             rows.append([label, *(_figure(float(share), 3) for share in (found[-1], found.min(), found.max()))])
     return Table("Measured in flight, over what is modelled", ["", "Now", "Lowest", "Highest"], rows)
 
