@@ -166,12 +166,17 @@ def write(directory: Path, arrays: Named) -> None:
     AwaitableSignalsContract.remove_all_awaitable_signals()
 
 
-def read(directory: Path, leaves: dict[str, Leaf]) -> Named:
-    """Reads an Orbax checkpoint as host arrays. Orbax stores no empty arrays; they are made anew."""
+def read(directory: Path, leaves: dict[str, Leaf], part: bool = False) -> Named:
+    """Reads an Orbax checkpoint as host arrays. Orbax stores no empty arrays; they are made anew.
+
+    `part`: `leaves` are some of what is there, and the rest is not read: weights are a third of a state under AdamW.
+    """
     ocp = orbax()
+    context = ocp.Context()
+    context.pytree.loading.partial_load = part
     empty = {name: np.empty(leaf.shape, jnp.dtype(leaf.dtype)) for name, leaf in leaves.items()}
     asked = {name: array for name, array in empty.items() if array.size}
-    with ocp.Context():
+    with context:
         return empty | ocp.load_checkpointables(directory, {_KEY: asked})[_KEY]
 
 

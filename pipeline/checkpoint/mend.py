@@ -12,7 +12,7 @@ from pipeline.checkpoint import durable, layout, seal
 from pipeline.checkpoint.seal import Damaged, Seal
 
 
-def rebuild(step: int, copies: Sequence[Path], directory: Path, check: Callable[[], None] = lambda: None) -> Seal:
+def rebuild(step: int, copies: Sequence[Path], directory: Path, check: Callable[[], None] = lambda: None) -> None:
     """Puts step `step` into `directory`, each file from a copy in which it is what was sealed.
 
     Two copies that are both damaged still make a whole one, unless the same file is damaged in both. What was written
@@ -42,7 +42,7 @@ def rebuild(step: int, copies: Sequence[Path], directory: Path, check: Callable[
             if wrong := seal.inspect(temporary, step, cold=True)[1]:
                 raise OSError(errno.EIO, f"reads back otherwise than it was written: {wrong[0]}", str(temporary))
             durable.rename(temporary, layout.path(directory, step))
-            return sealed
+            return
         except Damaged as damage:
             reasons.append(str(damage))
         finally:

@@ -75,7 +75,7 @@ def load(directory: Path, step: int, like: Any, check: Check | None = None) -> R
         found = arrays.read(here, sealed.leaves)
     except Exception as error:  # Orbax raises bare Exception
         raise RunFailed(
-            f"{here}: whole, but Orbax cannot read it ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            f"{here}: whole, but Orbax cannot read it ({type(error).__name__}: {arrays.brief(error)}); "
             "install the versions that wrote it"
         ) from error
     was, now = sealed.leaves, arrays.fingerprints(found)

@@ -11,6 +11,7 @@ from pipeline.config import RunFailed
 from pipeline.drill.run import Run
 from pipeline.drill.setting import Setting
 from pipeline.orbit import environment
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Mode, Scenario, scenario
 from pipeline.power import Simulator, State, fresh
 
@@ -19,7 +20,7 @@ A_RUN = 5.0  # outages that the undisturbed mission would have on average
 RECHARGED = 0.9  # state of charge at which a satellite that browned out switches its payload on again
 REBOOT_S = 60.0  # shortest outage
 GRID_S = 10.0
-LONGEST_DARK_S = 3 * 86400.0
+LONGEST_DARK_S = 3 * DAY_S
 TINY_FLOPS = 1.0  # of a step, where nothing is worked
 
 
@@ -76,9 +77,9 @@ class BrownOut:
             state = self._simulator.advance(state, off, now_s, REBOOT_S)
             now_s += REBOOT_S
             charged = state.charge_wh >= RECHARGED * float(plant.full_wh(state))
-            if charged and self._simulator.ambient(now_s).illumination > 0.5:
+            if charged and self._scenario.timeline.light(now_s) > 0.5:
                 return float(np.ceil(now_s / GRID_S) * GRID_S)
         raise RunFailed(
-            f"the satellite does not recharge within {LONGEST_DARK_S / 86400:.0f} days after an outage at mission "
+            f"the satellite does not recharge within {LONGEST_DARK_S / DAY_S:.0f} days after an outage at mission "
             f"second {outage_s:.0f}; give it a larger satellite.array.area_m2"
         )

@@ -5,7 +5,6 @@ checkpoint in a power cut, takes flipped bits for good, and ends the training on
 the control is what most training scripts do, one file written anew in place.
 """
 
-import os
 import random
 import shutil
 import signal
@@ -16,13 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import RunFailed
 from pipeline.drill import saver
 from pipeline.drill.damage import files, wound
 from pipeline.drill.disk import Disk
 from pipeline.drill.tally import Control
-from pipeline.flight.child import bound
+from pipeline.flight.child import bound, importing
 
 PATIENCE_S = 120.0
 HANG_S = 900.0  # a large state on a slow disk takes minutes
@@ -40,9 +40,7 @@ class Bench:
     ) -> None:
         self.at, self.disk, self.dice = at, disk, dice
         self.size = max(state_bytes, SMALLEST_BYTES)
-        root = str(Path(saver.__file__).parents[2])
-        path = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-        self._environment = {**environment, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+        self._environment = {**importing(environment), "JAX_PLATFORMS": "cpu"}
 
     @contextmanager
     def saver(self, arm: str) -> Iterator["Saver"]:
@@ -68,11 +66,11 @@ class Bench:
     def holds(self, arm: str, step: int) -> bool:
         """Whether that step, or a later one, can be restored to the bit."""
         found = saver.restored(arm, self.at)
-        return found is not None and found[0] >= step and saver.same(found[1], saver.state(found[0], self.size))
+        return found is not None and found[0] >= step and self.is_right(*found)
 
-    def restores(self, arm: str) -> bool:
-        """Whether anything can be, without complaint."""
-        return saver.restored(arm, self.at) is not None
+    def is_right(self, step: int, state: Any) -> bool:
+        """Whether that is what the program saves at that step."""
+        return saver.same(state, saver.state(step, self.size))
 
 
 class Saver:
@@ -191,7 +189,8 @@ def _flipped(bench: Bench, arm: str) -> bool:
     candidates = files(bench.at / str(step))
     sizes = [path.stat().st_size for path in candidates]
     made = wound(bench.dice.choices(candidates, sizes)[0], bench.dice, ("one bit",))
-    taken = not made.harmless and bench.restores(arm) and not bench.holds(arm, step)
+    found = saver.restored(arm, bench.at)
+    taken = not made.harmless and found is not None and not (found[0] >= step and bench.is_right(*found))
     shutil.rmtree(bench.at)
     return taken
 

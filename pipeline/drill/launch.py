@@ -1,15 +1,12 @@
 """One process of `train.py run`, started as a person starts it and watched from outside."""
 
-import importlib.util
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunFailed
-from pipeline.flight.child import bound
+from pipeline.flight import child
 from pipeline.flight.ledger import parse
 
 LOOK_S = 0.003  # between two looks
@@ -27,9 +24,6 @@ class Launch:
         environment: Mapping[str, str],
         on_event: Callable[[dict[str, Any]], None],
     ) -> None:
-        spec = importlib.util.find_spec("train")
-        assert spec is not None
-        assert spec.origin is not None
         self.events: list[dict[str, Any]] = []
         self.at: dict[str, int] = {}  # the step of the last event of each name
         self.log = log
@@ -38,15 +32,7 @@ class Launch:
         self._log_offset = log.stat().st_size if log.exists() else 0
         self.began_s = time.monotonic()
         with log.open("ab") as errors:
-            # A session of its own: Ctrl-C at the terminal is for the drill, which ends its launches itself.
-            self.process = subprocess.Popen(
-                bound([sys.executable, spec.origin, "run", *arguments]),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                env={**environment, "TERM": "dumb"},
-            )
+            self.process = child.train(arguments, errors, environment)
 
     @property
     def alive(self) -> bool:

@@ -251,12 +251,8 @@ class _Range:
 
     def loss(self) -> float:
         """On held-out text [nats per token]; infinite if it is no number."""
-        validation, result = self.job.validation, None
-        validation.forget()
-        for piece in range(validation.pieces):
-            result = validation.advance(self.job.state.params, piece)
-        assert result is not None
-        return result["loss"] if np.isfinite(result["loss"]) else np.inf
+        loss = self.job.validation.whole(self.job.state.params)["loss"]
+        return loss if np.isfinite(loss) else np.inf
 
 
 def _host(state: TrainState) -> TrainState:

@@ -30,9 +30,9 @@ def _wanted(run: Run) -> str:
 def _reach(run: Run, wanted: str) -> bool:
     """Waits for a random instant of a phase; or, where the launch at work is past its start, goes on at once."""
     if wanted == "corpus":
-        run.forget("corpus")  # there is more to be killed in preparing it than in opening it
+        run.forget(run.corpus)  # there is more to be killed in preparing it than in opening it
     if wanted == "compilation" and run.dice.random() < 0.5:
-        run.forget("programs")
+        run.forget(run.directory / "cache")
     run.start()
     if wanted == "training":
         return reach_training(run)

@@ -75,14 +75,10 @@ class Run:
         durable.fsync_tree(self.directory)
         self._compiled = True
 
-    def forget(self, *what: str) -> None:
-        """Removes what a launch would make again: `corpus`, `programs`."""
-        if "corpus" in what:
-            shutil.rmtree(self.corpus, ignore_errors=True)
-            self._compiled = False  # such a start is no restart
-        if "programs" in what:
-            shutil.rmtree(self.directory / "cache", ignore_errors=True)
-            self._compiled = False
+    def forget(self, folder: Path) -> None:
+        """Removes what a launch makes again: its corpus or its programs."""
+        shutil.rmtree(folder, ignore_errors=True)
+        self._compiled = False  # such a start is no restart
 
     def wait(self, until: Callable[[], bool]) -> bool:
         """Until `until()`; False if the run was done first.

@@ -1,27 +1,27 @@
 """What makes a GPU draw less: nothing (simulated), its own power cap (nvml), or pauses between chunks (duty-cycle)."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.config import BadInput
 from pipeline.config.mission import Gpu
 
 
-class Actuator(Protocol):
+class Actuator:
+    """Leaves the GPU as it is: the plant draws what it was told to."""
+
     def apply(self, cap_w: float) -> None:
         """Before work: keep the GPU at or below `cap_w` [W]."""
-        ...
 
     def working_w(self, cap_w: float) -> float:
         """What the GPU draws while it works [W]; the pauses come on top."""
-        ...
+        return cap_w
 
     def pause_s(self, worked_s: float, cap_w: float) -> float:
         """After work: how long to pause so that the mean power is `cap_w` [s]."""
-        ...
+        return 0.0
 
     def close(self) -> None:
         """Leave the GPU as it was found."""
-        ...
 
 
 def make_actuator(gpu: Gpu) -> Actuator:
@@ -31,7 +31,7 @@ def make_actuator(gpu: Gpu) -> Actuator:
         BadInput: NVML is missing, finds no GPU, or does not let this user set it.
     """
     if gpu.actuator == "simulated":
-        return Simulated()
+        return Actuator()
     if gpu.actuator == "duty-cycle":
         return DutyCycle(gpu)
     try:
@@ -41,23 +41,7 @@ def make_actuator(gpu: Gpu) -> Actuator:
     return Nvml(gpu, pynvml)
 
 
-class Simulated:
-    """The plant draws what it was told to."""
-
-    def apply(self, cap_w: float) -> None:
-        pass
-
-    def working_w(self, cap_w: float) -> float:
-        return cap_w
-
-    def pause_s(self, worked_s: float, cap_w: float) -> float:
-        return 0.0
-
-    def close(self) -> None:
-        pass
-
-
-class DutyCycle(Simulated):
+class DutyCycle(Actuator):
     """Works at full power for a share of the time, for a GPU whose cap may not be set.
 
     With P_full at work and P_idle in a pause, the mean is the cap at the share (cap − P_idle) / (P_full − P_idle).
@@ -74,7 +58,7 @@ class DutyCycle(Simulated):
         return worked_s * (1.0 / min(1.0, max(share, 0.01)) - 1.0)
 
 
-class Nvml(Simulated):
+class Nvml(Actuator):
     """NVML's power limit, and an SM clock lock where one is configured; both are put back on `close`."""
 
     def __init__(self, gpu: Gpu, nvml: Any):

@@ -1,7 +1,6 @@
 """What may be spent, and when the learning rate must begin to fall so that it reaches zero where the budget ends."""
 
 import math
-from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,11 @@ from pipeline.flight.progress import Progress
 from pipeline.flight.spacecraft import Spacecraft
 from pipeline.lm.schedule import NEVER, Cooldown
 from pipeline.orbit import eclipses, environment
+from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Forecast, forecast
 from pipeline.plan.forecast import SLOT_S
 
-HORIZON_S = 366 * 86400.0  # is looked ahead; what a budget holds that lasts longer nobody knows yet
+HORIZON_S = 366 * DAY_S  # is looked ahead; what a budget holds that lasts longer nobody knows yet
 RECOUNT = 0.01  # of the time to its end: that far away, one revolution more or less moves it by no more than its margin
 COUNTED_S = 30.0  # an eclipse that is shorter is not counted
 
@@ -46,7 +46,7 @@ class Budget:
         track, until = self._spacecraft.scenario.timeline.track, self._limits.until
         if until is None:
             return math.inf
-        end_s = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds()
+        end_s = track.seconds(until)
         if self._spacecraft.begun_here and end_s <= self._spacecraft.started_s:
             begins = track.utc(self._spacecraft.started_s).isoformat(timespec="minutes")
             raise BadInput(f"budget.until: {until.isoformat()}: the run begins at {begins}; give a later date")
@@ -116,7 +116,7 @@ class Budget:
         steps = self._steps(progress, ahead)
         work = steps - progress.step + self._overhead(progress.step, steps)
         share = min(work / max(ahead.steps, 1.0), 1.0)  # some of them are kept back
-        begin_s, track = self._spacecraft.telemetry().mission_s, self._spacecraft.scenario.timeline.track
+        begin_s, track = self._spacecraft.now_s, self._spacecraft.scenario.timeline.track
         return {
             "provenance": "modelled",
             "steps": steps,
@@ -131,13 +131,13 @@ class Budget:
 
     def _when(self, work: float, ahead: Forecast) -> float:
         """Mission time at which so many steps are done."""
-        begin_s = self._spacecraft.telemetry().mission_s
+        begin_s = self._spacecraft.now_s
         when_s = np.interp(work, np.append(0.0, ahead.trace.steps), np.append(begin_s, ahead.time_s))
         return min(float(when_s), ahead.end_s)
 
     def _ahead(self, progress: Progress) -> Forecast:
         craft = self._spacecraft
-        now_s = craft.telemetry().mission_s
+        now_s = craft.now_s
         left = self._counted - progress.step + self._overhead(progress.step, self._counted)
         ahead = forecast(
             self._governor.corrected,

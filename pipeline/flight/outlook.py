@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pipeline.flight.governor import Governor
 from pipeline.flight.progress import Measured, Progress
 from pipeline.flight.spacecraft import Spacecraft
+from pipeline.flight.watchdog import MARGIN
 from pipeline.lm.schedule import NEVER
 from pipeline.plan import Forecast, Payload, Stop, forecast, stops
 from pipeline.power import from_json
@@ -108,9 +109,9 @@ class Outlook:
         Low charge is the very evidence of an array that gives less. After anything else the battery may fill up, or
         is not known, and is no measure of the array.
         """
-        battery, margin = self._governor.watchdog.satellite.battery, self._governor.watchdog.margin
+        battery = self._governor.watchdog.satellite.battery
         # Twice the margin: released by what is measured, which noise may hold below what there is.
-        low = 1.0 - battery.depth_of_discharge + 2.0 * margin
+        low = 1.0 - battery.depth_of_discharge + 2.0 * MARGIN
         if self._craft.state.charge_wh > low * battery.capacity_wh:
             self.forget()
 

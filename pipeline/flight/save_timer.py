@@ -3,27 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
 
+from pipeline.checkpoint import Store
 from pipeline.checkpoint.policy import daly_s, wait_s
 from pipeline.config.tree import Checkpoint
 from pipeline.flight.clock import Clock
 from pipeline.flight.risk import Risk
 
 FIRST_S = 60.0  # until a save has been measured: the first shows what one costs, and that the disk takes it
-
-
-class Measured(Protocol):
-    """What the store knows of its saves."""
-
-    @property
-    def blocking_s(self) -> float | None: ...
-
-    @property
-    def time_to_seal_s(self) -> float | None: ...
-
-    @property
-    def wants_save(self) -> bool: ...
 
 
 class SaveTimer:
@@ -38,7 +25,7 @@ class SaveTimer:
     def __init__(
         self,
         config: Checkpoint,
-        store: Measured,
+        store: Store,
         risk: Risk,
         clock: Clock,
         wall: Callable[[], float] = time.monotonic,

@@ -29,8 +29,8 @@ from pipeline.orbit.elements import FAR_DAYS
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Mode, Payload, Scenario
 from pipeline.power import OFF, Command, Simulator, State, fresh, from_json, to_json
+from pipeline.power.plant import HOUR_S
 
-HOUR_S = 3600.0
 CLOCK_SLACK_S = 5.0  # telemetry from further in the future than this is not believed
 REMEMBERED_S = 1.0  # apart are the moments of the past to which a reading may belong
 DARK_S = 60 * DAY_S  # without payload, charge and temperature are no longer those of before
@@ -51,7 +51,6 @@ class Telemetry:
     charge_wh: float
     charge: float  # state of charge, share of the capacity
     plate_c: float
-    heat_j: float
     sunlit: float  # visible share of the Sun's disk
     orbit: int  # number of the revolution, from 1
 
@@ -77,7 +76,7 @@ class Spacecraft:
             wait: lets a moment pass, for the reason given.
 
         Raises:
-            RunFailed: this machine's clock has not been set.
+            RunFailed: this machine's clock has not been set, or is so far ahead that the elements give no position.
             Refused: `saved` is of a newer version.
         """
         self.scenario = scenario
@@ -114,6 +113,11 @@ class Spacecraft:
         if saved and isinstance(self.clock, RealClock):
             self.set_back_s = wait_until_set(self.clock, saved["now_s"], self._measured, wait)
         now_s = self.clock.now()
+        if not self.simulated:
+            try:
+                self.scenario.timeline.light(now_s)
+            except BadInput as error:  # it may be set by the next try
+                raise RunFailed(str(error)) from error
         self.begun_here = not saved
         self._start_ahead_s: float = saved.get("start_ahead_s", 0.0)  # by so much clocks set forward have moved that
         self.started_s: float = saved.get("started_s", now_s)
@@ -179,7 +183,6 @@ class Spacecraft:
             charge_wh=self.state.charge_wh,
             charge=self.state.charge_wh / float(plant.full_wh(self.state)),
             plate_c=float(plant.plate_c(self.state.heat_j)),
-            heat_j=self.state.heat_j,
             sunlit=self.scenario.timeline.light(self._until_s),
             orbit=int(self.scenario.timeline.track.revolutions(self._until_s)) + 1,
         )

@@ -36,6 +36,13 @@ class Validation:
         """The parameters are others from here on."""
         self._losses = []
 
+    def whole(self, params: Params) -> dict[str, Any]:
+        """All pieces at once."""
+        self.forget()
+        *_, result = (self.advance(params, piece) for piece in range(self.pieces))
+        assert result is not None
+        return result
+
     def advance(self, params: Params, piece: int) -> dict[str, Any] | None:
         """Evaluates piece number `piece`, and before it what a restart lost; after the last piece, the result."""
         while len(self._losses) <= piece:

@@ -7,6 +7,8 @@ from pipeline.config.mission import Satellite
 from pipeline.flight.telemetry import Reading
 from pipeline.power import Plant, plant
 
+MARGIN = 0.02  # of capacity, and of the span between plate limit and 0 °C, before it releases
+
 
 @dataclass
 class Watchdog:
@@ -18,7 +20,6 @@ class Watchdog:
 
     satellite: Satellite
     max_age_s: float
-    margin: float = 0.02  # of capacity, and of the span between plate limit and 0 °C, before it releases
     safe: str | None = None  # why; None when it is safe to compute
     cap_w: float = 0.0  # under which the GPU draws, or drew when it became SAFE: by it, the plate guards the junction
 
@@ -31,7 +32,7 @@ class Watchdog:
         if not self.safe:
             self.cap_w = cap_w
         why = self._why(reading, now_s, 0.0)
-        if self.safe and not why and self._why(reading, now_s, self.margin):
+        if self.safe and not why and self._why(reading, now_s, MARGIN):
             return self.safe
         self.safe = why
         return why

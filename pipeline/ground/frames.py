@@ -67,16 +67,8 @@ def checkpoints_frame(path: Path, present: list[int]) -> "pd.DataFrame":
     frame = frame[~frame.index.duplicated(keep="last")]
     frame = frame.reindex(sorted({*frame.index, *present}))
     frame.index.name = "step"
-    frame["state"] = [_state(step, history, present) for step in frame.index]
+    frame["state"] = [history.fate(step, present) for step in frame.index]
     return frame
-
-
-def _state(step: int, history: History, present: list[int]) -> str:
-    if step in present:
-        return "present"
-    if step in history.quarantined:
-        return "quarantined"
-    return "deleted" if step in history.deleted else "missing"
 
 
 def _step_index(steps: Any) -> "pd.Index":

@@ -3,7 +3,7 @@
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -138,6 +138,14 @@ class History:
     def outages(self) -> list[Gap]:
         """Those gaps that came without notice."""
         return [gap for gap in self.gaps if gap.ending is None]
+
+    def fate(self, step: int, present: Collection[int]) -> str:
+        """What became of a sealed step: present (a directory holds those that are), quarantined, deleted or missing."""
+        if step in present:
+            return "present"
+        if step in self.quarantined:
+            return "quarantined"
+        return "deleted" if step in self.deleted else "missing"
 
     def read(self, events: Iterable[dict[str, Any]]) -> "History":
         for event in events:

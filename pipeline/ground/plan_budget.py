@@ -1,7 +1,6 @@
 """What a budget asks of a plan: how far it must look ahead, and when the budget will be spent."""
 
 import math
-from datetime import UTC
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +40,7 @@ def limits(config: Config, made: Scenario) -> Limits:
     if budget.orbits:
         end_s["orbits"] = budget.orbits * track.period_s
     if until := budget.until:
-        end_s["until"] = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - track.utc(0.0)).total_seconds()
+        end_s["until"] = track.seconds(until)
         if end_s["until"] <= 0.0:
             begins = track.utc(0.0).isoformat(timespec="minutes")
             raise BadInput(f"budget.until: {until.isoformat()}: the mission begins at {begins}; give a later date")

@@ -58,7 +58,7 @@ def load_weights(run_dir: Path, model: Model, step: int) -> Weights:
     if other := _difference(model, leaves):
         raise BadInput(f"{here}: the checkpoint is of another model than {run_dir}/config.yaml: {other}")
     meta = _readable(here, lambda: dict(json.loads((here / META).read_bytes())))
-    found = _readable(here, partial(_read_only, here, leaves))
+    found = _readable(here, partial(arrays.read, here, leaves, part=True))
     now = arrays.fingerprints(found)
     if changed := [name for name in leaves if leaves[name] != now[name]]:
         raise Damage(f"{changed[0]}: the array differs from what was saved")
@@ -80,27 +80,15 @@ def _difference(model: Model, leaves: "dict[str, Leaf]") -> str | None:
 
 def _readable(here: Path, read: Callable[[], _Read]) -> _Read:
     """What `read` returns. Damage is for the SEAL to find: what fails here is the machine or the software."""
+    from pipeline.checkpoint import arrays
+
     try:
         return read()
     except Exception as error:  # Orbax raises bare Exception
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         raise RunFailed(
-            f"{here}: cannot be read ({reason}); install the versions that wrote it, or copy it again"
+            f"{here}: cannot be read ({type(error).__name__}: {arrays.brief(error)}); "
+            "install the versions that wrote it, or copy it again"
         ) from error
-
-
-def _read_only(here: Path, leaves: "dict[str, Leaf]") -> "arrays.Named":
-    """`leaves` and no others: a third of a state under AdamW."""
-    import numpy as np
-
-    from pipeline.checkpoint import arrays
-
-    ocp = arrays.orbax()
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    asked = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-    with context:
-        return ocp.load_checkpointables(here, {"state": asked})["state"]
 
 
 def _nested(found: "arrays.Named") -> "Params":

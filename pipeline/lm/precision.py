@@ -12,8 +12,8 @@ from pipeline.lm.matmul import AS_IT_IS, IN_8_BITS, Matmul, Rounding, matmul, ma
 
 class Precision(NamedTuple):
     """Type of activations and gradients, how they are multiplied with the matrices of the layers, and what else is
-    multiplied is rounded to: attention's queries, keys, values and probabilities, and Newton-Schulz. Products are
-    summed in fp32."""
+    multiplied is rounded to: attention's queries, keys, values and probabilities, and Muon's polynomials. Products
+    are summed in fp32."""
 
     dtype: DTypeLike
     product: Matmul

@@ -75,6 +75,10 @@ class Track:
         unix = (self.start_jd - 2440587.5 + self.start_fraction) * 86400.0 + time_s
         return datetime.fromtimestamp(unix, UTC)
 
+    def seconds(self, moment: datetime) -> float:
+        """Mission time of a moment [s]; one without a zone is UTC."""
+        return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - self.utc(0.0)).total_seconds()
+
     def positions_km(self, time_s: Float[np.ndarray, " time"]) -> Float[np.ndarray, "time xyz"]:
         """Positions in the satellite's own frame, TEME [km] (Vallado et al., AIAA 2006-6753).
 
@@ -93,7 +97,7 @@ class Track:
                 why = f"{off_days[bad[0]]:.0f} days from the epoch of the elements"
             advice = "set the clock, or orbit.start"
             if self.ages:
-                advice = "use newer elements, or an orbit.start near theirs"
+                advice = "set the clock or orbit.start near theirs, or use newer elements"
             raise BadInput(f"orbit: no position at {when}: {why}; {advice}")
         return position
 

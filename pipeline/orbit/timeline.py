@@ -17,10 +17,11 @@ class Timeline:
     saw.
     """
 
-    def __init__(self, track: Track, stations: Sequence[Station] = (), step_s: float = 10.0) -> None:
+    step_s = 10.0  # between two samples
+
+    def __init__(self, track: Track, stations: Sequence[Station] = ()) -> None:
         self.track = track
         self.stations = stations
-        self.step_s = step_s
         self.day = lru_cache(maxsize=64)(self._day)
         self.span = lru_cache(maxsize=4)(self._span)
 

@@ -14,7 +14,7 @@ from pipeline.plan.flyer import Carry, Slot, begin, fly, slot
 from pipeline.plan.payload import SWITCHED_OFF, Payload
 from pipeline.plan.scenario import Scenario
 from pipeline.power import Ambient, State
-from pipeline.power.plant import Scalar
+from pipeline.power.plant import Plant, Scalar
 
 SLOT_S = 10.0
 PIECE_SLOTS = 8640  # a day: one length, so that one compiled scan serves every forecast
@@ -47,10 +47,15 @@ class Forecast:
     harvest_wh: float  # taken from the array
     restarts: int
     end_s: float  # mission time
-    ended_by: str  # steps, wh, orbits or horizon: the limit that came first; or elements, which go no further
+    ended_by: str  # steps, wh or horizon: the limit that came first; or elements, which go no further
     stops_s: list[float]  # mission times at which training is interrupted
     time_s: Float[np.ndarray, " slot"]  # end of each slot; of a day that stands for three, they are as much longer
     trace: Slot
+
+    def violations(self, plant: Plant) -> tuple[int, int]:
+        """Slots that end with less than the floor, and those that end hotter than the power drawn allows."""
+        hot = self.trace.plate_c > plant.limit_at(self.trace.cap_w)
+        return int(np.sum(self.trace.charge_wh < plant.floor_wh)), int(np.sum(hot))
 
 
 def forecast(
@@ -61,8 +66,7 @@ def forecast(
     payload: Payload = SWITCHED_OFF,
     steps: float = np.inf,
     wh: float = np.inf,
-    orbits: float = np.inf,
-    horizon_s: float = 30 * 86400.0,
+    horizon_s: float = 30 * DAY_S,
     sparse: bool = False,
 ) -> Forecast:
     """Flies `policy` from `state` at `start_s` until the first of the limits.
@@ -70,15 +74,14 @@ def forecast(
     Args:
         payload: what GPU and host are in the middle of at `start_s`.
         steps, wh: how many more from here; wh counts as `Forecast.train_wh` does.
-        orbits: revolutions since mission second 0, as `Track.revolutions` counts them.
         horizon_s: give up after this long.
         sparse: after four weeks fly one day of three, which stands for its neighbours. Light changes slowly.
 
     Raises:
         BadInput: the elements give no position on the first day.
     """
-    until_s = {"orbits": orbits * scenario.timeline.track.period_s, "horizon": start_s + horizon_s}
-    last_s = min(until_s.values())
+    last_s = start_s + horizon_s
+    until_s = {"horizon": last_s}
     slots = max(1, int(np.ceil((last_s - start_s) / SLOT_S)))
     if slots <= SHORT_SLOTS:
         trace = _fly_floats(scenario, policy, state, start_s, payload, slots)

@@ -34,7 +34,7 @@ class Chances:
 
     solar: float = 0.03
     array: float = 0.02
-    outage_every_s: float = 2.0 * 86400.0
+    outage_every_s: float = 2.0 * DAY_S
     outage_s: float = 900.0
 
     def harvest(self, random: np.random.Generator, samples: int, orbits: int) -> Float[np.ndarray, "sample orbit"]:

@@ -30,12 +30,6 @@ class World:
     def flown(self, policy: Policy, horizon_s: float = DAY_S) -> Forecast:
         return forecast(self.scenario, policy, self.begun, horizon_s=horizon_s)
 
-    def violations(self, flight: Forecast) -> tuple[int, int]:
-        """Slots that end below the floor, and above the limit of the power drawn."""
-        plant, trace = self.scenario.plant, flight.trace
-        hot = trace.plate_c > plant.limit_at(trace.cap_w)
-        return int(np.sum(trace.charge_wh < plant.floor_wh)), int(np.sum(hot))
-
 
 def world(orbit: Orbit, satellite: Satellite, gpu: Gpu | None = None, restart_s: float = RESTART_S) -> World:
     """`gpu` null: the stand-in."""

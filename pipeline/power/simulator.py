@@ -18,6 +18,7 @@ from pipeline.orbit.timeline import DAY_S, Timeline
 from pipeline.power.plant import Ambient, Command, Plant, State, plant
 
 OFF = Command(0.0, 0.0)
+LONGEST_STEP_S = 10.0
 
 
 class Simulator:
@@ -27,9 +28,8 @@ class Simulator:
     training runs on: a flight goes on by one step at a time, which takes about 15 µs.
     """
 
-    def __init__(self, satellite: Satellite, timeline: Timeline, longest_step_s: float = 10.0) -> None:
+    def __init__(self, satellite: Satellite, timeline: Timeline) -> None:
         self.timeline = timeline
-        self.longest_step_s = longest_step_s
         self.plant: Plant = plant(satellite)
         self._day = lru_cache(maxsize=4)(lambda number: columns(timeline.day(number)))
 
@@ -42,7 +42,7 @@ class Simulator:
     def advance(self, state: State, command: Command, start_s: float, seconds: float) -> State:
         """The state after `seconds` of one command from mission second `start_s`.
 
-        It is integrated in equal steps of at most `longest_step_s`.
+        It is integrated in equal steps of at most `LONGEST_STEP_S`.
 
         Raises:
             BadInput: where the elements give no position.
@@ -58,13 +58,8 @@ class Simulator:
             seconds = end_s - start_s
         return state
 
-    def ambient(self, time_s: float) -> Ambient:
-        """The environment at one moment, for display and for notices."""
-        number = self.timeline.number(time_s)
-        return self._sky(number, time_s - number * DAY_S)
-
     def _within_day(self, state: State, command: Command, number: int, start_s: float, seconds: float) -> State:
-        count = math.ceil(seconds / self.longest_step_s)
+        count = math.ceil(seconds / LONGEST_STEP_S)
         step_s = seconds / count
         for index in range(count):
             sky = self._sky(number, start_s + (index + 0.5) * step_s)  # at its middle

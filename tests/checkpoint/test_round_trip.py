@@ -181,10 +181,15 @@ def test_checkpoint_of_another_model_is_refused_by_name_and_not_quarantined(open
     assert not list((run_dir / "quarantine").iterdir())
 
 
-def test_whole_checkpoint_that_orbax_cannot_read_is_not_called_damaged(open_store, run_dir, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("no such codec"), MemoryError()], ids=["with words", "without"])
+def test_whole_checkpoint_that_orbax_cannot_read_is_not_called_damaged(open_store, run_dir, monkeypatch, error):
     store = open_store()
     seal_steps(store, 1)
-    monkeypatch.setattr("pipeline.checkpoint.arrays.read", lambda *_: 1 / 0)
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("pipeline.checkpoint.arrays.read", fails)
     with pytest.raises(RunFailed, match="whole, but Orbax cannot read it"):
         store.restore(like(state_of(1)))
     assert (run_dir / "checkpoints" / "1" / "SEAL").exists()

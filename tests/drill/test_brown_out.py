@@ -58,13 +58,13 @@ def test_it_is_dark_until_charge_and_sun_are_there() -> None:
     allowed = []
     for minute in range(round((back_s - 1000.0) / REBOOT_S)):
         state = simulator.advance(state, scenario.command(Mode.OFF), 1000.0 + minute * REBOOT_S, REBOOT_S)
-        sunlit = simulator.ambient(1000.0 + (minute + 1) * REBOOT_S).illumination > 0.5
+        sunlit = simulator.timeline.light(1000.0 + (minute + 1) * REBOOT_S) > 0.5
         allowed.append(state.charge_wh >= RECHARGED * float(scenario.plant.full_wh(state)) and sunlit)
     assert allowed[-1]
     assert not any(allowed[:-1])
     assert back_s - 1000.0 > 600.0
     moments = np.arange(0.0, ORBIT_S, 60.0)
-    light = np.array([simulator.ambient(t).illumination for t in moments])
+    light = np.array([simulator.timeline.light(t) for t in moments])
     noon_s = float(moments[light == 1.0][3])
     assert drawn._recharged_s(noon_s, None) - noon_s == pytest.approx(REBOOT_S, abs=10.0)
 

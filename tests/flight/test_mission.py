@@ -65,7 +65,7 @@ def test_the_flight_is_the_forecast(orbit: str, satellite: str, policy: str) -> 
     """Charge, steps and energy slot by slot, with steps of 9.8 s that fit no slot."""
     parts = [f"{ROOT}/configs/orbits/{orbit}.yaml", f"{ROOT}/configs/satellites/{satellite}.yaml"]
     config, craft, governor = mission("--orbit", parts[0], "--satellite", parts[1], "--mission.policy", policy)
-    ahead = forecast(craft.scenario, governor.rule, craft.state, orbits=4)
+    ahead = forecast(craft.scenario, governor.rule, craft.state, horizon_s=4 * craft.scenario.timeline.track.period_s)
     steps, charges_wh = 0, []
     while craft.orbits < 4:
         steps += obey(craft, governor.poll())

@@ -13,12 +13,12 @@ import pytest
 from recorded_nvml import RecordedNvml
 
 from pipeline.config import BadInput
+from pipeline.flight.child import ROOT
 from pipeline.flight.nvml import card
 from pipeline.ground.bench import gpu, main
 from pipeline.ground.bench.gpu import Proof
 from pipeline.ground.bench.gpu_findings import findings
 from pipeline.ground.bench.gpu_parts import CURVE, MODELLED, PLANNED, SIGKILLS, SMALL_BESIDE, SMALL_SPEED, Part, parts
-from pipeline.ground.bench.worker import ROOT
 from pipeline.ground.calibrate.curve import software
 
 TEXT = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"

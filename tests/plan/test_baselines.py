@@ -19,7 +19,7 @@ def duel(world: planned.World, certified: bool = True) -> None:
     limit_steps = bound(world.scenario, world.begun, 0.0, DAY_S).upper_steps if certified else np.inf
     flights = {name: world.flown(rule) for name, rule in rules.items()}
     for name, flight in flights.items():
-        assert world.violations(flight) == (0, 0), name
+        assert flight.violations(world.scenario.plant) == (0, 0), name
         assert flight.steps <= limit_steps, name
         assert flights["dp"].steps >= flight.steps, name
 

@@ -36,7 +36,7 @@ def test_what_is_drawn_in_a_hold_is_planned_with(name: str) -> None:
     assert limit.upper_steps > limit.feasible_steps > 0.0
     for flight in flights.values():
         assert flight.steps <= limit.upper_steps
-        assert holding.violations(flight) == (0, 0)
+        assert flight.violations(holding.scenario.plant) == (0, 0)
     assert flights["dp"].steps >= 0.9 * limit.upper_steps
     assert flights["dp"].steps >= holding.flown(policies(world.scenario, DAY_S)["dp"]).steps
     assert flights["full_power"].steps < 0.95 * world.flown(policies(world.scenario, DAY_S)["full_power"]).steps

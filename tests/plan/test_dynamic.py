@@ -25,7 +25,7 @@ def test_percent_of_the_certified_bound(name: str, goal: float) -> None:
     world = planned.named(name)
     flight = world.flown(Planner(world.scenario, DAY_S))
     assert 100.0 * flight.steps / bound(world.scenario, world.begun, 0.0, DAY_S).upper_steps >= goal
-    assert world.violations(flight) == (0, 0)
+    assert flight.violations(world.scenario.plant) == (0, 0)
 
 
 @pytest.mark.slow
@@ -35,7 +35,7 @@ def test_a_finer_grid_wins_little_where_heat_decides(name: str) -> None:
     coarse = world.flown(Planner(world.scenario, DAY_S))
     fine = world.flown(Planner(world.scenario, DAY_S, Grid(slot_s=20.0, charges=64, heat_pitch_k=0.25)))
     assert coarse.steps >= 0.97 * fine.steps
-    assert world.violations(coarse) == world.violations(fine) == (0, 0)
+    assert coarse.violations(world.scenario.plant) == fine.violations(world.scenario.plant) == (0, 0)
 
 
 # The second is limited by heat, and nothing in it melts: its temperature tells its heat. The third uses a simple rule.
@@ -103,7 +103,7 @@ def test_a_plan_crosses_midnight() -> None:
     world = planned.named("starved")
     rule = Planner(world.scenario, 2.0 * DAY_S)
     flight = world.flown(rule, 2.0 * DAY_S)
-    assert world.violations(flight) == (0, 0)
+    assert flight.violations(world.scenario.plant) == (0, 0)
     assert flight.steps > 1.9 * world.flown(Planner(world.scenario, DAY_S)).steps
 
 
@@ -133,7 +133,7 @@ def test_a_large_battery_is_planned_for_as_long_as_it_remembers() -> None:
     week = world.flown(TableRule(world.scenario), 7.0 * DAY_S)
     simple = world.flown(baselines(world.scenario)["efficient_point"], 7.0 * DAY_S)
     assert week.steps >= 0.99 * simple.steps
-    assert world.violations(week) == (0, 0)
+    assert week.violations(world.scenario.plant) == (0, 0)
 
 
 def test_nothing_is_kept_for_after_the_end() -> None:
@@ -178,7 +178,7 @@ def test_much_latent_heat_in_a_light_plate_makes_the_axis_coarser_not_longer() -
     assert len(axis.points_j) < 310
     assert axis.points_j[-1] <= -15.0 * plant.radiator_j_k
     flight = world.flown(rule)
-    assert world.violations(flight) == (0, 0)
+    assert flight.violations(world.scenario.plant) == (0, 0)
     assert flight.steps >= max(world.flown(simple).steps for simple in baselines(world.scenario).values())
 
 

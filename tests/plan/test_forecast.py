@@ -80,15 +80,6 @@ def test_watt_hours_end_it_where_they_are_spent(world: Scenario, rule: Greedy) -
     assert (ahead.ended_by, ahead.train_wh) == ("wh", pytest.approx(700.0, rel=1e-9))
 
 
-def test_orbits_end_it_at_a_revolution_counted_from_mission_second_0(world: Scenario, rule: Greedy) -> None:
-    period_s = world.timeline.track.period_s
-    ahead = forecast(world, rule, fresh(STARVED), orbits=2.5)
-    assert (ahead.ended_by, ahead.end_s) == ("orbits", pytest.approx(2.5 * period_s))
-    later = forecast(world, rule, fresh(STARVED), start_s=2.0 * period_s, orbits=2.5)
-    assert later.end_s == pytest.approx(2.5 * period_s)
-    assert later.train_s <= 0.5 * period_s
-
-
 def test_the_horizon_ends_what_nothing_else_does(world: Scenario, rule: Greedy) -> None:
     ahead = forecast(world, rule, fresh(STARVED), start_s=5000.0, horizon_s=1.5 * DAY_S)
     assert (ahead.ended_by, ahead.end_s) == ("horizon", 5000.0 + 1.5 * DAY_S)
@@ -96,12 +87,12 @@ def test_the_horizon_ends_what_nothing_else_does(world: Scenario, rule: Greedy) 
 
 
 def test_the_first_limit_reached_ends_it(world: Scenario, rule: Greedy) -> None:
-    ahead = forecast(world, rule, fresh(STARVED), steps=500.0, wh=1e5, orbits=100.0)
+    ahead = forecast(world, rule, fresh(STARVED), steps=500.0, wh=1e5)
     assert ahead.ended_by == "steps"
-    assert forecast(world, rule, fresh(STARVED), steps=1e9, wh=1.0, orbits=100.0).ended_by == "wh"
+    assert forecast(world, rule, fresh(STARVED), steps=1e9, wh=1.0).ended_by == "wh"
 
 
-@pytest.mark.parametrize("limits", [{"steps": 0.0}, {"wh": 0.0}, {"wh": -3.0}, {"orbits": 0.0}, {"horizon_s": 0.0}])
+@pytest.mark.parametrize("limits", [{"steps": 0.0}, {"wh": 0.0}, {"wh": -3.0}, {"horizon_s": 0.0}])
 def test_what_is_spent_already_ends_it_at_once(world: Scenario, rule: Greedy, limits: dict[str, float]) -> None:
     ahead = forecast(world, rule, fresh(STARVED), **limits)
     assert (ahead.steps, ahead.train_wh, ahead.end_s, ahead.restarts) == (0.0, 0.0, 0.0, 0)
@@ -129,7 +120,7 @@ def test_a_longer_restart_buys_fewer_steps(world: Scenario) -> None:
 
 
 def test_stops_lie_inside_the_forecast(world: Scenario, rule: Greedy) -> None:
-    ahead = forecast(world, rule, fresh(STARVED), orbits=5.0)
+    ahead = forecast(world, rule, fresh(STARVED), horizon_s=5.0 * world.timeline.track.period_s)
     assert all(0.0 <= moment <= ahead.end_s for moment in ahead.stops_s)
     assert abs(len(ahead.stops_s) - ahead.restarts) <= 1
 
@@ -191,8 +182,9 @@ def test_elements_that_decay_inside_the_forecast_are_refused(world: Scenario) ->
 
 
 def test_thirty_orbits_are_forecast_while_one_waits(world: Scenario, rule: Greedy) -> None:
-    forecast(world, rule, fresh(STARVED), orbits=30.0)
+    horizon_s = 30.0 * world.timeline.track.period_s
+    forecast(world, rule, fresh(STARVED), horizon_s=horizon_s)
     began = time.perf_counter()
-    ahead = forecast(world, rule, fresh(STARVED), orbits=30.0)
+    ahead = forecast(world, rule, fresh(STARVED), horizon_s=horizon_s)
     assert time.perf_counter() - began < 3.0
     assert isinstance(ahead.trace.charge_wh, np.ndarray)

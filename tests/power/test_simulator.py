@@ -81,7 +81,7 @@ def test_the_same_flight_has_the_same_bits(simulator: Simulator) -> None:
 def test_the_moments_light_is_the_days(simulator: Simulator) -> None:
     day = simulator.timeline.day(2)
     for index in (0, 100, 333, 8640):
-        seen = simulator.ambient(float(day.time_s[index]) if index < 8640 else 3.0 * DAY_S - 1e-6)
+        seen = simulator._sky(2, float(day.time_s[index]) - 2.0 * DAY_S)
         assert seen.illumination == pytest.approx(day.illumination[index], abs=1e-6)
         assert seen.flux_w_m2 == pytest.approx(day.flux_w_m2[index], rel=1e-9)
 

@@ -1,8 +1,9 @@
 """A configuration with other values, for what is measured beside it."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, load, shipped
 
 
 def changed(config: Config, keys: dict[str, Any]) -> Config:
@@ -19,3 +20,14 @@ def changed(config: Config, keys: dict[str, Any]) -> Config:
             inside = inside[section]
         inside[last] = value
     return Config(**values)
+
+
+def given(arguments: Sequence[str], prog: str) -> Config:
+    """The configuration of a command line; where it names none, that of Shakespeare for a CPU.
+
+    Raises:
+        BadInput: a key or a file is wrong.
+    """
+    named = any(word.partition("=")[0] == "--config" for word in arguments)
+    default = [] if named else ["--config", str(shipped.CONFIGS / "shakespeare-cpu.yaml")]
+    return load([*default, *arguments], prog=prog)

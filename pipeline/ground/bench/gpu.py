@@ -24,13 +24,13 @@ from typing import Any
 from pipeline.checkpoint import durable
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
-from pipeline.flight.child import bound
+from pipeline.flight.child import ROOT, bound
 from pipeline.flight.nvml import card
 from pipeline.ground.arguments import usable_path
 from pipeline.ground.bench.gpu_findings import findings
 from pipeline.ground.bench.gpu_parts import Part, parts
 from pipeline.ground.bench.printing import verdict
-from pipeline.ground.bench.worker import ROOT, SHARED
+from pipeline.ground.bench.worker import SHARED
 
 PATIENCE = 2.0  # a part that takes so many times as long as it should is ended
 CLOSING_S = 10.0  # for the picture

@@ -76,10 +76,7 @@ def _obey(config: Config, answer: Any) -> None:
                 train(asked["train"])
                 answer(seconds=time.perf_counter() - begun_s, stall_s=stall_s, **step())
             elif "evaluate" in asked:
-                job.validation.forget()
-                pieces = range(job.validation.pieces)
-                *_, result = (job.validation.advance(job.state.params, piece) for piece in pieces)
-                assert result is not None
+                result = job.validation.whole(job.state.params)
                 answer(loss=result["loss"], standard_error=result["standard_error"])
             else:
                 answer(flops_per_s=peak_flops(config.train.precision))

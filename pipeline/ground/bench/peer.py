@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.config import BadInput, Config, load, shipped
+from pipeline.config import BadInput, Config
 from pipeline.config.arguments import Parser, within
 from pipeline.config.tree import Budget
 from pipeline.ground.bench import nanogpt
+from pipeline.ground.bench.changed import given
 from pipeline.ground.bench.energy import make_meters
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.peer_table import show
@@ -66,8 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := [arm for arm in arms if arm not in OURS + PEERS]:
         raise BadInput(f"--arms: {unknown[0]}: not known; some of {','.join(OURS + PEERS)}")
     check(own.peer_path)
-    given = rest if any(word.startswith("--config") for word in rest) else [*_default(), *rest]
-    config = load(given, prog="train.py bench --peer nanogpt")
+    config = given(rest, "train.py bench --peer nanogpt")
     steps = own.steps or config.budget.steps or 2000
     if own.segment < config.train.chunk_steps:
         raise BadInput(
@@ -87,10 +87,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         show(answer)
     return 0
-
-
-def _default() -> list[str]:
-    return ["--config", str(shipped.CONFIGS / "shakespeare-cpu.yaml")]
 
 
 def check(checkout: Path) -> None:

@@ -86,7 +86,7 @@ def percent_of_bound(names: Sequence[str] = tuple(NAMED)) -> dict[str, Any]:
 
 def _row(here: World, rule: Any, upper_steps: float) -> dict[str, float]:
     flight = here.flown(rule)
-    floor, heat = here.violations(flight)
+    floor, heat = flight.violations(here.scenario.plant)
     return {
         "steps": flight.steps,
         "percent": 100.0 * flight.steps / upper_steps,
@@ -137,7 +137,7 @@ def random_satellites(count: int = 10) -> dict[str, Any]:
         found[str(seed)] = {
             "steps": steps,
             "lead_percent": 100.0 * (steps["dp"] / best - 1.0) if best else None,
-            "violations": sum(sum(here.violations(flight)) for flight in flights.values()),
+            "violations": sum(sum(flight.violations(here.scenario.plant)) for flight in flights.values()),
         }
     return found
 

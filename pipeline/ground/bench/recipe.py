@@ -15,12 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.config import BadInput, Config, dump_yaml, load, shipped
+from pipeline.config import BadInput, Config, dump_yaml
 from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
 from pipeline.config.tree import Budget
 from pipeline.ground.arguments import usable_path
-from pipeline.ground.bench.changed import changed
+from pipeline.ground.bench.changed import changed, given
 from pipeline.ground.bench.machine import Others, describe
 from pipeline.ground.bench.printing import console, tabulate
 from pipeline.ground.bench.worker import ours
@@ -44,9 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", help="rows, by name, with commas between (all)")
     parser.add_argument("--out", type=usable_path, help="JSONL file to which each result is added as it comes")
     own, rest = parser.parse_known_args(list(arguments))
-    given = any(word.partition("=")[0] == "--config" for word in rest)
-    default = [] if given else ["--config", str(shipped.CONFIGS / "shakespeare-cpu.yaml")]
-    config = load([*default, *rest], prog="train.py bench recipe")
+    config = given(rest, "train.py bench recipe")
     rows = variants(config)
     names = own.only.split(",") if own.only else list(rows)
     if unknown := [name for name in names if name not in rows]:

@@ -16,9 +16,8 @@ from typing import Any
 from pipeline.config import BadInput
 from pipeline.config.arguments import Parser, within
 from pipeline.config.learning import Model
-from pipeline.flight.child import bound
+from pipeline.flight.child import ROOT, bound
 from pipeline.ground.arguments import set_up_jax
-from pipeline.ground.bench.worker import ROOT
 
 # nanoGPT's two shapes for Tiny Shakespeare and its 65 characters; weights are fresh, which costs as much as trained.
 SHAPES = {

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ from typing import Any
 from pipeline.config import Config, RunFailed, dump_yaml
 from pipeline.corpus.cache import Cache
 from pipeline.corpus.download import tiny_shakespeare
-from pipeline.flight.child import bound
+from pipeline.flight import child
 from pipeline.flight.ledger import parse
 from pipeline.ground.bench.spread import spread
-from pipeline.ground.bench.worker import ROOT, on_the_ground
+from pipeline.ground.bench.worker import on_the_ground
 
 KINDS = {
     "cold": "text not tokenised, nothing compiled",
@@ -54,14 +52,7 @@ def launch(config: Config, folder: Path) -> dict[str, float]:
     read = ledger.stat().st_size if ledger.exists() else 0
     until_s = time.monotonic() + PATIENCE_S
     with log.open("wb") as errors:
-        process = subprocess.Popen(
-            bound([sys.executable, str(ROOT / "train.py"), "run", "--config", str(written), "--json"]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-            env={**os.environ, "TERM": "dumb"},
-        )
+        process = child.train(["--config", str(written), "--json"], errors, os.environ)
     try:
         used_s = 0.0
         while (parts := _first_step(ledger, read)) is None:

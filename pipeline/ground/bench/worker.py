@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.config import Config, RunFailed, dump_yaml
-from pipeline.flight.child import bound
+from pipeline.flight.child import bound, importing
 from pipeline.ground.bench.energy import Meters
 
-ROOT = Path(__file__).parents[3]
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # environment of processes that hold one GPU together
 SETTLE_S = 0.3  # threads of the one that stops spin for a while
 
@@ -44,7 +43,7 @@ class Worker:
                 cwd=cwd,
                 text=True,
                 start_new_session=True,
-                env=_environment() | environment,
+                env=importing(os.environ) | environment,
             )
         try:
             self.first = self._answer()
@@ -122,14 +121,8 @@ def run(module: str, *arguments: str) -> str:
         RunFailed: it ended badly; the message holds the last that it said.
     """
     command = bound([sys.executable, "-m", module, *arguments])
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    done = subprocess.run(command, capture_output=True, text=True, env=importing(os.environ))
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         raise RunFailed(f"{module}: ended with exit code {done.returncode}: {said[-1][:300]}")
     return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    """Of a child that imports this house, wherever it works."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}

@@ -10,6 +10,7 @@ from pipeline.ground.downlink.received import Received
 from pipeline.ground.downlink.sources import GROUPS, moment
 from pipeline.ground.run_directory import open_run
 from pipeline.orbit import Pass, passes, track
+from pipeline.orbit.timeline import DAY_S
 
 DAYS = 7.0  # looked ahead
 
@@ -51,7 +52,7 @@ def plan(
     sent = list(map(_without_data, pieces(run, at, ground, chunk_bytes, last, files)))
     sent = [*map(_without_data, manifest_pieces(run, at, files, chunk_bytes)), *sent]
     path, radio = track(run.config.orbit), run.config.satellite.radio
-    seen = passes(path, station, begin_s, days * 86400.0)
+    seen = passes(path, station, begin_s, days * DAY_S)
     brought = _fill([pass_bytes(radio, each) for each in seen], [size for _, size in sent])
     done: dict[str, int | None] = {}
     for (name, _), number in zip(sent, brought, strict=True):

@@ -14,6 +14,8 @@ from pipeline.ground.tail import number
 
 _MOST_ROWS = 40  # of a table; more are thinned evenly, and the page says so
 
+_FATES = {"present": "here", "quarantined": "damaged, set aside", "deleted": "thinned out", "missing": "not here"}
+
 
 class Table(NamedTuple):
     title: str
@@ -128,12 +130,7 @@ def checkpoints(material: Material) -> Table:
     rows = []
     for i in range(min(len(step), _MOST_ROWS // 2)):
         number_ = int(step[i])
-        if number_ in present:
-            state = "here"
-        elif number_ in history.quarantined:
-            state = "damaged, set aside"
-        else:
-            state = "thinned out" if number_ in history.deleted else "not here"
+        state = _FATES[history.fate(number_, present)]
         bytes_ = size(weight[i]) if math.isfinite(weight[i]) else "–"
         times = [f"{_figure(seconds[i], 2)} s", f"{_figure(1000 * blocking[i], 0)} ms"]
         rows.append([f"{number_:,}", duration(mission_s[i]), state, bytes_, *times, utc(wall[i])])
