@@ -20,8 +20,8 @@ class View(NamedTuple):
     tokens_per_s: float
     orbit: int
     sunlit: float  # visible share of the Sun's disk
-    charge: float  # state of charge
-    mode: str
+    charge: float | None  # state of charge; None while nothing has told it
+    mode: str  # and why, where it is OFF
     next_save_s: float
     eta_s: float | None
 
@@ -105,7 +105,7 @@ def _line(v: View | str) -> Text:
         (f"{v.tokens_per_s:,.0f} tok/s", ""),
         (f"orbit {v.orbit}", ""),
         (sky, style),
-        (f"charge {v.charge:.0%}", "red" if v.charge < 0.75 else ""),
+        ("charge -", "red") if v.charge is None else (f"charge {v.charge:.0%}", "red" if v.charge < 0.75 else ""),
         (v.mode, "" if v.mode == "TRAIN" else "dim"),
         (f"save in {clock(v.next_save_s)}", "dim"),
         (f"ETA {clock(v.eta_s)}" if v.eta_s is not None else "ETA -", ""),

@@ -73,6 +73,7 @@ class Job:
     def __post_init__(self) -> None:
         self.mode = Mode.OFF
         self.safe: bool | None = None  # as last written down; nothing was
+        self.waiting_for = ""  # while the GPU is off
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
@@ -146,7 +147,10 @@ class Job:
             self.outlook.interrupted()
         if directive.mode != Mode.TRAIN:
             self.guard.rest(self.state, self.progress.step)
+        self.waiting_for = directive.reason if directive.mode == Mode.OFF else ""
         if (directive.mode, safe) != (self.mode, self.safe):
+            if safe and not self.safe:
+                self.display.say(f"GPU off: {directive.reason}")
             self.mode, self.safe = directive.mode, safe
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())
         self.spacecraft.obey(directive.mode, directive.cap_w, directive.deadline_s, directive.chunk_steps)
@@ -449,10 +453,10 @@ class Job:
                 tokens_per_s=self.tokens_per_s,
                 orbit=seen.orbit,
                 sunlit=seen.sunlit,
-                charge=seen.charge,
-                mode=self.mode.name,
+                charge=seen.charge if self.spacecraft.told else None,
+                mode=f"{self.mode.name} ({self.waiting_for})" if self.waiting_for else self.mode.name,
                 next_save_s=next_save_s,
-                eta_s=left_s,
+                eta_s=None if self.safe else left_s,
             )
         )
 

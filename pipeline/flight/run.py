@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from enum import Enum
+from errno import EROFS
 from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +66,8 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
         BadInput: something given is wrong; nothing of an earlier run is lost.
         RunFailed: the work cannot go on; what was sealed stays. Also what is wrong with a configuration that an earlier
             launch has worked with: it is not the input that changed, and another try may find a device, a disk or a
-            port as they were.
+            port as they were. And a disk that a run has been written to and that takes no writes now, whatever is
+            given: a file system makes itself read-only where its medium failed.
     """
     try:
         near = within_reach(config)
@@ -79,7 +81,8 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
     except Refused:
         raise
     except BadInput as error:
-        if before and _same(config, near, before):
+        read_only = isinstance(error.__cause__, OSError) and error.__cause__.errno == EROFS
+        if before and (read_only or _same(config, near, before)):
             raise RunFailed(str(error)) from error
         raise
     except OSError as error:
@@ -335,7 +338,7 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
-    decided = known.found.get("cooldown")
+    decided, budget = known.found.get("cooldown"), config.budget.model_dump(mode="json")
     if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
         raise RunFailed(
             f"{config.directory / LEDGER}: line {known.damaged['cooldown']} (cooldown) is damaged, and that decision "
@@ -344,7 +347,14 @@ def _progress(
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif restored and restored.meta.get("config", restored.meta)["budget"] != config.budget.model_dump(mode="json"):
+    elif restored and (was := restored.meta.get("config", restored.meta)["budget"]) != budget:
+        if progress.cooldown.start != NEVER and not decided:  # whoever has the ledger was asked before
+            other = [key for key in budget if budget[key] != was.get(key)]
+            now = ", ".join(f"budget.{key} {json.dumps(budget[key])} (was {json.dumps(was.get(key))})" for key in other)
+            raise Refused(
+                f"run_dir: {config.directory}: its cooldown has begun under another budget: {now}; give that one, or "
+                "another --run_dir"
+            )
         progress.planned_steps = 0  # to be forecast anew
     # A launch that died before its first save had lost steps too, which only the ledger knows.
     found = known.found

@@ -11,19 +11,21 @@ import socket
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
+from errno import EADDRINUSE, EADDRNOTAVAIL
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, RunFailed
 from pipeline.config.mission import Telemetry
 
 BODY = struct.Struct(">ff")  # charge [Wh], plate temperature [°C]
 CRC = struct.Struct(">H")
 LONGEST_PACKET = 4096
 FEED_END = 65536  # bytes: of a feed that has grown by more, the end is enough
+KNOWN_END = 1024  # bytes before what is new, by which a feed is known to be the one read before
 COLDEST_C, HOTTEST_C = -150.0, 200.0  # between which a plate may be; the codes of sensors without data lie outside
 MOST_CHARGE = 1.5  # of the nominal capacity
 LEAP, LEAP_K = 0.05, 5.0  # of that capacity, and of the plate: more is no change of a moment
@@ -53,6 +55,11 @@ class Reading(NamedTuple):
 
 
 class Source(Protocol):
+    @property
+    def trouble(self) -> str:
+        """Why there is no newer reading, as far as that is known; empty otherwise."""
+        ...
+
     def newest(self) -> Reading | None:
         """The newest reading so far; None before the first. Returns at once."""
         ...
@@ -70,11 +77,23 @@ class _Newest:
     def __init__(self, now: Callable[[], float], slack_s: float):
         self._now, self._slack_s = now, slack_s
         self._newest: Reading | None = None
+        self._refused, self._why = 0, ""  # since the newest
+
+    @property
+    def trouble(self) -> str:
+        return f"{self._refused:,} refused since, the last {self._why}" if self._refused else ""
 
     def offer(self, reading: Reading) -> None:
-        in_order = self._newest is None or reading.mission_s > self._newest.mission_s
-        if all(map(math.isfinite, reading)) and in_order and reading.mission_s <= self._now() + self._slack_s:
-            self._newest = reading
+        ahead_s = reading.mission_s - self._now()
+        if not all(map(math.isfinite, reading)):
+            self.refuse("not finite")
+        elif ahead_s > self._slack_s:
+            self.refuse(f"{ahead_s:,.0f} s ahead of this machine's clock")
+        elif self._newest is None or reading.mission_s > self._newest.mission_s:
+            self._newest, self._refused = reading, 0
+
+    def refuse(self, why: str) -> None:
+        self._refused, self._why = self._refused + 1, why
 
     def newest(self) -> Reading | None:
         return self._newest
@@ -92,44 +111,66 @@ class FileSource(_Newest):
 
         {"time": "2026-07-26T04:00:00Z", "charge_wh": 612.5, "temperature_c": 41.2}
 
-    A feed that is truncated or replaced is read anew; half a line waits for its other half.
+    Or one that is written anew each time, in place or under another name first. Half a line waits for its other half.
     """
 
     def __init__(self, path: Path, start: datetime, now: Callable[[], float], slack_s: float):
         super().__init__(now, slack_s)
         self._path, self._start = path, start
-        self._offset, self._inode, self._rest = 0, 0, b""
+        self._offset, self._known, self._rest = 0, b"", b""
+        self._unreadable = ""
+
+    @property
+    def trouble(self) -> str:
+        return self._unreadable or super().trouble
 
     def newest(self) -> Reading | None:
         try:
             status = self._path.stat()
             if not S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
+                self._unreadable = f"{self._path} is no file"
                 return super().newest()
             with self._path.open("rb") as feed:
-                replaced = status.st_ino != self._inode or status.st_size < self._offset
-                if replaced or status.st_size - self._offset > FEED_END:
-                    self._offset, self._inode, self._rest = max(0, status.st_size - FEED_END), status.st_ino, b""
-                feed.seek(self._offset)
-                fresh = feed.read(FEED_END)
-                self._offset += len(fresh)
-        except OSError:  # not there yet, or not there now: the watchdog sees that nothing new comes
+                fresh = self._fresh(feed, status.st_size)
+        except OSError as error:  # not there yet, or not there now: the watchdog sees that nothing new comes
+            self._unreadable = f"{self._path}: {error.strerror}"
             return super().newest()
-        *lines, self._rest = (self._rest + fresh).split(b"\n")
-        self._rest = self._rest[-FEED_END:]
-        for line in lines:
-            self._take(line)
+        self._unreadable = ""
+        if fresh:
+            *lines, self._rest = (self._rest + fresh).split(b"\n")
+            self._rest = self._rest[-FEED_END:]
+            for line in lines:
+                if not self._take(line):
+                    self.refuse("not as it should be written")
+            self._take(self._rest)  # whole already, where a writer ends with no new line
         return super().newest()
 
-    def _take(self, line: bytes) -> None:
+    def _fresh(self, feed: IO[bytes], size: int) -> bytes:
+        """What was written since the last time. By its size or its number alone, one written anew may be the same."""
+        feed.seek(self._offset - len(self._known))
+        found = feed.read(len(self._known) + FEED_END)
+        if not found.startswith(self._known) or size - self._offset > FEED_END:
+            self._offset, self._known, self._rest = max(0, size - FEED_END), b"", b""
+            feed.seek(self._offset)
+            found = feed.read(FEED_END)
+        fresh = found[len(self._known) :]
+        self._offset += len(fresh)
+        self._known = found[-KNOWN_END:]
+        return fresh
+
+    def _take(self, line: bytes) -> bool:
+        """Whether it is a reading, whatever it says."""
         try:
             fields = json.loads(line)
             when = datetime.fromisoformat(fields["time"])
             mission_s = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - self._start).total_seconds()
             charge_wh, plate_c = fields["charge_wh"], fields["temperature_c"]
-            if not isinstance(charge_wh, bool) and not isinstance(plate_c, bool):
-                self.offer(Reading(mission_s, float(charge_wh), float(plate_c)))
+            if isinstance(charge_wh, bool) or isinstance(plate_c, bool):
+                return False
+            self.offer(Reading(mission_s, float(charge_wh), float(plate_c)))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            return
+            return False
+        return True
 
 
 class UdpSource(_Newest):
@@ -153,8 +194,10 @@ class UdpSource(_Newest):
             self._socket.bind((config.host, config.port))
         except OSError as error:
             self._socket.close()
-            address = f"{config.host}:{config.port}"
-            raise BadInput(f"telemetry.port: {address}: {error.strerror}; give a free address of this host") from error
+            what = f"telemetry.port: {config.host}:{config.port}: {error.strerror}"
+            if error.errno in (EADDRINUSE, EADDRNOTAVAIL):  # it may be there by the next try
+                raise RunFailed(f"{what}; free it, or give a free address of this host") from error
+            raise BadInput(f"{what}; give a free address of this host") from error
         except (TypeError, ValueError) as error:  # before anything is looked up
             self._socket.close()
             raise BadInput(f"telemetry.host: {config.host!r}: no host's name; give an address of this one") from error
@@ -171,6 +214,8 @@ class UdpSource(_Newest):
                 break
             if reading := unpack(datagram, self._apid, self._start):
                 self.offer(reading)
+            else:
+                self.refuse("no whole packet of that APID and layout")
         return super().newest()
 
     def close(self) -> None:
@@ -217,6 +262,7 @@ class SimulatedSource:
     """The plant as sensors would show it: Gaussian noise, the same at the same mission second of every launch."""
 
     def __init__(self, config: Telemetry, plant: Callable[[], Reading]):
+        self.trouble = ""
         self._sigmas = config.charge_noise_wh, config.temperature_noise_k
         self._plant = plant
 

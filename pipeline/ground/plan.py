@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_json()
     own, rest = parser.parse_known_args(list(arguments))
     config = settle(load(rest, prog=USAGE))
+    if config.mission.clock == "real" and not config.orbit.start:  # a launch now would begin there
+        now = datetime.now(UTC).replace(second=0, microsecond=0)
+        config = config.model_copy(update={"orbit": config.orbit.model_copy(update={"start": now})})
     if own.out:
         from pipeline.ground.plan_picture import check
 
@@ -148,13 +152,14 @@ def _orbit(sky: Environment, period_s: float) -> dict[str, Any]:
 
 def _summary(made: Scenario, flight: Forecast, optimum: Bound) -> dict[str, float]:
     """One policy in figures. A violation is a slot of the forecast that ends below the floor or above the limit."""
-    trace, plant = flight.trace, made.plant
+    trace = flight.trace
+    floor, heat = flight.violations(made.plant)
     return {
         "steps": flight.steps,
         "percent_of_bound": 100.0 * flight.steps / optimum.upper_steps if optimum.upper_steps else 0.0,
         "restarts": flight.restarts,
-        "floor_violations": int(np.sum(trace.charge_wh < plant.floor_wh)),
-        "temperature_violations": int(np.sum(trace.plate_c > plant.limit_at(trace.cap_w))),
+        "floor_violations": floor,
+        "temperature_violations": heat,
         "min_charge_wh": float(np.min(trace.charge_wh)),
         "max_temperature_c": float(np.max(trace.plate_c)),
         "discharge_wh": float(trace.discharge_wh[-1]),

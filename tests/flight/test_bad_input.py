@@ -120,6 +120,9 @@ def test_a_budget_changed_after_the_cooldown_was_decided_is_refused(
     assert train.main([*arguments, "0.3", "--json"]) == 0
     capsys.readouterr()
     assert "budget" in refused(capsys, *arguments, "0.4")
+    (tmp_path / "run" / "ledger.jsonl").unlink()
+    assert "budget.orbits 0.4 (was 0.3)" in refused(capsys, *arguments, "0.4")
+    assert train.main([*arguments, "0.3", "--json"]) == 0
 
 
 def test_a_directory_that_cannot_be_written_is_named(
@@ -185,19 +188,41 @@ def test_a_second_process_in_the_same_run_is_refused(tiny: Path, tmp_path: Path)
 def test_what_an_earlier_launch_has_worked_with_is_no_bad_input(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A supervisor does not start again what ended with 2: a port that is taken for a while must not end a mission."""
+    """A supervisor does not start again what ended with 2: a GPU that is gone for a while must not end a mission."""
     run = tmp_path / "run"
+    words = ["--config", tiny, "--run_dir", run, "--mission.clock", "real", "--gpu.actuator", "nvml"]
+    assert "gpu.actuator" in refused(capsys, *words)
+    assert not (run / "config.yaml").exists(), "nothing has begun"
+    config = load([str(word) for word in words])
+    record(config)  # it has begun
+    assert train.main([str(word) for word in words]) == 1
+    assert "gpu.actuator" in capsys.readouterr().err
+    assert "gpu.actuator" in refused(capsys, *words, "--train.log_every", 7)
+
+
+def test_a_disk_that_makes_itself_read_only_is_no_bad_input_where_a_run_lies(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else is given otherwise, which with a disk that takes writes goes on."""
+    disk, words = tmp_path / "disk", ["--config", tiny, "--budget.orbits", "null", "--budget.steps"]
+    assert train.main([str(word) for word in (*words, 2, "--run_dir", tmp_path / "run")]) == 0
+    disk.mkdir()
+    if subprocess.run(["mount", "--bind", "-o", "ro", tmp_path / "run", disk], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    capsys.readouterr()
+    try:
+        assert train.main([str(word) for word in (*words, 2, "--run_dir", disk, "--train.log_every", 7)]) == 1
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    assert "Read-only" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_may_be_free_by_the_next_try(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", tiny, "--run_dir", tmp_path / "run", "--mission.clock", "real", "--telemetry.source", "udp"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
-        taken = other.getsockname()[1]
-        words = ["--config", tiny, "--run_dir", run, "--budget.orbits", "null", "--budget.steps", 3]
-        words += ["--mission.clock", "real", "--telemetry.source", "udp", "--telemetry.port"]
-        assert "telemetry.port" in refused(capsys, *words, taken)
-    assert not (run / "config.yaml").exists(), "nothing has begun"
-    config = load([str(word) for word in (*words, taken)])
-    record(config)  # it has begun
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", taken))
-        assert train.main([str(word) for word in (*words, taken)]) == 1
-        assert "telemetry.port" in capsys.readouterr().err
-        assert "telemetry.port" in refused(capsys, *words[:-1], "--train.log_every", 7, words[-1], taken)
+        words += ["--telemetry.port", other.getsockname()[1]]
+        assert train.main([str(word) for word in words]) == 1
+    assert "telemetry.port: 127.0.0.1" in capsys.readouterr().err

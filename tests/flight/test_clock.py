@@ -290,6 +290,9 @@ def test_a_clock_that_nobody_has_set_is_no_bad_input(machine: Machine) -> None:
     machine.wrong_s = -(machine.booted - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
     with pytest.raises(RunFailed, match=r"mission\.clock: this machine's clock is 2066. days before orbit\.start"):
         mission(*REAL)
+    machine.wrong_s = 2000 * DAY_S
+    with pytest.raises(RunFailed, match=r"\d+ days from the epoch of the elements; set the clock"):
+        mission(*REAL)
 
 
 @contextmanager

@@ -55,6 +55,11 @@ def test_before_the_first_step_there_is_no_loss_and_no_eta(capsys: pytest.Captur
     assert "ETA -" in line
 
 
+def test_a_charge_that_nothing_has_told_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    Display().show(VIEW._replace(charge=None))
+    assert "charge -  TRAIN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (600, "10:00"), (3600, "1:00:00"), (-5, "0:00")]
 )

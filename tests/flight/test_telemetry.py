@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from launching import ROOT
 from test_mission import mission, obey
 
-from pipeline.config import BadInput, load
+from pipeline.config import BadInput, RunFailed, load
 from pipeline.config.mission import Satellite, Telemetry
 from pipeline.flight.battery import Battery
 from pipeline.flight.governor import Governor
@@ -69,6 +69,46 @@ def test_a_feed_that_is_rotated_goes_on(feed: tuple[Path, FileSource]) -> None:
     assert source.newest() == Reading(10.0, 800.0, 30.0)
     path.write_bytes(line(30))
     assert source.newest() == Reading(30.0, 800.0, 30.0)
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""], ids=["a line", "no new line"])
+@pytest.mark.parametrize("way", ["in place", "renamed", "renamed twice"])
+def test_a_feed_that_is_written_anew_each_time_goes_on(way: str, ending: bytes, feed: tuple[Path, FileSource]) -> None:
+    """Of the same length each time; and a file system gives the number of a file that is gone to the next."""
+    path, source = feed
+    other = path.with_name("new")
+    for second in range(10, 40):
+        for _ in range(2 if way == "renamed twice" else 1):
+            written = path if way == "in place" else other
+            written.write_bytes(line(second).strip() + ending)
+            written.replace(path)
+        assert source.newest() == Reading(second, 800.0, 30.0)
+        assert source.newest() == Reading(second, 800.0, 30.0)
+
+
+def test_why_nothing_newer_comes_is_told(feed: tuple[Path, FileSource]) -> None:
+    path, source = feed
+    source.newest()
+    assert source.trouble == f"{path}: No such file or directory"
+    path.write_bytes(line(10))
+    source.newest()
+    assert source.trouble == ""
+    for bad, why in (
+        (line(1030), "1 refused since, the last 30 s ahead of this machine's clock"),
+        (line(20, math.nan), "2 refused since, the last not finite"),
+        (b"12:00 800 30\n", "3 refused since, the last not as it should be written"),
+        (line(5), "3 refused since, the last not as it should be written"),  # out of order
+        (line(20)[:40], "3 refused since, the last not as it should be written"),  # half
+        (line(20)[40:], ""),
+    ):
+        with path.open("ab") as file:
+            file.write(bad)
+        source.newest()
+        assert source.trouble == why
+    path.unlink()
+    path.mkdir()
+    source.newest()
+    assert source.trouble == f"{path} is no file"
 
 
 def test_of_a_feed_that_has_grown_by_much_or_is_replaced_the_end_is_read(feed: tuple[Path, FileSource]) -> None:
@@ -172,7 +212,7 @@ def test_packets_over_a_real_socket() -> None:
 def test_a_port_in_use_is_named() -> None:
     first = UdpSource(Telemetry(source="udp", port=0), START, lambda: 0.0, slack_s=5.0)
     try:
-        with pytest.raises(BadInput, match=r"telemetry.port"):
+        with pytest.raises(RunFailed, match=r"telemetry.port"):
             UdpSource(Telemetry(source="udp", port=first.address[1]), START, lambda: 0.0, slack_s=5.0)
     finally:
         first.close()

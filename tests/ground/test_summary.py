@@ -76,6 +76,13 @@ def test_the_hour_without_power_is_no_wall_time() -> None:
     assert summarise(FIRST + SECOND).wall_s == pytest.approx(100.0)
 
 
+def test_mission_time_is_counted_from_the_first_launch_by_the_clock_as_it_is_set_now() -> None:
+    assert summarise(FIRST + SECOND).mission_s == 37_000.0
+    set_back = {"event": "clock_set", "mission_s": 0.0, "wall": 3760.0, "step": 800, "seconds": -37_600.0}
+    after = [line | {"mission_s": line["mission_s"] - 37_600.0} for line in SECOND[1:]]
+    assert summarise([*FIRST, SECOND[0], set_back, *after]).mission_s == 37_000.0
+
+
 def test_what_the_store_does_before_and_after_a_launch_is_neither_its_time_nor_its_end() -> None:
     """A copy is opened before the first launch, a checkpoint restored before the second, one mirrored after the end."""
     opened, restored = event("mirror_opened", 90.0, 0), event("restored", 3749.0, 900, checkpoint=800)
