@@ -40,6 +40,8 @@ class Table:
     def cut(self, last: float) -> None:
         """Takes back the rows whose first column is above `last`."""
         width = len(self._names)
+        if not self._cells or self._cells[-width] <= last:
+            return
         kept = bisect_right(range(len(self)), last, key=lambda row: self._cells[row * width])
         del self._cells[kept * width :]
 
@@ -166,7 +168,10 @@ class History:
             self._take_back(event)  # the run may have gone back to a sealed step
         elif kind in ENDINGS:
             self._count_lost(event, 0)
+        elif kind in AT_WORK and self.last and now.mission_s < self.last.mission_s:
+            self._time_back(now.mission_s)  # of the launch before, that this one began is in no whole line
         if kind == "step":
+            self._steps_back(event["at"] - 1)  # the same
             curves = [number(event.get(name)) for name in ("loss", "grad_norm", "rate", "tokens_per_s")]
             self.steps.append(event["at"], now.mission_s, now.wall, self.summary.launches, *curves)
         elif kind == "sealed":
@@ -225,11 +230,7 @@ class History:
         """What the launch before did after the checkpoint that this one begins from is done again."""
         if self.last:
             self.gaps.append(Gap(self.last, now, self.summary.ending, self._take_back(event)))
-            # On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it.
-            for table in (self.telemetry, self.plans):
-                table.cut(now.mission_s)
-            while self.modes and self.modes[-1].start_s >= now.mission_s:
-                self.modes.pop()
+            self._time_back(now.mission_s)
             if now.mission_s > self.last.mission_s:
                 self.modes.append(Mode(self.last.mission_s, "DOWN", "no power, or no process"))
         self.modes.append(Mode(now.mission_s, "OFF", "launch"))
@@ -239,9 +240,19 @@ class History:
         assert self.last
         before = self.lost_steps
         self._count_lost(event, max(0, self.last.step - event["step"]))
-        self.steps.cut(event["step"])
-        self.validations.cut(event["step"])
+        self._steps_back(event["step"])
         return max(0, self.lost_steps - before)
+
+    def _steps_back(self, last: int) -> None:
+        self.steps.cut(last)
+        self.validations.cut(last)
+
+    def _time_back(self, mission_s: float) -> None:
+        """On a simulated clock mission time goes back with the state; on a real one nothing lies ahead of it."""
+        for table in (self.telemetry, self.plans):
+            table.cut(mission_s)
+        while self.modes and self.modes[-1].start_s >= mission_s:
+            self.modes.pop()
 
     def _count_lost(self, event: dict[str, Any], inferred: int) -> None:
         """As the flight counts them in all; it logs only some steps, and can tell how far it had come between two."""

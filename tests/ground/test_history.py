@@ -29,6 +29,17 @@ def test_what_an_outage_took_back_is_there_once_as_it_was_in_the_end() -> None:
     assert [mode.name for mode in made.modes] == ["OFF", "TRAIN", "OFF"]
 
 
+def test_curves_do_not_run_back_where_the_line_of_a_launch_is_damaged() -> None:
+    """As in a ledger that came down with a gap."""
+    again = [telemetry(12.0, 0.8, 3.0), step(20, 22.0, 4.2), telemetry(25.0, 0.8, 6.0), step(30, 33.0, 3.6)]
+    made = History().read(BEFORE + again)
+    assert made.steps["at"].tolist() == [10, 20, 30]
+    assert made.steps["loss"].tolist() == [5.0, 4.2, 3.6]
+    assert made.telemetry["mission_s"].tolist() == [0.0, 0.0, 12.0, 25.0]
+    assert len(made.validations) == 0
+    assert (made.gaps, made.lost_steps) == ([], 0), "of which nothing is known"
+
+
 def test_on_a_real_clock_the_time_away_belongs_to_no_mode() -> None:
     away = [event("resume", 630.0, 10), event("mode", 640.0, 10, mode="TRAIN", reason="charge allows")]
     made = History().read([*BEFORE, *away, telemetry(700.0, 0.7, 8.0)])
