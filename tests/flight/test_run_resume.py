@@ -54,7 +54,7 @@ def kill_once(tiny: Path, run: Path, phase: str, cold: bool = False) -> bool:
     return False
 
 
-@pytest.mark.parametrize("phase", ["compilation", "saving", "evaluation", "training"])
+@pytest.mark.parametrize("phase", ["saving", "evaluation", "training", *slow("compilation")])
 def test_killed_in_each_phase_it_ends_with_the_same_bits(
     phase: str, tiny: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:

@@ -198,6 +198,7 @@ def test_packets_over_a_real_socket() -> None:
         for packet in (pack(Reading(50, 700, 20), APID, START), b"noise", pack(Reading(40, 1, 1), APID, START)):
             sender.sendto(packet, source.address)
         assert source.newest() == Reading(50.0, 700.0, 20.0)
+        assert source.trouble == "1 refused since, the last no whole packet of that APID and layout"
         for count in range(300):
             sender.sendto(pack(Reading(100 + count, 700, 20), APID, START, count), source.address)
         for _ in range(3):

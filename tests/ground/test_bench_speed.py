@@ -16,6 +16,7 @@ def tiny(tmp_path: Path) -> Path:
     return write_config(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_configuration_without_a_name_is_measured(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--repeats", "1", "--pairs", "1", "--turn_s", "0.2", "--parts", "loop,program,saves"]
     assert main(["--config", str(tiny), *counts, "--json"]) == 0

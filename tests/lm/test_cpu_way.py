@@ -45,6 +45,7 @@ def test_products_of_16_bits_are_not_widened(monkeypatch: pytest.MonkeyPatch) ->
     assert widened(compiled("mixed", 2, 64).as_text()) > of_logits
 
 
+@pytest.mark.slow
 def test_unrolled_layers_take_little_more_memory_than_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     def temporary() -> int:
         return compiled("fp32", 6, 256).memory_analysis().temp_size_in_bytes

@@ -89,13 +89,14 @@ def losses(precision: str) -> np.ndarray:
     return np.concatenate(data)
 
 
-@pytest.mark.parametrize("precision", ["mixed", "bf16", "fp16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", *slow("mixed", "fp16")])
 def test_every_precision_learns_as_fp32_does(precision: str, fp32_losses: np.ndarray) -> None:
     """Measured: within 0.006 nats at every tenth step."""
     assert fp32_losses[-1] < 0.1
     np.testing.assert_allclose(losses(precision), fp32_losses, atol=0.05)
 
 
+@pytest.mark.slow
 def test_gradients_lie_where_8_bits_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a mean over a real batch would vanish: a factor of 2^-16 stands for it. Measured: 0.20 and 1.0."""
     trained, tokens = run(tiny(), [10, 10]).params, batches(1)[0]
@@ -203,6 +204,7 @@ def test_rematerialisation_gives_the_same_gradients(remat: str) -> None:
         np.testing.assert_allclose(x, y, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_rematerialisation_keeps_less_from_policy_to_policy() -> None:
     def kept(remat: str) -> int:
         model = {"depth": 6, "width": 64, "context": 64, "remat": remat}
