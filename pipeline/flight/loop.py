@@ -37,6 +37,7 @@ from pipeline.plan.payload import ROUNDING
 from pipeline.plan.stops import NOTICE_S
 
 TELEMETRY_EVERY_S = 60.0  # of mission time
+BARK_EVERY_S = 60.0  # of the wall's: a sensor that is now right and now wrong must not flood the journal
 UNSURE_S = 600.0  # so long after the clock was set by more, or a launch past the end, nothing is decided for good
 PAST_END = "past the end by a clock that may yet be set right"
 ROLLBACKS = 3  # in a row to the same sealed step: then the fault will not go away
@@ -74,6 +75,7 @@ class Job:
         self.mode = Mode.OFF
         self.safe: bool | None = None  # as last written down; nothing was
         self.waiting_for = ""  # while the GPU is off
+        self.barked_s = -np.inf  # by the wall's clock, when last said aloud
         self.loss: float | None = None
         self.tokens_per_s = 0.0
         self.said_s = -np.inf
@@ -149,7 +151,8 @@ class Job:
             self.guard.rest(self.state, self.progress.step)
         self.waiting_for = directive.reason if directive.mode == Mode.OFF else ""
         if (directive.mode, safe) != (self.mode, self.safe):
-            if safe and not self.safe:
+            if safe and not self.safe and time.monotonic() - self.barked_s >= BARK_EVERY_S:
+                self.barked_s = time.monotonic()
                 self.display.say(f"GPU off: {directive.reason}")
             self.mode, self.safe = directive.mode, safe
             self.ledger.append("mode", mode=directive.mode.name, reason=directive.reason, **self.telemetry())

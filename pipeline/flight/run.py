@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.checkpoint import durable
-from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by
+from pipeline.config import FULL, BadInput, Config, Refused, RunFailed, stopped_by, tree
 from pipeline.flight.device import choose_device
 from pipeline.flight.directory import changed, differing, open_directory, share, within_reach
 from pipeline.flight.display import Display
@@ -81,8 +81,7 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
     except Refused:
         raise
     except BadInput as error:
-        read_only = isinstance(error.__cause__, OSError) and error.__cause__.errno == EROFS
-        if before and (read_only or _same(config, near, before)):
+        if before and (_read_only(config, error.__cause__) or _same(config, near, before)):
             raise RunFailed(str(error)) from error
         raise
     except OSError as error:
@@ -90,6 +89,13 @@ def fly(config: Config, quiet: bool = False) -> tuple[Outcome, dict[str, Any]]:
     finally:
         display.close()
         notices.release()
+
+
+def _read_only(config: Config, cause: BaseException | None) -> bool:
+    """Whether the run's own disk takes no writes."""
+    if not isinstance(cause, OSError) or cause.errno != EROFS:
+        return False
+    return Path(str(cause.filename)).is_relative_to(config.directory)
 
 
 def _same(config: Config, near: Config, before: Config) -> bool:
@@ -338,7 +344,7 @@ def _progress(
             f"corpus: {config.corpus.source}: the text or its tokens changed since this run began; give the old text, "
             "or another --run_dir"
         )
-    decided, budget = known.found.get("cooldown"), config.budget.model_dump(mode="json")
+    decided = known.found.get("cooldown")
     if "cooldown" in known.damaged and not decided and progress.cooldown.start == NEVER:
         raise RunFailed(
             f"{config.directory / LEDGER}: line {known.damaged['cooldown']} (cooldown) is damaged, and that decision "
@@ -347,12 +353,10 @@ def _progress(
     if decided and progress.cooldown.start == NEVER:
         progress.cooldown = Cooldown(decided["start"], decided["end"])
         progress.planned_steps = progress.cooldown.end
-    elif restored and (was := restored.meta.get("config", restored.meta)["budget"]) != budget:
+    elif restored and (other := _other_budget(config.budget, restored.meta.get("config", restored.meta)["budget"])):
         if progress.cooldown.start != NEVER and not decided:  # whoever has the ledger was asked before
-            other = [key for key in budget if budget[key] != was.get(key)]
-            now = ", ".join(f"budget.{key} {json.dumps(budget[key])} (was {json.dumps(was.get(key))})" for key in other)
             raise Refused(
-                f"run_dir: {config.directory}: its cooldown has begun under another budget: {now}; give that one, or "
+                f"run_dir: {config.directory}: its cooldown has begun under another budget: {other}; give that one, or "
                 "another --run_dir"
             )
         progress.planned_steps = 0  # to be forecast anew
@@ -363,6 +367,14 @@ def _progress(
     progress.corruptions = max(progress.corruptions, found["corruption"]["corruptions"] if "corruption" in found else 0)
     progress.lost_steps = max(progress.lost_steps, lost_before) + max(0, reached - progress.step)
     return progress
+
+
+def _other_budget(now: tree.Budget, saved: dict[str, Any]) -> str:
+    """What of a budget is not as it was saved, by this version or another."""
+    was = tree.Budget(**{key: value for key, value in saved.items() if key in tree.Budget.model_fields})
+    given, before = now.model_dump(mode="json"), was.model_dump(mode="json")
+    other = [key for key in given if getattr(now, key) != getattr(was, key)]
+    return ", ".join(f"budget.{key} {json.dumps(given[key])} (was {json.dumps(before[key])})" for key in other)
 
 
 def _greeting(

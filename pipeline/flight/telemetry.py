@@ -7,11 +7,12 @@ watchdog sees a sensor that cannot be trusted; but nothing is put right by it.
 
 import json
 import math
+import os
 import socket
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
-from errno import EADDRINUSE, EADDRNOTAVAIL
+from errno import EADDRINUSE
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, NamedTuple, Protocol
@@ -25,7 +26,7 @@ BODY = struct.Struct(">ff")  # charge [Wh], plate temperature [°C]
 CRC = struct.Struct(">H")
 LONGEST_PACKET = 4096
 FEED_END = 65536  # bytes: of a feed that has grown by more, the end is enough
-KNOWN_END = 1024  # bytes before what is new, by which a feed is known to be the one read before
+KNOWN = 1024  # bytes of its beginning and before what is new, by which a feed is known to be the one read before
 COLDEST_C, HOTTEST_C = -150.0, 200.0  # between which a plate may be; the codes of sensors without data lie outside
 MOST_CHARGE = 1.5  # of the nominal capacity
 LEAP, LEAP_K = 0.05, 5.0  # of that capacity, and of the plate: more is no change of a moment
@@ -83,14 +84,18 @@ class _Newest:
     def trouble(self) -> str:
         return f"{self._refused:,} refused since, the last {self._why}" if self._refused else ""
 
-    def offer(self, reading: Reading) -> None:
+    def offer(self, reading: Reading, again: bool = False) -> None:
+        """`again`: it may have been offered before, and is of the past then."""
         ahead_s = reading.mission_s - self._now()
+        since_s = reading.mission_s - self._newest.mission_s if self._newest else math.inf
         if not all(map(math.isfinite, reading)):
             self.refuse("not finite")
         elif ahead_s > self._slack_s:
             self.refuse(f"{ahead_s:,.0f} s ahead of this machine's clock")
-        elif self._newest is None or reading.mission_s > self._newest.mission_s:
+        elif since_s > 0.0:
             self._newest, self._refused = reading, 0
+        elif since_s < 0.0 and not again:
+            self.refuse(f"{-since_s:,.0f} s older than the one before")
 
     def refuse(self, why: str) -> None:
         self._refused, self._why = self._refused + 1, why
@@ -117,7 +122,7 @@ class FileSource(_Newest):
     def __init__(self, path: Path, start: datetime, now: Callable[[], float], slack_s: float):
         super().__init__(now, slack_s)
         self._path, self._start = path, start
-        self._offset, self._known, self._rest = 0, b"", b""
+        self._offset, self._head, self._end, self._rest = 0, b"", b"", b""
         self._unreadable = ""
 
     @property
@@ -126,12 +131,11 @@ class FileSource(_Newest):
 
     def newest(self) -> Reading | None:
         try:
-            status = self._path.stat()
-            if not S_ISREG(status.st_mode):  # to open a pipe would wait for its writer
+            if not S_ISREG(self._path.stat().st_mode):  # to open a pipe would wait for its writer
                 self._unreadable = f"{self._path} is no file"
                 return super().newest()
             with self._path.open("rb") as feed:
-                fresh = self._fresh(feed, status.st_size)
+                fresh, anew = self._fresh(feed)
         except OSError as error:  # not there yet, or not there now: the watchdog sees that nothing new comes
             self._unreadable = f"{self._path}: {error.strerror}"
             return super().newest()
@@ -139,26 +143,29 @@ class FileSource(_Newest):
         if fresh:
             *lines, self._rest = (self._rest + fresh).split(b"\n")
             self._rest = self._rest[-FEED_END:]
-            for line in lines:
-                if not self._take(line):
+            for line in filter(bytes.strip, lines):
+                if not self._take(line, again=anew and line is not lines[-1]):
                     self.refuse("not as it should be written")
             self._take(self._rest)  # whole already, where a writer ends with no new line
         return super().newest()
 
-    def _fresh(self, feed: IO[bytes], size: int) -> bytes:
-        """What was written since the last time. By its size or its number alone, one written anew may be the same."""
-        feed.seek(self._offset - len(self._known))
-        found = feed.read(len(self._known) + FEED_END)
-        if not found.startswith(self._known) or size - self._offset > FEED_END:
-            self._offset, self._known, self._rest = max(0, size - FEED_END), b"", b""
+    def _fresh(self, feed: IO[bytes]) -> tuple[bytes, bool]:
+        """What was written since the last time, and whether the feed was written anew. Such a one may have the size and
+        the number of the one before: it is known by how it begins, and by what stands before what is new."""
+        size, head = os.fstat(feed.fileno()).st_size, feed.read(KNOWN)
+        feed.seek(self._offset - len(self._end))
+        found = feed.read(len(self._end) + FEED_END)
+        anew = not (head.startswith(self._head) and found.startswith(self._end) and size >= self._offset)
+        if anew or size - self._offset > FEED_END:
+            self._offset, self._end, self._rest = max(0, size - FEED_END), b"", b""
             feed.seek(self._offset)
             found = feed.read(FEED_END)
-        fresh = found[len(self._known) :]
+        fresh = found[len(self._end) :]
         self._offset += len(fresh)
-        self._known = found[-KNOWN_END:]
-        return fresh
+        self._head, self._end = head, found[-KNOWN:]
+        return fresh, anew
 
-    def _take(self, line: bytes) -> bool:
+    def _take(self, line: bytes, again: bool = False) -> bool:
         """Whether it is a reading, whatever it says."""
         try:
             fields = json.loads(line)
@@ -167,7 +174,7 @@ class FileSource(_Newest):
             charge_wh, plate_c = fields["charge_wh"], fields["temperature_c"]
             if isinstance(charge_wh, bool) or isinstance(plate_c, bool):
                 return False
-            self.offer(Reading(mission_s, float(charge_wh), float(plate_c)))
+            self.offer(Reading(mission_s, float(charge_wh), float(plate_c)), again)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return False
         return True
@@ -195,8 +202,8 @@ class UdpSource(_Newest):
         except OSError as error:
             self._socket.close()
             what = f"telemetry.port: {config.host}:{config.port}: {error.strerror}"
-            if error.errno in (EADDRINUSE, EADDRNOTAVAIL):  # it may be there by the next try
-                raise RunFailed(f"{what}; free it, or give a free address of this host") from error
+            if error.errno in (EADDRINUSE, socket.EAI_AGAIN):  # it may be there by the next try
+                raise RunFailed(f"{what}; try again, or give a free address of this host") from error
             raise BadInput(f"{what}; give a free address of this host") from error
         except (TypeError, ValueError) as error:  # before anything is looked up
             self._socket.close()

@@ -14,12 +14,13 @@ from pipeline.flight.mission import mission
 from pipeline.flight.start_from import settle
 from pipeline.ground.arguments import usable_path
 from pipeline.ground.plan_budget import LONGEST_DAYS, duration_s, finish, finish_s, limits, spending
-from pipeline.orbit import Environment, eclipses
+from pipeline.orbit import Environment, eclipses, track
 from pipeline.orbit.timeline import DAY_S
 from pipeline.plan import Bound, Forecast, Scenario, bound, forecast, outcomes, policies, require_polls, stops
 from pipeline.plan.reserve import require_reserve, reserve_wh
 from pipeline.plan.stops import NOTICE_S
 from pipeline.power import fresh
+from pipeline.power.plant import YEAR_S
 
 USAGE = "train.py plan --config FILE [--days 7] [--out FILE.png] [--json] [--KEY VALUE]"
 BOUND_SLOTS = 2000  # longer slots are no less certified, only a little looser, and keep the programme at seconds
@@ -38,9 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_json()
     own, rest = parser.parse_known_args(list(arguments))
     config = settle(load(rest, prog=USAGE))
-    if config.mission.clock == "real" and not config.orbit.start:  # a launch now would begin there
-        now = datetime.now(UTC).replace(second=0, microsecond=0)
-        config = config.model_copy(update={"orbit": config.orbit.model_copy(update={"start": now})})
+    if config.mission.clock == "real" and not config.orbit.start:
+        config = launched_now(config)
     if own.out:
         from pipeline.ground.plan_picture import check
 
@@ -61,6 +61,15 @@ def main(arguments: Sequence[str]) -> int:
         if own.out:
             print(f"picture: {own.out}")
     return 0
+
+
+def launched_now(config: Config) -> Config:
+    """Mission second 0 is now, and no longer the epoch of the elements, from which the array has aged."""
+    began, now = track(config.orbit).utc(0.0), datetime.now(UTC).replace(second=0, microsecond=0)
+    array = config.satellite.array
+    age_years = array.age_years + max(0.0, (now - began).total_seconds() / YEAR_S)
+    satellite = config.satellite.model_copy(update={"array": array.model_copy(update={"age_years": age_years})})
+    return config.model_copy(update={"orbit": config.orbit.model_copy(update={"start": now}), "satellite": satellite})
 
 
 def plan(config: Config, made: Scenario, days: float | None = None) -> tuple[dict[str, Any], Forecast]:

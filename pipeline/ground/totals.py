@@ -38,16 +38,15 @@ class Summary:
     sealed: set[int] = field(default_factory=set)  # steps
     quarantined: int = 0
     launches: int = 0
-    mission_s: float = 0.0  # since the first launch
+    mission_s: float = 0.0  # since the first word of a launch
     wall_s: float = 0.0  # while a launch was running
     _last_wall: float = 0.0
-    _begun_s: float = 0.0  # mission time of the first launch, by the clock as set now
+    _begun_s: float | None = None  # mission time of that, by the clock as set now
 
     def add(self, event: dict[str, Any]) -> None:
         """One more event, in the order of the ledger."""
         kind = event["event"]
         if kind in ("launch", "resume"):
-            self._begun_s = self._begun_s if self.launches else event["mission_s"]
             self.launches += 1
             self.totals = {}  # those of an earlier launch no longer hold
             self.unigram_loss = event.get("unigram_loss")
@@ -55,9 +54,12 @@ class Summary:
         elif kind in AT_WORK and self.launches:
             self.wall_s += max(0.0, event["wall"] - self._last_wall)
             self.ending, self._last_wall = kind if kind in ENDINGS else None, event["wall"]
-        if kind == "clock_set":
-            self._begun_s += event["seconds"]
-        self.steps, self.mission_s = event["step"], event["mission_s"] - self._begun_s
+        if self._begun_s is None and kind in AT_WORK:
+            self._begun_s = event["mission_s"]
+        if self._begun_s is not None:
+            self._begun_s += event["seconds"] if kind == "clock_set" else 0.0
+            self.mission_s = event["mission_s"] - self._begun_s
+        self.steps = event["step"]
         if kind in ("launch", "resume", *ENDINGS):
             self.totals |= {key: event[key] for key in _TOTALS if key in event}
         elif kind == "validation":

@@ -11,7 +11,9 @@ from launching import ROOT, finish, start, wait_for
 
 import train
 from pipeline.config import load
+from pipeline.config.tree import Budget
 from pipeline.flight.recorded import record
+from pipeline.flight.run import _other_budget
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -123,6 +125,14 @@ def test_a_budget_changed_after_the_cooldown_was_decided_is_refused(
     (tmp_path / "run" / "ledger.jsonl").unlink()
     assert "budget.orbits 0.4 (was 0.3)" in refused(capsys, *arguments, "0.4")
     assert train.main([*arguments, "0.3", "--json"]) == 0
+
+
+def test_a_budget_is_the_same_whatever_keys_another_version_has() -> None:
+    budget = Budget(steps=400)
+    assert _other_budget(budget, {"steps": 400, "more": None}) == ""
+    assert _other_budget(budget, {"steps": 300, "orbits": 2.0}) == (
+        "budget.steps 400 (was 300), budget.orbits null (was 2.0)"
+    )
 
 
 def test_a_directory_that_cannot_be_written_is_named(

@@ -415,10 +415,13 @@ def test_noise_of_modelled_sensors_is_saved(tiny: Path, tmp_path: Path) -> None:
     assert train.main(["--config", str(tiny), "--run_dir", str(tmp_path / "run"), *noisy, "--json"]) == 0
 
 
-def test_that_the_watchdog_barks_while_the_gpu_is_off_is_written_down(tiny: Path, tmp_path: Path) -> None:
+def test_that_the_watchdog_barks_while_the_gpu_is_off_is_written_down(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     words = ["--config", str(tiny), "--run_dir", str(run), "--mission.harvest_error", "-0.8"]
-    assert train.main([*words, "--satellite.battery.capacity_wh", "250", "--json"]) == 0
+    assert train.main([*words, "--satellite.battery.capacity_wh", "250"]) == 0
+    assert capsys.readouterr().err.count("GPU off: SAFE: charge") == 1, "once a minute at most"
     modes = ledger(run, "mode")
     barked = [number for number, event in enumerate(modes) if event["reason"].startswith("SAFE: charge")]
     assert barked

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import socket
 import time
 from dataclasses import replace
@@ -71,19 +72,44 @@ def test_a_feed_that_is_rotated_goes_on(feed: tuple[Path, FileSource]) -> None:
     assert source.newest() == Reading(30.0, 800.0, 30.0)
 
 
-@pytest.mark.parametrize("ending", [b"\n", b""], ids=["a line", "no new line"])
+@pytest.mark.parametrize("before", [b"", line(1) * 20], ids=["alone", "after others"])
+@pytest.mark.parametrize("ending", [b"\n", b"", b" " * 5000, b"\n" * 5000], ids=["line", "none", "blanks", "lines"])
 @pytest.mark.parametrize("way", ["in place", "renamed", "renamed twice"])
-def test_a_feed_that_is_written_anew_each_time_goes_on(way: str, ending: bytes, feed: tuple[Path, FileSource]) -> None:
+def test_a_feed_that_is_written_anew_each_time_goes_on(
+    way: str, ending: bytes, before: bytes, feed: tuple[Path, FileSource]
+) -> None:
     """Of the same length each time; and a file system gives the number of a file that is gone to the next."""
+    if before and len(ending) > 1:
+        before = line(1)  # a beginning and an end that both stay the same for long hide what lies between
     path, source = feed
     other = path.with_name("new")
     for second in range(10, 40):
         for _ in range(2 if way == "renamed twice" else 1):
-            written = path if way == "in place" else other
-            written.write_bytes(line(second).strip() + ending)
+            written = other if way.startswith("renamed") else path
+            written.write_bytes(before + line(second).strip() + ending)
             written.replace(path)
         assert source.newest() == Reading(second, 800.0, 30.0)
         assert source.newest() == Reading(second, 800.0, 30.0)
+        assert source.trouble == ""
+
+
+def test_a_feed_that_is_cut_while_it_is_read_goes_on(
+    feed: tuple[Path, FileSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its size and the reading."""
+    path, source = feed
+    path.write_bytes(line(10) * 2000)
+    source.newest()
+    was, stat = os.fstat, os.stat_result
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "fstat", lambda number: (path.write_bytes(line(11) * 20), stat([*was(number)[:6], 170_000, 0, 0, 0]))[1]
+        )
+        source.newest()
+    with path.open("ab") as file:
+        file.write(line(12))
+    source.newest()
+    assert source.newest() == Reading(12.0, 800.0, 30.0)
 
 
 def test_why_nothing_newer_comes_is_told(feed: tuple[Path, FileSource]) -> None:
@@ -97,14 +123,22 @@ def test_why_nothing_newer_comes_is_told(feed: tuple[Path, FileSource]) -> None:
         (line(1030), "1 refused since, the last 30 s ahead of this machine's clock"),
         (line(20, math.nan), "2 refused since, the last not finite"),
         (b"12:00 800 30\n", "3 refused since, the last not as it should be written"),
-        (line(5), "3 refused since, the last not as it should be written"),  # out of order
-        (line(20)[:40], "3 refused since, the last not as it should be written"),  # half
+        (b"\n \n", "3 refused since, the last not as it should be written"),
+        (line(5), "4 refused since, the last 5 s older than the one before"),
+        (line(10), "4 refused since, the last 5 s older than the one before"),  # known already
+        (line(20)[:40], "4 refused since, the last 5 s older than the one before"),  # half
         (line(20)[40:], ""),
     ):
         with path.open("ab") as file:
             file.write(bad)
         source.newest()
         assert source.trouble == why
+    path.write_bytes(line(10) + line(15))  # anew
+    source.newest()
+    assert source.trouble == "1 refused since, the last 5 s older than the one before"
+    path.write_bytes(line(10) + line(15) + line(20))
+    source.newest()
+    assert source.trouble == "1 refused since, the last 5 s older than the one before"
     path.unlink()
     path.mkdir()
     source.newest()
@@ -198,7 +232,7 @@ def test_packets_over_a_real_socket() -> None:
         for packet in (pack(Reading(50, 700, 20), APID, START), b"noise", pack(Reading(40, 1, 1), APID, START)):
             sender.sendto(packet, source.address)
         assert source.newest() == Reading(50.0, 700.0, 20.0)
-        assert source.trouble == "1 refused since, the last no whole packet of that APID and layout"
+        assert source.trouble == "2 refused since, the last 10 s older than the one before"
         for count in range(300):
             sender.sendto(pack(Reading(100 + count, 700, 20), APID, START, count), source.address)
         for _ in range(3):

@@ -2,14 +2,16 @@
 
 import json
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import BadInput
+from pipeline.config import BadInput, load
 from pipeline.ground import plan_budget
-from pipeline.ground.plan import main
+from pipeline.ground.plan import launched_now, main
+from pipeline.orbit import Timeline, track
+from pipeline.power import Ambient, Simulator
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
 SHORT = ["--config", str(CONFIG), "--days", "0.25", "--satellite", str(CONFIG.parent / "satellites" / "rich.yaml")]
@@ -79,6 +81,20 @@ def test_a_budget_that_is_not_spent_in_time_is_said_to_be_so(
     monkeypatch.setattr(plan_budget, "LONGEST_DAYS", 0.25)
     main(["--config", str(CONFIG), "--budget.orbits", "null", "--budget.steps", "100000"])
     assert "64 of 64 flights under errors do not spend the budget" in capsys.readouterr().out
+
+
+def test_on_a_real_clock_it_plans_for_a_launch_now() -> None:
+    """The array is as old then as the flight will take it to be, which counts from the epoch of the elements."""
+    asked = load(["--config", str(CONFIG), "--mission.clock", "real"])
+    config = launched_now(asked)
+    now = datetime.now(UTC)
+    assert abs(track(config.orbit).seconds(now)) < 120.0
+    then_s = track(asked.orbit).seconds(now)
+    begun, flown = (Simulator(one.satellite, Timeline(track(one.orbit))) for one in (config, asked))
+    sunlit = Ambient(0.0, 1.0, 1361.0, 0.0)
+    assert then_s > 100 * 86400.0
+    assert begun.plant.array_w(sunlit) == pytest.approx(flown.plant.array_w(sunlit._replace(time_s=then_s)), rel=1e-6)
+    assert begun.plant.array_w(sunlit) < 0.999 * flown.plant.array_w(sunlit)
 
 
 def test_the_table_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,7 @@ def test_mission_time_is_counted_from_the_first_launch_by_the_clock_as_it_is_set
     set_back = {"event": "clock_set", "mission_s": 0.0, "wall": 3760.0, "step": 800, "seconds": -37_600.0}
     after = [line | {"mission_s": line["mission_s"] - 37_600.0} for line in SECOND[1:]]
     assert summarise([*FIRST, SECOND[0], set_back, *after]).mission_s == 37_000.0
+    assert summarise(SECOND).mission_s == 500.0, "of the other launch no line is left"
 
 
 def test_what_the_store_does_before_and_after_a_launch_is_neither_its_time_nor_its_end() -> None:
