@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Float, Int, UInt
 from tokenizers import Tokenizer
 
 from pipeline.config import BadInput, stopped_by
@@ -19,9 +20,11 @@ from pipeline.corpus.hashing import HashIndex, hash_bytes, hash_json
 from pipeline.corpus.progress import Tick
 from pipeline.corpus.python_docs import python_docs
 from pipeline.corpus.sink import Part, unigram_loss
+from pipeline.corpus.token_bytes import token_bytes
 from pipeline.corpus.token_files import Segment, find_tokens, scan
 from pipeline.corpus.tokenise import tokenise
 from pipeline.corpus.tokenizer import Tokens, rows, token_dtype
+from pipeline.corpus.uncertainty import ratio_values
 
 # Raise it whenever the same text and settings would give other tokens or other metadata than before.
 FORMAT = 1
@@ -35,7 +38,8 @@ class Corpus:
     vocab_size: int
     train: Tokens  # memory-mapped, read-only, uint16 or uint32
     held_out: Tokens  # memory-mapped, read-only; shares no token with `train`
-    held_out_bytes: int | None  # UTF-8 bytes of the held-out text, for bits per byte; None for token files
+    held_out_bytes: int | None  # UTF-8 bytes of the held-out text, for bits per byte; None for token files,
+    # and for tokens that are not its bytes
     unigram_loss: float  # nats per held-out token of a model that knows only how often each token occurs
     content_hash: str  # of all tokens and where they are split: equal for equal tokens, wherever they came from
     batches: Batches  # of `train`
@@ -44,6 +48,22 @@ class Corpus:
     def bits_per_nat(self) -> float | None:
         """Bits per byte of a loss of one nat per token on the held-out text; None for token files."""
         return len(self.held_out) / self.held_out_bytes / math.log(2) if self.held_out_bytes else None
+
+    def bits_per_byte(
+        self, losses: Float[np.ndarray, " windows"], windows: UInt[np.ndarray, "windows context+1"]
+    ) -> Float[np.ndarray, " windows"] | None:
+        """Of held-out windows, from their losses [nats per token], as `ratio_values`: with BPE one has more bytes than
+        another. None for token files, or where tokens are not the bytes of the text."""
+        if self.tokenizer is None or not self.held_out_bytes:
+            return None
+        lengths = self._token_lengths
+        bits = losses.astype(np.float64) * (windows.shape[1] - 1) / math.log(2)
+        return ratio_values(bits, np.array([lengths[window[1:]].sum() for window in windows]))
+
+    @cached_property
+    def _token_lengths(self) -> Int[np.ndarray, " vocab"]:
+        assert self.tokenizer is not None
+        return np.array([len(piece) for piece in token_bytes(self.tokenizer)])
 
     def held_out_windows(self, context: int) -> UInt[np.ndarray, "windows {context}+1"]:
         """Every held-out window, as a view, at stride `context`; inputs are [:, :-1], targets [:, 1:].

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipeline.corpus.files import Input, documents, whole_characters
 from pipeline.corpus.progress import Tick, progress
 from pipeline.corpus.sink import Part, TokenSink
 from pipeline.corpus.split import Ranges, name_hash, split_documents, split_tail
+from pipeline.corpus.token_bytes import token_bytes
 from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encoder, rows
 
 SEPARATOR = b"\n\n"  # between documents
@@ -28,8 +30,9 @@ BPE_SAMPLE_A_TOKEN = 2 << 10
 
 def tokenise(
     config: CorpusConfig, inputs: list[Input], given: Tokenizer | None, folder: Path, tick: Tick
-) -> tuple[Tokenizer, Part, Part, int]:
-    """Writes `train.bin` and `held_out.bin` into `folder`; returns tokenizer, both parts, and held-out bytes of text.
+) -> tuple[Tokenizer, Part, Part, int | None]:
+    """Writes `train.bin` and `held_out.bin` into `folder`; returns tokenizer, both parts, and held-out bytes of text:
+    None where the tokens of a tokenizer that was given are not that text, as one that lower-cases makes them.
 
     Raises:
         BadInput: the text is unreadable, empty, or has too few documents for the split asked for.
@@ -51,7 +54,16 @@ def tokenise(
             for name, ranges in (("train.bin", train), ("held_out.bin", held_out))
         ]
     spool.unlink()
-    return tokenizer, parts[0], parts[1], int((held_out[:, 1] - held_out[:, 0]).sum())
+    held_out_bytes = int((held_out[:, 1] - held_out[:, 0]).sum())
+    whole = given is None or _bytes(given, parts[1]) == held_out_bytes
+    return tokenizer, parts[0], parts[1], held_out_bytes if whole else None
+
+
+def _bytes(tokenizer: Tokenizer, part: Part) -> int | None:
+    """That the tokens stand for."""
+    with suppress(BadInput):
+        return int(part.counts @ np.array([len(piece) for piece in token_bytes(tokenizer)]))
+    return None
 
 
 def _spool(config: CorpusConfig, inputs: list[Input], spool: Path, tick: Tick) -> tuple[np.ndarray, np.ndarray]:

@@ -22,11 +22,14 @@ def standard_error(values: Float[np.ndarray, " n"]) -> float | None:
     Neighbouring windows come from the same document and are hard or easy together, over hundreds of windows where
     documents are long. So not single windows are compared but means of overlapping stretches of a fifth of the text
     (overlapping batch means: Meketon & Schmeiser 1984). On documentation of CPython, intervals from blocks of n^(1/3)
-    windows missed what they were to cover in 41 of 100 draws of its documents, these in 12.
+    windows missed what they were to cover in 41 of 100 draws of its documents, these in 12. That neighbours are alike
+    is not seen in fewer than some 20 windows.
     """
     n = len(values)
     if n < 2:
         return None
+    if not np.isfinite(values).all():
+        return float("nan")
     length = _length(n)
     sums = np.cumsum(np.concatenate([[0.0], values]), dtype=np.float64)
     batches = (sums[length:] - sums[:-length]) / length
@@ -50,6 +53,13 @@ def mean_interval(values: Float[np.ndarray, " n"]) -> Interval | None:
     return Interval(mean - half, mean + half)
 
 
+def ratio_values(numbers: Float[np.ndarray, " n"], units: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Values whose mean is sum(numbers) / sum(units), and whose standard error is that of this ratio, for the units
+    differ from window to window too: linearised (Cochran, Sampling Techniques, 1977, section 6.3)."""
+    ratio = numbers.sum() / units.sum()
+    return ratio + (numbers - ratio * units) / units.mean()
+
+
 def _length(n: int) -> int:
     """Of the stretches of `n` windows that are compared."""
-    return max(1, n // BATCHES)
+    return -(-n // BATCHES) if n > 2 else 1

@@ -93,7 +93,7 @@ class Tally:
 
 
 def _spread(values: list[Any], *percentiles: int) -> dict[str, float | None]:
-    """Percentiles by nearest rank; null of nothing."""
+    """Percentiles: where one lies between two values, the higher of them; null of nothing."""
     names = {100: "max"}
     found = np.percentile(values, percentiles, method="higher") if values else [None] * len(percentiles)
     return {

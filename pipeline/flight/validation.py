@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from pipeline.config import Config
 from pipeline.corpus import Corpus
+from pipeline.corpus.tokenizer import Tokens
 from pipeline.corpus.uncertainty import standard_error
 from pipeline.lm.model import Params
 from pipeline.lm.step import make_evaluate
@@ -50,7 +51,7 @@ class Validation:
         if len(self._losses) < self.pieces:
             return None
         losses, self._losses = np.concatenate(self._losses), []
-        return _describe(losses, self._corpus)
+        return _describe(losses, self._windows, self._corpus)
 
     def _evaluate_piece(self, params: Params, piece: int) -> Float[np.ndarray, " windows"]:
         windows = self._windows[piece * self._rows : (piece + 1) * self._rows]
@@ -59,17 +60,17 @@ class Validation:
         return np.asarray(self._evaluate(params, padded))[: len(windows)]
 
 
-def _describe(losses: Float[np.ndarray, " windows"], corpus: Corpus) -> dict[str, Any]:
+def _describe(losses: Float[np.ndarray, " windows"], windows: Tokens, corpus: Corpus) -> dict[str, Any]:
     """Mean loss [nats per token], its standard error for other text of the kind (None for one window), and bits per
     byte where the text is known."""
     loss = float(losses.mean(dtype=np.float64))
     error = standard_error(losses)
-    bits = corpus.bits_per_nat
+    bits, in_bits = corpus.bits_per_nat, corpus.bits_per_byte(losses, windows)
     return {
         "loss": loss,
         "standard_error": error,
         "bits_per_byte": loss * bits if bits else None,
-        "bits_per_byte_error": error * bits if bits and error is not None else None,
+        "bits_per_byte_error": standard_error(in_bits) if in_bits is not None else None,
         "unigram_loss": corpus.unigram_loss,
         "windows": len(losses),
     }

@@ -36,8 +36,8 @@ def compare(
 
     Returns:
         unit; difference with difference_low, difference_high (95 %) and standard_error; a and b (the losses of either);
-        pairs; step_a, step_b; a_better (share of the pairs); damaged_a and damaged_b (newer steps that were passed
-        over, and why). An interval is null where there is only one pair.
+        pairs; step_a, step_b; a_better (share of the pairs, of equal ones half); damaged_a and damaged_b (newer steps
+        that were passed over, and why). An interval is null where there is only one pair.
 
     Raises:
         BadInput: no such run or step, different texts, or in nats different tokenizers or contexts.
@@ -61,7 +61,7 @@ def pair(a: TrainedModel, b: TrainedModel, corpus_path: str | None = None, unit:
         "a": float(losses_a.mean(dtype=np.float64)),
         "b": float(losses_b.mean(dtype=np.float64)),
         "pairs": len(losses_a),
-        "a_better": float((losses_a < losses_b).mean()),
+        "a_better": float((losses_a < losses_b).mean() + 0.5 * (losses_a == losses_b).mean()),
         "step_a": a.step,
         "step_b": b.step,
         "damaged_a": a.weights.damaged,
@@ -128,7 +128,7 @@ def _by_block(a: TrainedModel, b: TrainedModel, corpus_path: str | None) -> tupl
 
 def _bits(model: TrainedModel, corpus_path: str | None) -> tuple[bytes, np.ndarray, np.ndarray]:
     """The held-out text, and of each token of it that was predicted: where it ends [bytes], and its loss [bits]."""
-    from pipeline.ground.token_bytes import text_of, token_bytes
+    from pipeline.corpus.token_bytes import text_of, token_bytes
 
     tokenizer = model.run.tokenizer(model.weights.vocab_size)
     if tokenizer is None:
@@ -160,6 +160,6 @@ def _lines(result: dict[str, Any], a: TrainedModel, b: TrainedModel) -> str:
             f"{'B':<16}{result['b']:.4f}  {b.run.path}, step {b.step:,}",
             f"{'A - B':<16}{result['difference']:+.4f}{interval}  {result['unit']}: {verdict}",
             f"{'measured on':<16}{result['pairs']:,} pairs, A better in {100 * result['a_better']:.0f} %",
-            "in brackets: 95 % interval for text of this kind, by means of stretches of it",
+            "in brackets: 95 % interval (few documents: nearer 90 %) for text of this kind, by means of stretches",
         ]
     )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pipeline.corpus import Corpus
 
 
+CHOSEN = "best: chosen on this text, so that its loss flatters; --corpus.path names another"
+
+
 def main(arguments: Sequence[str]) -> int:
     """`train.py evaluate RUN`."""
     parser = RunParser("evaluate", "Loss, bits per byte and perplexity of a run on held-out text, with 95 % intervals.")
@@ -44,7 +47,10 @@ def main(arguments: Sequence[str]) -> int:
 
         other = open_run(given.against)
         pairs = [(run.model(ours), other.model(theirs)) for ours in given.step for theirs in given.against_step]
-        return compare.show(pairs, given.corpus_path, given.unit, given.json)
+        code = compare.show(pairs, given.corpus_path, given.unit, given.json)
+        if "best" in (*given.step, *given.against_step) and not given.corpus_path and not given.json:
+            print(CHOSEN)
+        return code
     results = []
     for step in given.step:
         model = run.model(step)
@@ -63,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
     else:
         print(_scale(results[0], scale))
+        if "best" in given.step and not given.corpus_path:
+            print(CHOSEN)
     return 0
 
 
@@ -94,20 +102,24 @@ def judge(model: TrainedModel, corpus: "Corpus", corpus_path: str | None = None)
     from pipeline.ground.token_losses import window_losses
 
     config = model.run.config
-    losses = window_losses(config, model.weights.params, corpus.held_out_windows(config.model.context))
+    windows = corpus.held_out_windows(config.model.context)
+    losses = window_losses(config, model.weights.params, windows)
     loss, interval = float(losses.mean(dtype="float64")), mean_interval(losses)
     low, high = (interval.low, interval.high) if interval else (math.nan, math.nan)
-    bits = corpus.bits_per_nat or math.nan
+    bits = loss * (corpus.bits_per_nat or math.nan)
+    in_bits = corpus.bits_per_byte(losses, windows)
+    spread = mean_interval(in_bits) if in_bits is not None else None
+    half = 0.5 * (spread.high - spread.low) if spread else math.nan
     figures = {
         "loss": loss,
         "standard_error": standard_error(losses),
-        "bits_per_byte": loss * bits,
+        "bits_per_byte": bits,
         "unigram_loss": corpus.unigram_loss,
         "windows": len(losses),
         "loss_low": low,
         "loss_high": high,
-        "bits_per_byte_low": low * bits,
-        "bits_per_byte_high": high * bits,
+        "bits_per_byte_low": bits - half,
+        "bits_per_byte_high": bits + half,
         "perplexity": _exp(loss),
         "perplexity_low": _exp(low),
         "perplexity_high": _exp(high),
@@ -175,6 +187,6 @@ def _scale(result: dict[str, Any], scale: dict[str, float | None]) -> str:
             row("5-gram model", "fivegram"),
             row("unigram model", "unigram"),
             f"{'measured on':<16}{result['windows']:,} windows of {result['context']:,} tokens: {result['corpus']}",
-            "in brackets: 95 % interval for text of this kind, by means of stretches of it",
+            "in brackets: 95 % interval (few documents: nearer 90 %) for text of this kind, by means of stretches",
         ]
     )

@@ -94,5 +94,5 @@ def finish(made: Scenario, end_s: Float[np.ndarray, " sample"]) -> dict[str, Any
 
 def _percentile(end_s: Float[np.ndarray, " sample"], percent: float) -> float | None:
     """One of the samples, for between a moment and never there is nothing."""
-    moment = float(np.percentile(end_s, percent, method="higher"))
+    moment = float(np.percentile(end_s, percent, method="inverted_cdf"))
     return moment if moment < math.inf else None

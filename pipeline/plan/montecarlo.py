@@ -26,7 +26,7 @@ class Chances:
     """What may differ from the plan. Every figure is assumed.
 
     Attributes:
-        solar: standard deviation of the harvest's relative error, drawn for each orbit.
+        solar: standard deviation of the harvest's relative error at the beginning of each orbit; linear between.
         array: standard deviation of the array's relative strength, drawn once: degradation and pointing.
         outage_every_s: mean time between outages of the GPU; more of them where radiation is denser.
         outage_s: mean time that one lasts, exponentially distributed.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, normalizers
 from variations import slow
 
 from pipeline.config import BadInput
@@ -115,6 +115,26 @@ def test_a_tokenizer_whose_ids_have_holes_is_counted_by_its_largest(
     corpus = open_corpus(configure(path=str(tmp_path / "a.txt")), 8, 0, tokenizer=holes)
     assert corpus.vocab_size == 70_001
     assert corpus.train[:4].tolist() == [0, 70_000, 0, 70_000]
+
+
+def test_tokens_that_are_not_the_bytes_of_the_text_have_no_bits_per_byte(
+    configure: Callable[..., CorpusConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("Ab" * 100)
+    lower = Tokenizer(models.BPE({"a": 0, "b": 1, "A": 2}, []))
+    lower.decoder = decoders.Fuse()
+    losses = np.ones(8)
+    for normalizer, bits in ((None, 1.0), (normalizers.Strip(), 1.0), (normalizers.Replace("A", ""), None)):
+        if normalizer:
+            lower.normalizer = normalizer
+        corpus = open_corpus(configure(path=str(tmp_path / "a.txt")), 4, 0, tokenizer=lower)
+        windows = corpus.held_out_windows(4)
+        found = corpus.bits_per_byte(losses[: len(windows)], windows)
+        if bits is None:
+            assert (found, corpus.bits_per_nat) == (None, None)
+        else:
+            assert found is not None
+            assert found.mean() == pytest.approx(bits / math.log(2))
 
 
 def test_validation_with_a_longer_window_than_the_text_is_refused(

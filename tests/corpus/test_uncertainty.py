@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.corpus.uncertainty import WIDE, mean_interval, standard_error
+from pipeline.corpus.uncertainty import WIDE, mean_interval, ratio_values, standard_error
 
 TRIALS = 400
 
@@ -51,6 +51,34 @@ def test_a_single_window_as_proof_of_nothing_is_the_control() -> None:
     drawn = [documents(random) for _ in range(TRIALS)]
     missed = [abs(values.mean()) > 1.96 * values.std(ddof=1) / np.sqrt(len(values)) for values in drawn]
     assert np.mean(missed) > 0.3
+
+
+def test_bits_per_byte_are_a_ratio_whose_bytes_scatter_too() -> None:
+    """Documents of more bytes per token cost more nats per token, or as many: the control takes bytes for known."""
+    random = np.random.default_rng(4)
+    missed = np.zeros((2, 2))
+    for alike in (0, 1):
+        for _ in range(TRIALS):
+            lengths = random.integers(1, 30, size=60)
+            per_document = random.normal(4.0, 1.0, size=60)
+            units = np.repeat(per_document, lengths)
+            nats = np.repeat(per_document if alike else np.full(60, 4.0), lengths) + 0.01 * random.normal(
+                size=len(units)
+            )
+            found = mean_interval(ratio_values(nats, units)), mean_interval(nats / units.mean())
+            missed[alike] += [one is None or not one.low < 1.0 < one.high for one in found]
+    assert (missed[:, 0] / TRIALS < 0.1).all()
+    assert missed[0, 1] / TRIALS > 0.5
+
+
+def test_a_ratio_is_that_of_the_sums() -> None:
+    nats, units = np.array([1.0, 2.0, 6.0]), np.array([1.0, 1.0, 2.0])
+    assert ratio_values(nats, units).mean() == pytest.approx(9.0 / 4.0)
+    np.testing.assert_allclose(ratio_values(nats, np.ones(3)), nats)
+
+
+def test_an_infinite_loss_has_no_error() -> None:
+    assert np.isnan(standard_error(np.array([1.0, np.inf, 2.0])) or 0.0)
 
 
 def test_the_error_of_independent_windows_is_that_of_the_textbook() -> None:

@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from pipeline.config import BadInput, dump_yaml, load_file
+from pipeline.corpus.token_bytes import text_of, token_bytes
 from pipeline.ground.compare import compare
 from pipeline.ground.evaluate import evaluate, main
 from pipeline.ground.export import main as export
 from pipeline.ground.run_directory import open_run
-from pipeline.ground.token_bytes import text_of, token_bytes
 
 NewRun = Callable[..., Path]
 Text = Callable[..., str]
@@ -32,6 +32,7 @@ def test_a_run_against_itself_differs_by_nothing(run_dir: Path) -> None:
     for unit in ("nats", "bits-per-byte"):
         result = compare(run_dir, run_dir, unit=unit)
         assert result["difference"] == result["difference_low"] == result["difference_high"] == 0.0
+        assert result["a_better"] == 0.5
 
 
 def test_the_longer_trained_step_is_better_and_the_pairs_know_it_better_than_the_losses(run_dir: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.config import BadInput, dump_yaml, load_file
 from pipeline.corpus import open_corpus
 from pipeline.ground.evaluate import evaluate, main
-from pipeline.ground.run_directory import open_run
+from pipeline.ground.run_directory import RunDirectory, open_run
 from pipeline.lm.loss import token_losses
 from pipeline.lm.model import Transformer
 
@@ -106,14 +106,21 @@ def test_cudnn_attention_is_evaluated_where_there_is_no_gpu(run_dir: Path, tmp_p
 
 
 def test_the_verb_prints_one_json_object_with_the_promised_keys(
-    run_dir: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main([str(run_dir), "--json", "--step", "20"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"loss", "bits_per_byte", "perplexity", "unigram_loss", "step", "tokens"} <= result.keys()
     assert result["step"] == 20
     assert main([str(run_dir)]) == 0
-    assert "bits per byte" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "bits per byte" in said
+    assert "chosen on this text" not in said
+    monkeypatch.setattr(RunDirectory, "_best_step", lambda run: 20)  # its ledger has no validation
+    assert main([str(run_dir), "--step", "best"]) == 0
+    assert "best: chosen on this text" in capsys.readouterr().out
+    assert main([str(run_dir), "--against", str(run_dir), "--against_step", "best"]) == 0
+    assert "best: chosen on this text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

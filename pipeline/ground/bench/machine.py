@@ -31,12 +31,14 @@ def describe(backend: str, others: float | None) -> str:
 
 
 def _busy_s() -> float | None:
-    """Processor time of the whole machine, all cores, since it began."""
+    """Processor time of the whole machine, all cores, since it began; with what its hypervisor gave to others."""
     try:
-        user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(
+            int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+        )
     except (OSError, ValueError):
         return None
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def processor_s() -> float:
