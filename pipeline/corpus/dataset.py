@@ -1,6 +1,7 @@
 """From a corpus configuration to tokens ready to train on, tokenised once."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +39,7 @@ class Corpus:
     vocab_size: int
     train: Tokens  # memory-mapped, read-only, uint16 or uint32
     held_out: Tokens  # memory-mapped, read-only; shares no token with `train`
-    held_out_bytes: int | None  # UTF-8 bytes of the held-out text, for bits per byte; None for token files,
-    # and for tokens that are not its bytes
+    held_out_bytes: int | None  # UTF-8 of the held-out text; None for token files, and where tokens are not its bytes
     unigram_loss: float  # nats per held-out token of a model that knows only how often each token occurs
     content_hash: str  # of all tokens and where they are split: equal for equal tokens, wherever they came from
     batches: Batches  # of `train`
@@ -54,16 +54,18 @@ class Corpus:
     ) -> Float[np.ndarray, " windows"] | None:
         """Of held-out windows, from their losses [nats per token], as `ratio_values`: with BPE one has more bytes than
         another. None for token files, or where tokens are not the bytes of the text."""
-        if self.tokenizer is None or not self.held_out_bytes:
+        lengths = self._token_lengths if self.held_out_bytes else None
+        if lengths is None:
             return None
-        lengths = self._token_lengths
         bits = losses.astype(np.float64) * (windows.shape[1] - 1) / math.log(2)
         return ratio_values(bits, np.array([lengths[window[1:]].sum() for window in windows]))
 
     @cached_property
-    def _token_lengths(self) -> Int[np.ndarray, " vocab"]:
-        assert self.tokenizer is not None
-        return np.array([len(piece) for piece in token_bytes(self.tokenizer)])
+    def _token_lengths(self) -> Int[np.ndarray, " vocab"] | None:
+        """Bytes of each token, where they are known."""
+        with suppress(BadInput):
+            return np.array([len(piece) for piece in token_bytes(self.tokenizer)]) if self.tokenizer else None
+        return None
 
     def held_out_windows(self, context: int) -> UInt[np.ndarray, "windows {context}+1"]:
         """Every held-out window, as a view, at stride `context`; inputs are [:, :-1], targets [:, 1:].

@@ -25,7 +25,7 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
         token = tokenizer.id_to_token(index) or ""
         if index in special:
             table.append(special[index].encode())
-        elif decoder == "ByteLevel":
+        elif decoder == "ByteLevel" and alphabet.keys() >= set(token):
             table.append(bytes(alphabet[character] for character in token))
         elif decoder == "Fuse":
             table.append(token.encode())

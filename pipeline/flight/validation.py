@@ -4,11 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt
 
 from pipeline.config import Config
 from pipeline.corpus import Corpus
-from pipeline.corpus.tokenizer import Tokens
 from pipeline.corpus.uncertainty import standard_error
 from pipeline.lm.model import Params
 from pipeline.lm.step import make_evaluate
@@ -60,7 +59,9 @@ class Validation:
         return np.asarray(self._evaluate(params, padded))[: len(windows)]
 
 
-def _describe(losses: Float[np.ndarray, " windows"], windows: Tokens, corpus: Corpus) -> dict[str, Any]:
+def _describe(
+    losses: Float[np.ndarray, " windows"], windows: UInt[np.ndarray, "windows context+1"], corpus: Corpus
+) -> dict[str, Any]:
     """Mean loss [nats per token], its standard error for other text of the kind (None for one window), and bits per
     byte where the text is known."""
     loss = float(losses.mean(dtype=np.float64))
