@@ -137,7 +137,7 @@ def test_without_the_right_to_set_it_says_so(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_less_work_for_more_power_is_no_curve() -> None:
     def point(rate: float, watts: float) -> dict[str, Any]:
-        return {"tokens_per_s": {"median": rate}, "watts": {"median": watts}}
+        return {"tokens_per_s": {"median": rate}, "share": {"median": rate / 100}, "watts": {"median": watts}}
 
     answer = {
         "points": [point(100, 300), point(50, 310)],

@@ -26,7 +26,7 @@ def curve(config: Config, answer: dict[str, Any], software: str) -> Gpu:
         raise RunFailed("no curve: energy was not counted in each window; measure again, or give --throughput_only")
     full = points[0]["tokens_per_s"]["median"]
     idle = answer["idle_w"]["median"]
-    measured = sorted((point["tokens_per_s"]["median"] / full, point["watts"]["median"]) for point in points)
+    measured = sorted((point["share"]["median"], point["watts"]["median"]) for point in points)  # by turns: no drift
     pairs = [(round(share, 4), round(watts, 2)) for share, watts in measured]
     if answer["by"] == "duty-cycle":  # working none of the time is idling
         pairs.insert(0, (0.0, round(idle, 2)))
