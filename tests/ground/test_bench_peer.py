@@ -142,6 +142,7 @@ def test_ratios_are_of_the_same_turn_and_the_crossing_lies_between_validations()
     assert pair["loss_at_equal_time"]["seconds"]["1"] == [2.0, 2.5]
     assert race.first_below([1.0, 2.0], [3.0, 2.0], 1.9) is None
     assert race.first_below([1.0, 2.0], [3.0, 2.0], 3.5) == 1.0
+    assert race.first_below([1.0, 2.0], [np.inf, 2.0], 2.5) == 2.0
 
 
 def test_the_gate_stops_nanogpt_where_it_is_told_to(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Trainers on one machine by turns, and how two of them compare: speed, loss at equal steps and at equal time."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -141,8 +142,8 @@ def first_below(at: Sequence[float], losses: Sequence[float], target: float) -> 
     never."""
     for index, loss in enumerate(losses):
         if loss <= target:
-            if index == 0:
-                return at[0]
+            if index == 0 or not math.isfinite(losses[index - 1]):
+                return at[index]
             part = (losses[index - 1] - target) / (losses[index - 1] - loss)
             return at[index - 1] + (at[index] - at[index - 1]) * part
     return None
