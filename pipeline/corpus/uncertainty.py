@@ -56,8 +56,8 @@ def mean_interval(values: Float[np.ndarray, " n"]) -> Interval | None:
 def ratio_values(numbers: Float[np.ndarray, " n"], units: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Values whose mean is sum(numbers) / sum(units), and whose standard error is that of this ratio, for the units
     differ from window to window too: linearised (Cochran, Sampling Techniques, 1977, section 6.3)."""
-    with np.errstate(invalid="ignore"):  # an infinite number has no mean, and no error
-        ratio = numbers.sum() / units.sum()
+    with np.errstate(invalid="ignore", divide="ignore"):  # an infinite number has no mean, and no error
+        ratio = numbers.mean() / units.mean()
         return ratio + (numbers - ratio * units) / units.mean()
 
 
