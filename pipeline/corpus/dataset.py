@@ -1,7 +1,6 @@
 """From a corpus configuration to tokens ready to train on, tokenised once."""
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline.corpus.hashing import HashIndex, hash_bytes, hash_json
 from pipeline.corpus.progress import Tick
 from pipeline.corpus.python_docs import python_docs
 from pipeline.corpus.sink import Part, unigram_loss
-from pipeline.corpus.token_bytes import token_bytes
+from pipeline.corpus.token_bytes import token_lengths
 from pipeline.corpus.token_files import Segment, find_tokens, scan
 from pipeline.corpus.tokenise import tokenise
 from pipeline.corpus.tokenizer import Tokens, rows, token_dtype
@@ -62,10 +61,7 @@ class Corpus:
 
     @cached_property
     def _token_lengths(self) -> Int[np.ndarray, " vocab"] | None:
-        """Bytes of each token, where they are known."""
-        with suppress(BadInput):
-            return np.array([len(piece) for piece in token_bytes(self.tokenizer)]) if self.tokenizer else None
-        return None
+        return token_lengths(self.tokenizer) if self.tokenizer else None
 
     def held_out_windows(self, context: int) -> UInt[np.ndarray, "windows {context}+1"]:
         """Every held-out window, as a view, at stride `context`; inputs are [:, :-1], targets [:, 1:].

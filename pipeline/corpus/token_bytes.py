@@ -1,8 +1,10 @@
 """How many bytes of text each token stands for: what models with different tokenizers can be compared by."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
+from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from pipeline.config import BadInput
@@ -34,6 +36,13 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
                 f"tokenizer.json: its decoder {decoder} joins tokens otherwise than end to end; compare in nats"
             )
     return table
+
+
+def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " vocab"] | None:
+    """Bytes of each token; None where its tokens are not pieces of the text."""
+    with suppress(BadInput):
+        return np.array([len(piece) for piece in token_bytes(tokenizer)])
+    return None
 
 
 def text_of(table: list[bytes], tokens: np.ndarray) -> bytes:

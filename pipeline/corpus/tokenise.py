@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pipeline.corpus.files import Input, documents, whole_characters
 from pipeline.corpus.progress import Tick, progress
 from pipeline.corpus.sink import Part, TokenSink
 from pipeline.corpus.split import Ranges, name_hash, split_documents, split_tail
-from pipeline.corpus.token_bytes import token_bytes
+from pipeline.corpus.token_bytes import token_lengths
 from pipeline.corpus.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, encoder, rows
 
 SEPARATOR = b"\n\n"  # between documents
@@ -55,15 +54,11 @@ def tokenise(
         ]
     spool.unlink()
     held_out_bytes = int((held_out[:, 1] - held_out[:, 0]).sum())
-    whole = given is None or _bytes(given, parts[1]) == held_out_bytes
+    whole = True
+    if given:
+        lengths = token_lengths(given)
+        whole = lengths is not None and int(parts[1].counts @ lengths) == held_out_bytes
     return tokenizer, parts[0], parts[1], held_out_bytes if whole else None
-
-
-def _bytes(tokenizer: Tokenizer, part: Part) -> int | None:
-    """That the tokens stand for."""
-    with suppress(BadInput):
-        return int(part.counts @ np.array([len(piece) for piece in token_bytes(tokenizer)]))
-    return None
 
 
 def _spool(config: CorpusConfig, inputs: list[Input], spool: Path, tick: Tick) -> tuple[np.ndarray, np.ndarray]:

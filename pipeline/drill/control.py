@@ -66,11 +66,11 @@ class Bench:
     def holds(self, arm: str, step: int) -> bool:
         """Whether that step, or a later one, can be restored to the bit."""
         found = saver.restored(arm, self.at)
-        return found is not None and found[0] >= step and self.is_right(*found)
+        return found is not None and self.is_right(found, step)
 
-    def is_right(self, step: int, state: Any) -> bool:
-        """Whether that is what the program saves at that step."""
-        return saver.same(state, saver.state(step, self.size))
+    def is_right(self, found: tuple[int, Any], step: int) -> bool:
+        """Whether what was restored is of that step or a later one, and what the program saves there."""
+        return found[0] >= step and saver.same(found[1], saver.state(found[0], self.size))
 
 
 class Saver:
@@ -190,7 +190,7 @@ def _flipped(bench: Bench, arm: str) -> bool:
     sizes = [path.stat().st_size for path in candidates]
     made = wound(bench.dice.choices(candidates, sizes)[0], bench.dice, ("one bit",))
     found = saver.restored(arm, bench.at)
-    taken = not made.harmless and found is not None and not (found[0] >= step and bench.is_right(*found))
+    taken = not made.harmless and found is not None and not bench.is_right(found, step)
     shutil.rmtree(bench.at)
     return taken
 

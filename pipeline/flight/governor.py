@@ -77,9 +77,8 @@ class Governor:
         reading = craft.measure()
         now_s, heat_j, payload = craft.now_s, craft.state.heat_j, craft.payload
         if unsafe := self.watchdog.check(reading, now_s, craft.cap_w):
-            stale = reading is None or now_s - reading.mission_s > self.watchdog.max_age_s
-            why = f"{unsafe}; {craft.source.trouble}" if stale and craft.source.trouble else unsafe
-            return self.hold(f"{SAFE}: {why}", Notice(SAFE, 0.0))
+            trouble = craft.source.trouble if self.watchdog.stale(reading, now_s) else ""
+            return self.hold(f"{SAFE}: {unsafe}" + (f"; {trouble}" if trouble else ""), Notice(SAFE, 0.0))
         assert reading is not None
         # What was measured outside is in the plant, carried on to now.
         charge_wh = craft.least_wh if craft.external else reading.charge_wh

@@ -37,11 +37,15 @@ class Watchdog:
         self.safe = why
         return why
 
+    def stale(self, reading: Reading | None, now_s: float) -> bool:
+        """Whether nothing tells what charge and temperature are now."""
+        return reading is None or now_s - reading.mission_s > self.max_age_s
+
     def _why(self, reading: Reading | None, now_s: float, margin: float) -> str | None:
         battery = self.satellite.battery
         if reading is None:
             return "no telemetry yet"
-        if now_s - reading.mission_s > self.max_age_s:
+        if self.stale(reading, now_s):
             return f"telemetry is {now_s - reading.mission_s:.0f} s old"
         if why := reading.impossible(battery.capacity_wh):
             return why

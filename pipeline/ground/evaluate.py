@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--unit", choices=("nats", "bits-per-byte"), default="nats", help=words)
     parser.add_json()
     given = parser.parse_args(arguments)
+    flatters = "best" in (*given.step, *given.against_step) and not given.corpus_path and not given.json
     parts = Parts()
     set_up_jax()
     from pipeline.ground.token_losses import window_losses
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         other = open_run(given.against)
         pairs = [(run.model(ours), other.model(theirs)) for ours in given.step for theirs in given.against_step]
         code = compare.show(pairs, given.corpus_path, given.unit, given.json)
-        if "best" in (*given.step, *given.against_step) and not given.corpus_path and not given.json:
+        if flatters:
             print(CHOSEN)
         return code
     results = []
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(results[0] if len(results) == 1 else {"evaluations": results}))
     else:
         print(_scale(results[0], scale))
-        if "best" in given.step and not given.corpus_path:
+        if flatters:
             print(CHOSEN)
     return 0
 

@@ -65,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def launched_now(config: Config) -> Config:
     """Mission second 0 is now, and no longer the epoch of the elements, from which the array has aged."""
-    began, now = track(config.orbit).utc(0.0), datetime.now(UTC).replace(second=0, microsecond=0)
-    array = config.satellite.array
-    age_years = array.age_years + max(0.0, (now - began).total_seconds() / YEAR_S)
+    now, array = datetime.now(UTC).replace(second=0, microsecond=0), config.satellite.array
+    age_years = array.age_years + max(0.0, track(config.orbit).seconds(now) / YEAR_S)
     satellite = config.satellite.model_copy(update={"array": array.model_copy(update={"age_years": age_years})})
     return config.model_copy(update={"orbit": config.orbit.model_copy(update={"start": now}), "satellite": satellite})
 
