@@ -14,7 +14,7 @@ def make_optimizer(config: Optimizer, factor: DTypeLike = jnp.float32) -> optax.
     """Clipped updates at the PEAK learning rate: the caller scales them by the schedule (both are linear in it).
 
     Args:
-        factor: what Muon's polynomials round to before it multiplies.
+        factor: what Muon's polynomials round to before they multiply.
     """
     adamw = optax.adamw(config.lr, config.beta1, config.beta2, weight_decay=config.weight_decay, mask=_is_matrix)
     if config.name == "adamw":
