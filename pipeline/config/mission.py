@@ -57,7 +57,7 @@ class Orbit(Section):
 class Array(Section):
     """Solar array: P = 1361/d² ν A η [1 + α(T − 28 °C)] k_pack cosθ (1 − δ)^years η_mppt."""
 
-    area_m2: float = Field(2.4, gt=0, le=1000, description="Cell-covered panel area [m²]")
+    area_m2: float = Field(2.4, gt=0, le=1000, description="Area of the panels, with what lies between the cells [m²]")
     efficiency: float = Field(0.30, gt=0, lt=1, description="Cell efficiency at 28 °C, beginning of life")
     temperature_coefficient: float = Field(-0.0025, ge=-0.01, le=0, description="Relative efficiency per kelvin [1/K]")
     cell_temperature_c: float = Field(60.0, ge=-100, le=150, description="Cell temperature in sunlight [°C]")
@@ -78,10 +78,11 @@ class Battery(Section):
     self_discharge_per_day: float = Field(0.001, ge=0, lt=1, description="Relative loss of charge per day")
     charge_c_rate: float = Field(0.5, gt=0, description="Highest charge power over capacity [1/h]")
     discharge_c_rate: float = Field(1.0, gt=0, description="Highest discharge power over capacity [1/h]")
-    fade_per_cycle: float = Field(1e-4, ge=0, le=0.01, description="Capacity lost per equivalent full cycle, relative")
+    fade_per_cycle: float = Field(3e-5, ge=0, le=0.01, description="Capacity lost per equivalent full cycle, relative")
     charge_min_c: float = Field(0.0, ge=-60, le=40, description="Below this temperature it takes no charge [°C]")
+    charge_max_c: float = Field(45.0, ge=0, le=80, description="Above this temperature it takes no charge [°C]")
     heat_capacity_j_k: float = Field(8000.0, gt=0, description="Heat that warms the battery by one kelvin [J/K]")
-    conductance_w_k: float = Field(0.5, gt=0, description="Heat flow to the structure around it [W/K]")
+    conductance_w_k: float = Field(2.0, gt=0, description="Heat flow to the structure around it [W/K]")
     surroundings_c: float = Field(8.0, ge=-100, le=60, description="Temperature of that structure [°C]")
     initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
     initial_c: float = Field(15.0, ge=-60, le=60, description="Temperature at mission second 0 [°C]")

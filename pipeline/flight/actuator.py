@@ -9,6 +9,9 @@ from pipeline.config.mission import Gpu
 class Actuator:
     """Leaves the GPU as it is: the plant draws what it was told to."""
 
+    def __init__(self, gpu: Gpu):
+        self._idle_w = gpu.idle_w
+
     def apply(self, cap_w: float) -> None:
         """Before work: keep the GPU at or below `cap_w` [W]."""
 
@@ -17,8 +20,15 @@ class Actuator:
         return cap_w
 
     def pause_s(self, worked_s: float, cap_w: float) -> float:
-        """After work: how long to pause so that the mean power is `cap_w` [s]."""
-        return 0.0
+        """After work: how long to pause so that the mean power is `cap_w` [s].
+
+        With P_work at work and P_idle in a pause, it is at a share (cap − P_idle) / (P_work − P_idle) of work.
+        """
+        working_w = self.working_w(cap_w)
+        if cap_w >= working_w:
+            return 0.0
+        share = (cap_w - self._idle_w) / (working_w - self._idle_w)
+        return worked_s * (1.0 / max(share, 0.01) - 1.0)
 
     def close(self) -> None:
         """Leave the GPU as it was found."""
@@ -31,7 +41,7 @@ def make_actuator(gpu: Gpu) -> Actuator:
         BadInput: NVML is missing, finds no GPU, or does not let this user set it.
     """
     if gpu.actuator == "simulated":
-        return Actuator()
+        return Actuator(gpu)
     if gpu.actuator == "duty-cycle":
         return DutyCycle(gpu)
     try:
@@ -42,27 +52,25 @@ def make_actuator(gpu: Gpu) -> Actuator:
 
 
 class DutyCycle(Actuator):
-    """Works at full power for a share of the time, for a GPU whose cap may not be set.
-
-    With P_full at work and P_idle in a pause, the mean is the cap at the share (cap − P_idle) / (P_full − P_idle).
-    """
+    """Works at full power for a share of the time, for a GPU whose cap may not be set."""
 
     def __init__(self, gpu: Gpu):
-        self._idle_w, self._full_w = gpu.idle_w, gpu.curve[-1][1]
+        super().__init__(gpu)
+        self._full_w = gpu.curve[-1][1]
 
     def working_w(self, cap_w: float) -> float:
         return self._full_w
 
-    def pause_s(self, worked_s: float, cap_w: float) -> float:
-        share = (cap_w - self._idle_w) / (self._full_w - self._idle_w)
-        return worked_s * (1.0 / min(1.0, max(share, 0.01)) - 1.0)
-
 
 class Nvml(Actuator):
-    """NVML's power limit, and an SM clock lock where one is configured; both are put back on `close`."""
+    """NVML's power limit, and an SM clock lock where one is configured; both are put back on `close`.
+
+    A card takes no limit below its least (200 W of the 700 W of Hopper's SXM boards): pauses do what is left.
+    """
 
     def __init__(self, gpu: Gpu, nvml: Any):
         """`nvml`: the module pynvml, or what stands for it."""
+        super().__init__(gpu)
         self._nvml = nvml
         try:
             nvml.nvmlInit()
@@ -82,6 +90,9 @@ class Nvml(Actuator):
         if wanted_mw != self._set_mw:
             self._permitted(self._nvml.nvmlDeviceSetPowerManagementLimit, wanted_mw)
             self._set_mw = wanted_mw
+
+    def working_w(self, cap_w: float) -> float:
+        return max(cap_w, self._least_mw / 1000.0)
 
     def close(self) -> None:
         if self._set_mw != self._found_mw:

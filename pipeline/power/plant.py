@@ -73,6 +73,7 @@ class Plant:
     discharge_max_w: Scalar
     fade_per_cycle: Scalar
     charge_min_c: Scalar
+    charge_max_c: Scalar
     battery_j_k: Scalar
     battery_w_k: Scalar
     surroundings_c: Scalar
@@ -152,7 +153,7 @@ class Plant:
         """The state after `dt_s` seconds of constant command and environment, by one explicit Euler step.
 
         Battery: dE/dt = η_c P_c − P_d/η_d − σE, with 0 ≤ E ≤ capacity(age), both powers bounded by C-rates and no
-        charge in the cold (Wertz and Larson, SMAD, 11.4). The depth-of-discharge floor is the planner's duty, not the
+        charge in cold or heat (Wertz and Larson, SMAD, 11.4). The depth-of-discharge floor is the planner's duty, not the
         cells': a floor that is crossed shows in `charge_wh`; an empty battery shows in `unserved_wh`.
         """
         hours = dt_s / HOUR_S
@@ -162,8 +163,8 @@ class Plant:
         leak_wh = self.self_discharge_per_s * dt_s * state.charge_wh
         held_wh = state.charge_wh - leak_wh
         room_wh = positive(self.full_wh(state) - held_wh)
-        warm = state.battery_c >= self.charge_min_c
-        charge_w = lesser(positive(surplus_w), self.charge_max_w) * warm
+        takes = (state.battery_c >= self.charge_min_c) * (state.battery_c <= self.charge_max_c)
+        charge_w = lesser(positive(surplus_w), self.charge_max_w) * takes
         charge_w = lesser(charge_w, room_wh / (self.charge_efficiency * hours))
         short_w = positive(-surplus_w)
         drawn_w = lesser(short_w, self.discharge_max_w)
@@ -230,6 +231,7 @@ def plant(satellite: Satellite) -> Plant:
         discharge_max_w=battery.discharge_c_rate * battery.capacity_wh,
         fade_per_cycle=battery.fade_per_cycle,
         charge_min_c=battery.charge_min_c,
+        charge_max_c=battery.charge_max_c,
         battery_j_k=battery.heat_capacity_j_k,
         battery_w_k=battery.conductance_w_k,
         surroundings_c=battery.surroundings_c,

@@ -161,9 +161,9 @@ def test_a_battery_that_leaks_keeps_its_floor() -> None:
 
 
 def test_a_battery_that_only_work_keeps_warm_dies_in_an_outage_and_is_refused() -> None:
-    cold = shipped.changed(shipped.satellite("rich"), battery={"surroundings_c": -16.0})
+    cold = shipped.changed(shipped.satellite("rich"), battery={"surroundings_c": -16.0, "conductance_w_k": 0.5})
     world = made("starcloud-1", cold)
-    blind = Greedy(replace(world, plant=replace(world.plant, charge_min_c=-math.inf)))
+    blind = Greedy(replace(world, plant=replace(world.plant, charge_min_c=-math.inf, charge_max_c=math.inf)))
     flown = polled(world, blind, cold, 0.5 * DAY_S, 9.7)
     keeps_its_limits(world, flown)
     first_day = outage(world, cold, *flown[-1])
@@ -171,6 +171,22 @@ def test_a_battery_that_only_work_keeps_warm_dies_in_an_outage_and_is_refused() 
     assert second_day[-1][0].charge_wh < world.plant.floor_wh - 100.0
     with pytest.raises(BadInput, match="surroundings_c: -16"):
         Greedy(world)
+
+
+def test_a_battery_that_work_makes_too_hot_takes_no_charge_and_is_refused() -> None:
+    wrapped = shipped.changed(shipped.satellite("rich"), battery={"conductance_w_k": 0.1})
+    world = made("starcloud-1", wrapped)
+    blind = Greedy(replace(world, plant=replace(world.plant, charge_max_c=math.inf)))
+    flown = polled(world, blind, wrapped, DAY_S, 9.7)
+    assert max(state.battery_c for state, _ in flown) > 45.0
+    assert min(state.charge_wh for state, _ in outage(world, wrapped, *flown[-1])) < world.plant.floor_wh - 100.0
+    with pytest.raises(BadInput, match=r"conductance_w_k: 0\.1: .* above charge_max_c, 45; enlarge it"):
+        Greedy(world)
+    cooled = shipped.changed(wrapped, battery={"conductance_w_k": 2.0})
+    world = made("starcloud-1", cooled)
+    flown = polled(world, Greedy(world), cooled, DAY_S, 9.7)
+    keeps_its_limits(world, flown)
+    assert max(state.battery_c for state, _ in flown) < 45.0
 
 
 def test_a_plate_that_warms_on_after_the_stop_passes_its_limit_and_is_refused() -> None:
@@ -204,7 +220,7 @@ def satellites(draw: st.DrawFn) -> Satellite:
             "self_discharge_per_day": draw(st.sampled_from([0.001, 0.1])),
             "surroundings_c": between(-1.0, 20.0),
             "heat_capacity_j_k": between(500.0, 20000.0),
-            "conductance_w_k": between(0.05, 2.0),
+            "conductance_w_k": between(0.5, 8.0),
             "initial_c": between(-1.0, 25.0),
         },
         loads={
@@ -263,6 +279,8 @@ def test_any_of_many_satellites_keeps_its_limits(satellite: Satellite, orbit: st
         ("array", {"area_m2": 0.25}, "area_m2"),
         ("battery", {"surroundings_c": -0.1}, "surroundings_c: -0.1: below charge_min_c, 0"),
         ("battery", {"initial_c": -5.0}, "initial_c: -5: below charge_min_c, 0"),
+        ("battery", {"initial_c": 45.5}, r"initial_c: 45\.5: above charge_max_c, 45"),
+        ("battery", {"surroundings_c": 40.0}, "conductance_w_k: 2: .* cool surroundings_c"),
         ("radiator", {"absorbed_sunlit_w_m2": 900.0}, "area_m2: 2: in a hold in lasting sunlight"),
     ],
 )

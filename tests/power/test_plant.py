@@ -165,13 +165,22 @@ def test_below_freezing_the_battery_gives_but_does_not_take() -> None:
     assert step(made, state._replace(battery_c=0.0), OFF, SUN).charge_wh > 500.0
 
 
+def test_above_its_limit_the_battery_gives_but_does_not_take() -> None:
+    made, state = rich(battery={"initial_charge": 0.5})
+    hot = state._replace(battery_c=45.01)
+    assert step(made, hot, OFF, SUN).charge_wh < 500.0, "self-discharge alone"
+    assert step(made, hot, OFF, SUN).unserved_wh == 0.0
+    assert step(made, hot, OFF, DARK).charge_wh == pytest.approx(500.0 - 60.0 / 0.96 / 360.0, abs=1e-3)
+    assert step(made, state._replace(battery_c=45.0), OFF, SUN).charge_wh > 500.0
+
+
 def test_the_eclipse_heater_and_losses_warm_the_battery_towards_its_surroundings() -> None:
     made, state = rich(battery={"surroundings_c": -10.0})
     assert flown(made, state, OFF, SUN, 2000, 100.0).battery_c == pytest.approx(-10.0, abs=0.5)
     held = flown(made, state._replace(charge_wh=1000.0), OFF, DARK, 2000)
     loss_w = 60.0 / 0.96 - 60.0
-    steady_c = -10.0 + (15.0 + loss_w) / 0.5
-    assert held.battery_c == pytest.approx(steady_c + (15.0 - steady_c) * math.exp(-20_000.0 * 0.5 / 8000.0), abs=0.1)
+    steady_c = -10.0 + (15.0 + loss_w) / 2.0
+    assert held.battery_c == pytest.approx(steady_c + (15.0 - steady_c) * math.exp(-20_000.0 * 2.0 / 8000.0), abs=0.1)
 
 
 def test_self_discharge_takes_its_share_of_a_day() -> None:
