@@ -18,7 +18,9 @@ from pipeline.config.mission import Orbit
 from pipeline.config.omm import Omm
 from pipeline.orbit.sun import mean_longitude_deg
 
-EARTH_RADIUS_KM = 6378.137  # WGS 84, equatorial; 6371 would cost 0.1 to 0.2 min of eclipse an orbit
+# WGS 84, equatorial. Its shadow is that of a sphere: on the flattened Earth, without its air, an eclipse is shorter, by
+# 0.1 min an orbit (ISS) to 0.3 (polar, dawn-dusk).
+EARTH_RADIUS_KM = 6378.137
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422
 # Elements are good for weeks. A mission may have to live with old ones for long; but so far from their epoch, a clock
@@ -205,42 +207,33 @@ def _circular(orbit: Orbit, jd: float, fraction: float) -> Satrec:
     assert orbit.altitude_km is not None
     radius_km = EARTH_RADIUS_KM + orbit.altitude_km
     mean_motion = math.sqrt(wgs72.mu / radius_km**3)  # [rad/s]
+    epoch = jd + fraction - SGP4_EPOCH_JD
     if orbit.kind == "sso":
         assert orbit.ltan_h is not None
-        inclination = sun_synchronous_inclination(radius_km, mean_motion)
         # Local mean time: the node leads the mean Sun, whose right ascension is its mean longitude, by 15° an hour
         # after noon.
         mean_sun_deg = float(mean_longitude_deg(np.array(jd + fraction)))
         node = math.radians((mean_sun_deg + 15.0 * (orbit.ltan_h - 12.0)) % 360.0)
-    else:
-        assert orbit.inclination_deg is not None
-        inclination, node = math.radians(orbit.inclination_deg), math.radians(orbit.raan_deg)
-    satrec = Satrec()
-    satrec.sgp4init(
-        WGS72,
-        "i",
-        0,
-        jd + fraction - SGP4_EPOCH_JD,
-        0.0,
-        0.0,
-        0.0,
-        0.0,
-        0.0,
-        inclination,
-        0.0,
-        mean_motion * 60.0,
-        node,
-    )
+        return _sun_synchronous(epoch, mean_motion, node)
+    assert orbit.inclination_deg is not None
+    return _record(epoch, mean_motion, math.radians(orbit.inclination_deg), math.radians(orbit.raan_deg))
+
+
+def _sun_synchronous(epoch: float, mean_motion: float, node: float) -> Satrec:
+    """The inclination at which Earth's oblateness turns the node once a year: its rate goes nearly as cos i."""
+    wanted = 2.0 * math.pi / (TROPICAL_YEAR_DAYS * 1440.0)  # [rad/min]
+    satrec = _record(epoch, mean_motion, math.radians(98.0), node)
+    for _ in range(5):
+        satrec = _record(epoch, mean_motion, math.acos(math.cos(satrec.inclo) * wanted / satrec.nodedot), node)
     return satrec
 
 
-def sun_synchronous_inclination(radius_km: float, mean_motion: float) -> float:
-    """Inclination at which Earth's oblateness turns the node once a year [rad].
-
-    Ω̇ = −3/2 J2 (R/a)² n cos i (Vallado, Fundamentals of Astrodynamics and Applications, 9.6).
-    """
-    rate = 2.0 * math.pi / (TROPICAL_YEAR_DAYS * 86400.0)
-    return math.acos(-rate / (1.5 * wgs72.j2 * (wgs72.radiusearthkm / radius_km) ** 2 * mean_motion))
+def _record(epoch: float, mean_motion: float, inclination: float, node: float) -> Satrec:
+    """Of a circular orbit; `epoch` in days since that of SGP4, `mean_motion` in rad/s, angles in rad."""
+    satrec = Satrec()
+    # satellite number, epoch; drag and its derivatives, eccentricity, argument of perigee: 0; mean anomaly: 0
+    satrec.sgp4init(WGS72, "i", 0, epoch, 0.0, 0.0, 0.0, 0.0, 0.0, inclination, 0.0, mean_motion * 60.0, node)
+    return satrec
 
 
 def _julian(moment: datetime) -> tuple[float, float]:

@@ -89,8 +89,8 @@ def require_charge(plant: Plant, sky: Environment, hardest: Command, margin: flo
             )
     if begin_c > plant.charge_max_c:
         raise BadInput(
-            f"satellite.battery.initial_c: {begin_c:g}: above charge_max_c, {plant.charge_max_c:g}, so that the battery "
-            "would take no charge; let it cool"
+            f"satellite.battery.initial_c: {begin_c:g}: above charge_max_c, {plant.charge_max_c:g}, so that it would "
+            "take no charge; let it cool"
         )
     # It stays below what it would settle at if it were always warmed as it is at most.
     warming_w = _most_warming_w(plant, sky, hardest, margin)
@@ -98,8 +98,8 @@ def require_charge(plant: Plant, sky: Environment, hardest: Command, margin: flo
     if settled_c > plant.charge_max_c:
         raise BadInput(
             f"satellite.battery.conductance_w_k: {plant.battery_w_k:g}: losses and heater warm the battery by up to "
-            f"{warming_w:.0f} W, with which it would settle at {settled_c:.0f} C and take no charge above charge_max_c, "
-            f"{plant.charge_max_c:g}; enlarge it, or cool surroundings_c"
+            f"{warming_w:.0f} W, with which it would settle at {settled_c:.0f} C and, above charge_max_c, "
+            f"{plant.charge_max_c:g}, take no charge; enlarge it, or cool surroundings_c"
         )
 
 

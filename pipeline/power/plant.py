@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from pipeline.config.errors import BadInput
 from pipeline.config.mission import Satellite
 
 Scalar = Any  # a float outside, a traced array inside, a NumPy series in the reserve
@@ -19,6 +20,7 @@ Scalar = Any  # a float outside, a traced array inside, a NumPy series in the re
 ZERO_C_K = 273.15
 STEFAN_BOLTZMANN = 5.670374419e-8  # [W/m²/K⁴] (CODATA 2018)
 REFERENCE_CELL_C = 28.0  # solar cells are rated at 28 °C
+SLOW_S = 120.0  # heat must come and go no faster: the longest of the explicit steps is 10 s
 HOUR_S = 3600.0
 YEAR_S = 365.25 * 86400.0
 
@@ -153,8 +155,8 @@ class Plant:
         """The state after `dt_s` seconds of constant command and environment, by one explicit Euler step.
 
         Battery: dE/dt = η_c P_c − P_d/η_d − σE, with 0 ≤ E ≤ capacity(age), both powers bounded by C-rates and no
-        charge in cold or heat (Wertz and Larson, SMAD, 11.4). The depth-of-discharge floor is the planner's duty, not the
-        cells': a floor that is crossed shows in `charge_wh`; an empty battery shows in `unserved_wh`.
+        charge in cold or heat (Wertz and Larson, SMAD, 11.4). The depth-of-discharge floor is the planner's duty, not
+        the cells': a floor that is crossed shows in `charge_wh`; an empty battery shows in `unserved_wh`.
         """
         hours = dt_s / HOUR_S
         harvest_w, bus_w, payload_w = self.array_w(ambient), self.bus_load_w(ambient), self.payload_w(command)
@@ -210,8 +212,20 @@ def lesser(one: Scalar, other: Scalar) -> Scalar:
 
 
 def plant(satellite: Satellite) -> Plant:
-    """The plant of a configured satellite, its fields Python floats."""
+    """The plant of a configured satellite, its fields Python floats.
+
+    Raises:
+        BadInput: battery or plate have too little heat capacity for the steps in which they are computed.
+    """
     array, battery, loads, radiator = satellite.array, satellite.battery, satellite.loads, satellite.radiator
+    kelvin = radiator.limit_c + ZERO_C_K
+    radiator_w_k = 4.0 * radiator.area_m2 * radiator.emissivity * STEFAN_BOLTZMANN * kelvin**3
+    for name, part, w_k in (("battery", battery, battery.conductance_w_k), ("radiator", radiator, radiator_w_k)):
+        if part.heat_capacity_j_k < SLOW_S * w_k:
+            raise BadInput(
+                f"satellite.{name}.heat_capacity_j_k: {part.heat_capacity_j_k:g}: where it loses {w_k:.3g} W/K, it "
+                f"must be at least {SLOW_S * w_k:.3g}; give all that is warmed, or lose less"
+            )
     cell_share = 1.0 + array.temperature_coefficient * (array.cell_temperature_c - REFERENCE_CELL_C)
     return Plant(
         array_w_per_flux=array.area_m2

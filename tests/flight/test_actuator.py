@@ -37,6 +37,20 @@ def test_caps_are_set_within_what_the_card_takes_and_put_back() -> None:
     ]
 
 
+@pytest.mark.parametrize("cap_w", [80.0, 150.0, 199.0])
+def test_below_the_least_cap_of_a_card_pauses_bring_the_mean_power_to_it(cap_w: float) -> None:
+    actuator = Nvml(Gpu(idle_w=60.0), RecordedNvml())
+    assert actuator.working_w(cap_w) == 200.0
+    pause_s = actuator.pause_s(10.0, cap_w)
+    assert (10.0 * 200.0 + pause_s * 60.0) / (10.0 + pause_s) == pytest.approx(cap_w)
+
+
+@pytest.mark.parametrize("cap_w", [200.0, 350.0])
+def test_a_cap_that_the_card_takes_needs_no_pause(cap_w: float) -> None:
+    actuator = Nvml(Gpu(idle_w=60.0), RecordedNvml())
+    assert (actuator.working_w(cap_w), actuator.pause_s(10.0, cap_w)) == (cap_w, 0.0)
+
+
 def test_a_card_never_set_is_not_touched() -> None:
     nvml = RecordedNvml()
     Nvml(Gpu(), nvml).close()

@@ -219,7 +219,7 @@ def satellites(draw: st.DrawFn) -> Satellite:
             "discharge_c_rate": between(0.2, 1.5),
             "self_discharge_per_day": draw(st.sampled_from([0.001, 0.1])),
             "surroundings_c": between(-1.0, 20.0),
-            "heat_capacity_j_k": between(500.0, 20000.0),
+            "heat_capacity_j_k": between(1000.0, 20000.0),
             "conductance_w_k": between(0.5, 8.0),
             "initial_c": between(-1.0, 25.0),
         },

@@ -9,6 +9,7 @@ import pytest
 import shipped
 from hypothesis import given, settings
 
+from pipeline.config.errors import BadInput
 from pipeline.config.mission import Satellite
 from pipeline.power import OFF, Ambient, Command, Plant, State, fresh, plant
 from pipeline.power.plant import STEFAN_BOLTZMANN, ZERO_C_K
@@ -181,6 +182,28 @@ def test_the_eclipse_heater_and_losses_warm_the_battery_towards_its_surroundings
     loss_w = 60.0 / 0.96 - 60.0
     steady_c = -10.0 + (15.0 + loss_w) / 2.0
     assert held.battery_c == pytest.approx(steady_c + (15.0 - steady_c) * math.exp(-20_000.0 * 2.0 / 8000.0), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("battery", {"heat_capacity_j_k": 239.0}, "battery.heat_capacity_j_k: 239: .* at least 240;"),
+        ("battery", {"conductance_w_k": 200.0}, "battery.heat_capacity_j_k: 8000: .* at least 2.4e\\+04;"),
+        ("radiator", {"area_m2": 50.0}, "radiator.heat_capacity_j_k: 20000: .* at least 4.28e"),
+    ],
+)
+def test_heat_that_comes_and_goes_faster_than_it_is_stepped_is_refused(
+    section: str, values: dict[str, float], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        rich(**{section: values})
+
+
+def test_the_longest_step_is_as_good_as_ten_short_ones_where_heat_moves_as_fast_as_is_accepted() -> None:
+    made, state = rich(battery={"heat_capacity_j_k": 240.0, "initial_c": 40.0}, radiator={"heat_capacity_j_k": 1720.0})
+    coarse, fine = flown(made, state, OFF, DARK, 30), flown(made, state, OFF, DARK, 300, 1.0)
+    assert coarse.battery_c == pytest.approx(fine.battery_c, abs=1.0)
+    assert made.plate_c(coarse.heat_j) == pytest.approx(made.plate_c(fine.heat_j), abs=1.0)
 
 
 def test_self_discharge_takes_its_share_of_a_day() -> None:
