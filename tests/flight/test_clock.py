@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from launching import ROOT, ledger
 from test_mission import mission
+from variations import slow
 
 from pipeline.config import RunFailed, load
 from pipeline.flight.budget import Budget
@@ -367,7 +368,7 @@ def test_a_wrong_date_that_is_set_right_within_ten_minutes_ends_nothing(
     assert job.progress.step > waited
 
 
-@pytest.mark.parametrize("right_again", [True, False])
+@pytest.mark.parametrize("right_again", [False, *slow(True)])
 def test_a_launch_that_is_past_the_end_waits_for_its_clock(
     words: list[str], machine: Machine, right_again: bool
 ) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from launching import ledger
+from variations import slow
 
 from pipeline.config import RunFailed, load
 from pipeline.flight.corruption import Corrupted, what_differs
@@ -75,7 +76,9 @@ def run_until(job: Job, until: Callable[[], bool]) -> None:
         job.turn()
 
 
-@pytest.mark.parametrize("when", ["before the first seal", "after it", "between two validations' pieces", "at the end"])
+@pytest.mark.parametrize(
+    "when", ["before the first seal", "between two validations' pieces", *slow("after it", "at the end")]
+)
 def test_a_flip_at_rest_costs_steps_and_changes_nothing(
     when: str, job: Fly, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from launching import ROOT, finish, ledger
+from variations import slow
 
 import train
 from pipeline.checkpoint import Store
@@ -60,7 +61,7 @@ def test_power_given_up_at_the_limit_of_the_junction_is_told_as_heat() -> None:
 
 @pytest.mark.parametrize("policy", ["full-power", "optimal"])
 @pytest.mark.parametrize("satellite", ["starcloud-1", "starved", "rich", "heat-limited"])
-@pytest.mark.parametrize("orbit", ["starcloud-1", "sso-ltan-1030", "iss"])
+@pytest.mark.parametrize("orbit", ["starcloud-1", *slow("sso-ltan-1030", "iss")])
 def test_the_flight_is_the_forecast(orbit: str, satellite: str, policy: str) -> None:
     """Charge, steps and energy slot by slot, with steps of 9.8 s that fit no slot."""
     parts = [f"{ROOT}/configs/orbits/{orbit}.yaml", f"{ROOT}/configs/satellites/{satellite}.yaml"]
@@ -181,7 +182,7 @@ def test_a_margin_is_kept_back_of_what_is_not_counted_in_steps() -> None:
     assert fifth == pytest.approx(0.8 * none, rel=0.02)
 
 
-@pytest.mark.parametrize(("policy", "bus_w"), [("full-power", 200), ("optimal", 180)])
+@pytest.mark.parametrize(("policy", "bus_w"), [("optimal", 180), *slow(("full-power", 200))])
 def test_a_season_in_which_the_bus_alone_drains_the_battery_is_held_through(policy: str, bus_w: int) -> None:
     """By the harvest that was learnt in spring there is no plan for June: that ended the run, at every launch anew."""
     words = ["--orbit", f"{ROOT}/configs/orbits/sso-550-dawn-dusk.yaml", "--orbit.start", "2027-05-15T00:00:00Z"]

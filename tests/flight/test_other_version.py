@@ -10,6 +10,7 @@ import jax
 import pytest
 from launching import ledger
 from test_mission import mission
+from variations import slow
 from xxhash import xxh3_128_hexdigest
 
 import train
@@ -83,10 +84,12 @@ def test_a_key_that_is_not_known_is_named_and_nothing_is_called_damaged(
     ("section", "kept", "named"),
     [
         ("progress", {"newer": 1}, "progress.newer"),
-        ("progress", {"cooldown": [1, 2, 3]}, "progress: "),
-        ("spacecraft", {"newer": 1}, "spacecraft.newer"),
-        ("spacecraft", {"mode": 9}, "spacecraft: 9 is not a valid Mode"),
         ("spacecraft", {"payload": [1.0] * 9}, "spacecraft: "),
+        *slow(
+            ("progress", {"cooldown": [1, 2, 3]}, "progress: "),
+            ("spacecraft", {"newer": 1}, "spacecraft.newer"),
+            ("spacecraft", {"mode": 9}, "spacecraft: 9 is not a valid Mode"),
+        ),
     ],
 )
 def test_what_a_newer_version_keeps_and_this_one_does_not_know_is_not_left_out(

@@ -86,6 +86,7 @@ def test_where_no_checkpoint_at_home_says_it_the_second_device_does(command: lis
     assert train.main(command) == 0
 
 
+@pytest.mark.slow
 def test_the_budget_of_the_cooldown_outlives_the_file(command: list[str], tmp_path: Path) -> None:
     """It was changed, as it may be, and decided upon; the power went before the next seal, and the file with it."""
     run, other = tmp_path / "run", [*command[:-2], "600", "--json"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from launching import ledger
+from variations import slow
 
 import train
 
@@ -12,7 +13,7 @@ REAL = ["--mission.clock", "real", "--mission.restart_s", "0", "--budget.orbits"
 SIZE = ["--train.eval_every", "250", "--train.eval_batches", "1", "--train.chunk_steps", "1"]
 
 
-@pytest.mark.parametrize(("mtbf_s", "least", "most"), [(1.0, 3, 600), (1e12, 2, 2)])
+@pytest.mark.parametrize(("mtbf_s", "least", "most"), [(1.0, 3, 600), *slow((1e12, 2, 2))])
 def test_on_a_real_clock_faults_that_are_assumed_more_frequent_bring_more_saves(
     mtbf_s: float, least: int, most: int, tiny: Path, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import yaml
 from folders import ROWS, SHAPE, noisy_params, write_folder
 from launching import ROOT, final_bits, finish, ledger, start
 from tokenizers import Tokenizer
+from variations import slow
 from xxhash import xxh3_128_hexdigest
 
 import train
@@ -137,6 +138,7 @@ def test_a_run_without_a_seal_needs_its_folder_and_says_so(fine_tune: Path, fold
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_tokenizer_that_reads_as_another_is_made_anew_from_the_folder(
     fine_tune: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +180,7 @@ def test_a_run_goes_on_with_the_tokenizer_that_it_began_with_and_none_begins_wit
 
 @pytest.mark.parametrize(
     ("source", "damage"),
-    [("tokens", (b'"z": ', b'"{": ')), ("tokens", (b"{", b"[")), ("text", (b'"z": ', b'"{": '))],
+    [("tokens", (b'"z": ', b'"{": ')), *slow(("tokens", (b"{", b"[")), ("text", (b'"z": ', b'"{": ')))],
     ids=["tokens: another", "tokens: unreadable", "text: of the same tokens"],
 )
 def test_a_damaged_tokenizer_that_is_whole_nowhere_else_is_never_taken_for_the_run_s(

@@ -64,6 +64,7 @@ def test_bytes_of_parameters_and_moments_are_those_of_the_state(optimizer: str) 
     assert parts["moments"] == pytest.approx(moments, abs=64)  # besides, counters
 
 
+@pytest.mark.slow
 def test_bytes_of_a_step_follow_what_xla_plans() -> None:
     """XLA may plan more than the formula, but more of it where the formula says so, in about the same measure."""
 

@@ -1,5 +1,6 @@
 """The network against plain NumPy-like references."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -34,13 +35,17 @@ SHAPE = Model(depth=3, width=48, heads=6, kv_heads=2, context=24)
 @pytest.fixture(scope="module")
 def params() -> dict:
     """Random everywhere, the zero-initialised projections too, so that nothing is hidden by a zero."""
-    fresh = init_params(SHAPE, 97, seed=0)
-    leaves, tree = jax.tree.flatten(fresh)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noisy = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
+
+    @jax.jit
+    def noisy() -> dict:
+        leaves, tree = jax.tree.flatten(init_params(SHAPE, 97, seed=0))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        return tree.unflatten([p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
+
+    return noisy()
 
 
+@jax.jit  # compiled as one: operation by operation there are hundreds of programs
 def forward(params: dict, tokens: jax.Array) -> jax.Array:
     return Transformer.apply(SHAPE, params, tokens)
 
@@ -89,7 +94,7 @@ def test_rotation_keeps_lengths_and_depends_on_distance_only() -> None:
 
 
 def test_a_fresh_network_is_no_better_than_chance() -> None:
-    fresh = init_params(SHAPE, 97, seed=0)
+    fresh = jax.jit(lambda: init_params(SHAPE, 97, seed=0))()
     tokens = jax.random.randint(jax.random.key(4), (4, 25), 0, 97)
     losses = loss.token_losses(forward(fresh, tokens[:, :-1]), fresh["embedding"], tokens[:, 1:])
     assert float(losses.mean()) == pytest.approx(np.log(97), abs=0.1)
@@ -101,9 +106,9 @@ def test_blocked_loss_equals_whole_loss_and_its_gradient(params: dict, monkeypat
     def mean_loss(p: dict) -> jax.Array:
         return loss.summed_loss(forward(p, tokens[:, :-1]), p["embedding"], tokens[:, 1:]) / tokens[:, 1:].size
 
-    whole = jax.value_and_grad(mean_loss)(params)
+    whole = jax.jit(jax.value_and_grad(mean_loss))(params)
     monkeypatch.setitem(loss.MOST_LOGITS, "cpu", 97 * 10)  # no divisor of 96 tokens is 10: it must find 8
-    blocked = jax.value_and_grad(mean_loss)(params)
+    blocked = jax.jit(jax.value_and_grad(mean_loss))(params)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(blocked), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -228,10 +233,16 @@ def test_attention_and_its_gradient_equal_those_of_jax(kv_heads: int) -> None:
     keys = jax.random.split(jax.random.key(6), 4)
     q, d_out = (jax.random.normal(k, (2, 24, 6, 8)) for k in keys[:2])
     k, v = (jax.random.normal(k, (2, 24, kv_heads, 8)) for k in keys[2:])
-    theirs, pull_theirs = jax.vjp(lambda *qkv: jax.nn.dot_product_attention(*qkv, is_causal=True), q, k, v)
-    ours, pull_ours = jax.vjp(causal_attention, q, k, v)
+
+    @partial(jax.jit, static_argnums=0)
+    def with_gradient(attend: Callable[..., jax.Array], *qkv: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        out, pull = jax.vjp(attend, *qkv)
+        return out, pull(d_out)
+
+    ours, our_gradient = with_gradient(causal_attention, q, k, v)
+    theirs, their_gradient = with_gradient(partial(jax.nn.dot_product_attention, is_causal=True), q, k, v)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    for a, b in zip(pull_ours(d_out), pull_theirs(d_out), strict=True):
+    for a, b in zip(our_gradient, their_gradient, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 

@@ -147,7 +147,7 @@ def test_patterns_of_loss_copies_order_and_damage(patterns: int, sent: Sent, qui
             check(sent, whole | more, damaged | others, inbox, out)
         shutil.rmtree(inbox)
         shutil.rmtree(out)
-    assert 0.1 * patterns < done < 0.9 * patterns, "both endings must be met"
+    assert 0 < done < patterns, "both endings must be met"
 
 
 def forge(inbox: Path, path: str, content: bytes, **head: object) -> None:
