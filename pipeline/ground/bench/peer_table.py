@@ -22,7 +22,10 @@ def show(answer: dict[str, Any]) -> None:
     terminal.print(tabulate("", heads, [_arm(name, row) for name, row in answer["arms"].items()]))
     for name, row in answer["arms"].items():
         if row["joules_per_token"] != NOT_MEASURABLE:
-            drawn = (f"{counter} {1e3 * joules:.3g} mJ" for counter, joules in row["joules_per_token"].items())
+            drawn = (
+                f"{counter} {spanning(joules, lambda j: f'{1e3 * j:.3g}')} mJ"
+                for counter, joules in row["joules_per_token"].items()
+            )
             terminal.print(f"{name}, drawn a token: {', '.join(drawn)}")
     heads = ("", "speed, ours over nanoGPT's", "by processor time", "goal")
     terminal.print(tabulate("", heads, [_speed(name, pair, busy) for name, pair in answer["pairs"].items()]))

@@ -52,7 +52,7 @@ def _loop(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if joules == NOT_MEASURABLE:
         yield "joules per token", NOT_MEASURABLE, "neither NVML nor RAPL counts"
     else:
-        yield from (("joules per token", f"{value:.3g}", name) for name, value in joules.items())
+        yield from (("joules per token", spanning(each, "{:.3g}".format), name) for name, each in joules.items())
 
 
 def _program(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

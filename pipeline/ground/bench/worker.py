@@ -53,7 +53,7 @@ class Worker:
         self.launch_s = time.perf_counter() - begun_s
 
     def ask(self, meters: Meters | None = None, **what: Any) -> dict[str, Any]:
-        """Its answer to `what`; with `meters`, `joules` is what they counted in between."""
+        """Its answer to `what`; with `meters`, `joules` is what they counted in between, waiting left out."""
         assert self._process.stdin is not None
         time.sleep(SETTLE_S)
         if meters:
@@ -64,7 +64,7 @@ class Worker:
         except BrokenPipeError:
             raise self._failure() from None
         answer = self._answer()
-        return answer | {"joules": meters.joules()} if meters else answer
+        return answer | {"joules": meters.worked(answer["seconds"])} if meters else answer
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
