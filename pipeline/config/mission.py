@@ -87,6 +87,15 @@ class Battery(Section):
     initial_charge: float = Field(1.0, gt=0, le=1, description="State of charge at mission second 0")
     initial_c: float = Field(15.0, ge=-60, le=60, description="Temperature at mission second 0 [°C]")
 
+    @model_validator(mode="after")
+    def _takes_charge(self) -> "Battery":
+        if self.charge_min_c >= self.charge_max_c:
+            raise ValueError(
+                f"satellite.battery.charge_min_c: {self.charge_min_c:g} must lie below charge_max_c "
+                f"{self.charge_max_c:g}"
+            )
+        return self
+
 
 class Loads(Section):
     """What draws power besides the GPU."""
@@ -176,7 +185,8 @@ class Gpu(Section):
     )
     actuator: Literal["simulated", "nvml", "duty-cycle"] = Field(
         "simulated",
-        description="How a power cap is kept on a real clock: not, by NVML, or by pauses between chunks",
+        description="How a power cap is kept on a real clock: not, by NVML and, below the card's least cap, by pauses, "
+        "or by pauses between chunks alone",
     )
     sm_mhz: int | None = Field(None, ge=100, le=5000, description="SM clock to lock (actuator nvml) [MHz]; null: none")
     provenance: Literal["modelled", "datasheet", "measured"] = Field("modelled", description="What the curve rests on")

@@ -10,7 +10,7 @@ class Actuator:
     """Leaves the GPU as it is: the plant draws what it was told to."""
 
     def __init__(self, gpu: Gpu):
-        self._idle_w = gpu.idle_w
+        self._idle_w, self._full_w = gpu.idle_w, gpu.curve[-1][1]
 
     def apply(self, cap_w: float) -> None:
         """Before work: keep the GPU at or below `cap_w` [W]."""
@@ -25,7 +25,7 @@ class Actuator:
         With P_work at work and P_idle in a pause, it is at a share (cap − P_idle) / (P_work − P_idle) of work.
         """
         working_w = self.working_w(cap_w)
-        if cap_w >= working_w:
+        if cap_w >= working_w or self._idle_w >= working_w:  # there is nothing to save, or not by pauses
             return 0.0
         share = (cap_w - self._idle_w) / (working_w - self._idle_w)
         return worked_s * (1.0 / max(share, 0.01) - 1.0)
@@ -53,10 +53,6 @@ def make_actuator(gpu: Gpu) -> Actuator:
 
 class DutyCycle(Actuator):
     """Works at full power for a share of the time, for a GPU whose cap may not be set."""
-
-    def __init__(self, gpu: Gpu):
-        super().__init__(gpu)
-        self._full_w = gpu.curve[-1][1]
 
     def working_w(self, cap_w: float) -> float:
         return self._full_w
@@ -92,7 +88,7 @@ class Nvml(Actuator):
             self._set_mw = wanted_mw
 
     def working_w(self, cap_w: float) -> float:
-        return max(cap_w, self._least_mw / 1000.0)
+        return max(cap_w, min(self._least_mw / 1000.0, self._full_w))
 
     def close(self) -> None:
         if self._set_mw != self._found_mw:

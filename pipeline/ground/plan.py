@@ -159,7 +159,7 @@ def _orbit(sky: Environment, period_s: float) -> dict[str, Any]:
 
 
 def _summary(made: Scenario, flight: Forecast, optimum: Bound) -> dict[str, float]:
-    """One policy in figures. A violation is a slot of the forecast that ends below the floor or above the limit."""
+    """One policy in figures. A violation is a slot of the forecast that ends below the floor or above a limit."""
     trace = flight.trace
     floor, heat = flight.violations(made.plant)
     return {
@@ -170,5 +170,6 @@ def _summary(made: Scenario, flight: Forecast, optimum: Bound) -> dict[str, floa
         "temperature_violations": heat,
         "min_charge_wh": float(np.min(trace.charge_wh)),
         "max_temperature_c": float(np.max(trace.plate_c)),
+        "max_battery_c": float(np.max(trace.battery_c)),
         "discharge_wh": float(trace.discharge_wh[-1]),
     }

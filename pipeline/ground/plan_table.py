@@ -40,9 +40,11 @@ def show(config: Config, answer: Mapping[str, Any]) -> None:
     console.print(_policies(answer["policies"]))
     console.print(_planned_stops(answer["notices"]))
     floor_wh = limits.capacity_wh * (1.0 - limits.depth_of_discharge)
+    warmest_c = max(row["max_battery_c"] for row in answer["policies"].values())
     console.print(
         f"no policy can make more than {answer['bound']['upper_steps']:,.0f} steps (certified); floor of the battery "
         f"{floor_wh:.0f} Wh, limit of the plate {config.satellite.radiator.limit_c:.0f} °C\n"
+        f"the battery grows as warm as {warmest_c:.0f} °C, and takes no charge above {limits.charge_max_c:.0f}\n"
         "every figure is modelled; the spread is of assumed errors of harvest, array and outages",
         style="dim",
     )

@@ -18,8 +18,8 @@ from pipeline.config.mission import Orbit
 from pipeline.config.omm import Omm
 from pipeline.orbit.sun import mean_longitude_deg
 
-# WGS 84, equatorial. Its shadow is that of a sphere: on the flattened Earth, without its air, an eclipse is shorter, by
-# 0.1 min an orbit (ISS) to 0.3 (polar, dawn-dusk).
+# WGS 84, equatorial. Its shadow is that of a sphere: behind the flattened Earth, without its air, an eclipse is
+# shorter, by 0.1 to 0.4 min, and by up to 1.4 where it grazes.
 EARTH_RADIUS_KM = 6378.137
 SGP4_EPOCH_JD = 2433281.5  # 1949-12-31 00:00 UT, from which sgp4init counts its epoch
 TROPICAL_YEAR_DAYS = 365.2422

@@ -14,7 +14,7 @@ def baselines(scenario: Scenario) -> dict[str, Greedy]:
     """The simple rules by name.
 
     Raises:
-        BadInput: the satellite would not live through a hold (`plan.reserve`).
+        BadInput: the satellite would not live through a hold (`reserve.require_hold`).
     """
     on = levels(scenario)
     ambient = _first_day(scenario)

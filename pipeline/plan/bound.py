@@ -2,11 +2,11 @@
 
 Time in slots. In each, the GPU is on for a share x of the time, and on and off have their own books: the energy drawn
 P, the sunlight met S, what is charged and what is discharged. Maximise Σ R subject to the balances of battery and
-radiator. What can only cost is left out (restarts, fade, cold lock-out), so the optimum bounds the steps of every
-policy that leaves the satellite able to pass its next umbra. It is certified: given on and off, rate and stored energy
-are concave in power, so the means over a slot of any finer plan satisfy the constraints (Jensen's inequality). One book
-for both would be looser: a GPU that alternates within a slot would seem to need no battery. Three terms are taken from
-the safe side:
+radiator. What can only cost is left out (restarts, fade, a battery too cold or too hot to be charged), so the optimum
+bounds the steps of every policy that leaves the satellite able to pass its next umbra. It is certified: given on and
+off, rate and stored energy are concave in power, so the means over a slot of any finer plan satisfy the constraints
+(Jensen's inequality). One book for both would be looser: a GPU that alternates within a slot would seem to need no
+battery. Three terms are taken from the safe side:
 
 - the rate between two points of the GPU's curve: all rates are raised by its largest excess over the concave hull;
 - sunlight met while on: anything between the slot's darkest and brightest moment, as far as on and off share the sum;

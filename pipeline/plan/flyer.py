@@ -55,6 +55,7 @@ class Slot(NamedTuple):
 
     charge_wh: Series
     plate_c: Series
+    battery_c: Series
     mode: Series  # as plan.Mode
     cap_w: Series
     steps: Series
@@ -112,4 +113,4 @@ def slot(
     )
     mode = payload.on * (1.0 + (work.training_s > 0.0))
     totals = after.steps, after.train_s, after.train_wh, state.harvest_wh, state.discharge_wh
-    return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), mode, cap_w, *totals)
+    return after, Slot(state.charge_wh, plant.plate_c(state.heat_j), state.battery_c, mode, cap_w, *totals)

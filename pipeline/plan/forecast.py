@@ -53,9 +53,11 @@ class Forecast:
     trace: Slot
 
     def violations(self, plant: Plant) -> tuple[int, int]:
-        """Slots that end with less than the floor, and those that end hotter than the power drawn allows."""
-        hot = self.trace.plate_c > plant.limit_at(self.trace.cap_w)
-        return int(np.sum(self.trace.charge_wh < plant.floor_wh)), int(np.sum(hot))
+        """Slots that end with less than the floor, and those that end with a plate hotter than the power drawn allows
+        or a battery too hot to be charged."""
+        trace = self.trace
+        hot = (trace.plate_c > plant.limit_at(trace.cap_w)) | (trace.battery_c > plant.charge_max_c)
+        return int(np.sum(trace.charge_wh < plant.floor_wh)), int(np.sum(hot))
 
 
 def forecast(
@@ -162,8 +164,8 @@ def _fly_compiled(
 def _longer(before: Carry, piece: Slot, days: float) -> Float[np.ndarray, "column slot"]:
     """The trace of a day that stands for so many."""
     totals = before.steps, before.train_s, before.train_wh, before.state.harvest_wh, before.state.discharge_wh
-    grown = (_grown(total, column, days) for total, column in zip(totals, piece[4:], strict=True))
-    return np.stack(piece if days == 1.0 else [*piece[:4], *grown])
+    grown = (_grown(total, column, days) for total, column in zip(totals, piece[5:], strict=True))
+    return np.stack(piece if days == 1.0 else [*piece[:5], *grown])
 
 
 def _later(before: Carry, after: Carry, days: float) -> Carry:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.orbit.timeline import DAY_S
-from pipeline.plan.reserve import overdrawn, require_charge, require_hold, reserve_after_wh, reserve_wh, stored_wh
+from pipeline.plan.reserve import overdrawn, require_hold, reserve_after_wh, reserve_wh, stored_wh
 from pipeline.plan.scenario import SUNLIT, Mode, Scenario
-from pipeline.power.plant import Command, Scalar
+from pipeline.power.plant import Scalar
 
 MARGIN = 0.05  # harvest may be so much smaller, load so much larger, than modelled
 POLL_S = 30.0  # longest time that the flight loop works between two polls
@@ -52,15 +52,13 @@ class Greedy:
         """`cap_w`: power while training, full power if null.
 
         Raises:
-            BadInput: the satellite would not live through a hold (`plan.reserve`).
+            BadInput: the satellite would not live through a hold (`reserve.require_hold`).
         """
         self.scenario = scenario
         self.cap_w = scenario.curve.full_w if cap_w is None else cap_w
         self._day = lru_cache(maxsize=8)(self._limits)
         sky = scenario.timeline.span(0.0, 2.0 * DAY_S)
-        hardest = Command(scenario.curve.full_w, scenario.host_w)
-        require_charge(scenario.plant, sky, hardest, MARGIN, scenario.satellite.battery.initial_c)
-        require_hold(scenario.plant, sky, MARGIN)
+        require_hold(scenario.plant, sky, MARGIN, scenario.satellite.battery.initial_c)
 
     def poll(self, time_s: float, charge_wh: float, heat_j: float, training: bool, full_wh: float) -> float:
         """Power that the GPU may draw until the next poll, within `POLL_S` [W]; 0: off."""

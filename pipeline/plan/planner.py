@@ -45,7 +45,7 @@ class Planner:
         """`end_s`: mission second after which nothing is worth anything.
 
         Raises:
-            BadInput: the satellite would not live through a hold (`plan.reserve`).
+            BadInput: the satellite would not live through a hold (`reserve.require_hold`).
         """
         self.scenario, self.end_s = scenario, end_s
         self.table = TableRule(scenario, end_s, grid or Grid())
@@ -120,7 +120,7 @@ def policies(scenario: Scenario, end_s: float) -> dict[str, Policy]:
     """The optimal policy and the simple rules by name, for a mission that ends at `end_s`.
 
     Raises:
-        BadInput: the satellite would not live through a hold (`plan.reserve`).
+        BadInput: the satellite would not live through a hold (`reserve.require_hold`).
     """
     return {"dp": Planner(scenario, end_s), **baselines(scenario)}
 

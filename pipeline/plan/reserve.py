@@ -68,60 +68,18 @@ def require_reserve(plant: Plant, sky: Environment, margin: float) -> None:
         )
 
 
-def require_charge(plant: Plant, sky: Environment, hardest: Command, margin: float, begin_c: float) -> None:
-    """Whether the battery is never too cold or too hot to be charged: the reserve counts on every charge.
-
-    Args:
-        sky: the first two days.
-        hardest: what draws most.
-        begin_c: the battery at mission second 0.
-
-    Raises:
-        BadInput: in a hold it can grow too cold, or at work too hot.
-    """
-    # Whatever else warms the battery, it stays above the colder of the two.
-    for key, celsius in (("surroundings_c", plant.surroundings_c), ("initial_c", begin_c)):
-        if celsius < plant.charge_min_c:
-            raise BadInput(
-                f"satellite.battery.{key}: {celsius:g}: below charge_min_c, {plant.charge_min_c:g}, so that in a hold "
-                "the battery would take no charge and run empty; keep it warmer (what a thermostat keeps counts as "
-                "surroundings_c)"
-            )
-    if begin_c > plant.charge_max_c:
-        raise BadInput(
-            f"satellite.battery.initial_c: {begin_c:g}: above charge_max_c, {plant.charge_max_c:g}, so that it would "
-            "take no charge; let it cool"
-        )
-    # It stays below what it would settle at if it were always warmed as it is at most.
-    warming_w = _most_warming_w(plant, sky, hardest, margin)
-    settled_c = plant.surroundings_c + warming_w / plant.battery_w_k
-    if settled_c > plant.charge_max_c:
-        raise BadInput(
-            f"satellite.battery.conductance_w_k: {plant.battery_w_k:g}: losses and heater warm the battery by up to "
-            f"{warming_w:.0f} W, with which it would settle at {settled_c:.0f} C and, above charge_max_c, "
-            f"{plant.charge_max_c:g}, take no charge; enlarge it, or cool surroundings_c"
-        )
-
-
-def _most_warming_w(plant: Plant, sky: Environment, hardest: Command, margin: float) -> float:
-    """The most that ever warms the battery: its losses in charging, or those in discharging and the heater [W]."""
-    array_w = plant.array_w(Ambient(sky.time_s, *columns(sky))).max() * (1.0 + margin)
-    charged_w = min(array_w, plant.charge_max_w)
-    load_w = plant.bus_w + plant.eclipse_heater_w + plant.transmitter_w + plant.payload_w(hardest)
-    drawn_w = min(load_w * (1.0 + margin), plant.discharge_max_w)
-    charging_w = (1.0 - plant.charge_efficiency) * charged_w
-    return max(charging_w, plant.eclipse_heater_w + (1.0 / plant.discharge_efficiency - 1.0) * drawn_w)
-
-
-def require_hold(plant: Plant, sky: Environment, margin: float) -> None:
+def require_hold(plant: Plant, sky: Environment, margin: float, begin_c: float) -> None:
     """Whether the satellite lives from day to day in a hold: what a rule falls back on, and an outage is.
 
     Args:
         sky: the first two days.
+        begin_c: the battery at mission second 0.
 
     Raises:
-        BadInput: battery or array do not last, or the plate can grow too hot.
+        BadInput: battery or array do not last, the battery can grow too cold to be charged, or battery or plate stay
+            too hot.
     """
+    _require_charge(plant, sky, margin, begin_c)
     # Stopping must cool the plate, or leave it where it is: a rule stops at the limit.
     settled_c, limit_c = float(plant.plate_c(plant.resting_j(SUNLIT))), float(plant.limit_at(0.0))
     if settled_c > limit_c:
@@ -135,6 +93,33 @@ def require_hold(plant: Plant, sky: Environment, margin: float) -> None:
         raise BadInput(
             f"satellite.array: {drawn_by(plant)} drain the battery by {first.max() - second.max():.0f} Wh a day in "
             "this orbit; enlarge area_m2"
+        )
+
+
+def _require_charge(plant: Plant, sky: Environment, margin: float, begin_c: float) -> None:
+    """The reserve counts on every charge: in a hold the battery must never be too cold for it, nor stay too hot."""
+    # Whatever else warms the battery, it stays above the colder of the two.
+    for key, celsius in (("surroundings_c", plant.surroundings_c), ("initial_c", begin_c)):
+        if celsius < plant.charge_min_c:
+            raise BadInput(
+                f"satellite.battery.{key}: {celsius:g}: below charge_min_c, {plant.charge_min_c:g}, so that in a hold "
+                "the battery would take no charge and run empty; keep it warmer (what a thermostat keeps counts as "
+                "surroundings_c)"
+            )
+        if celsius > plant.charge_max_c:
+            raise BadInput(
+                f"satellite.battery.{key}: {celsius:g}: above charge_max_c, {plant.charge_max_c:g}, so that the "
+                "battery would take no charge; keep it cooler"
+            )
+    heater_w = plant.eclipse_heater_w * (1.0 - sky.illumination)
+    short_w = -np.minimum(_surplus_w(plant, sky, OFF, margin), 0.0)
+    warming_w = float(np.mean(heater_w + (1.0 / plant.discharge_efficiency - 1.0) * short_w))
+    settled_c = plant.surroundings_c + warming_w / plant.battery_w_k
+    if settled_c > plant.charge_max_c:
+        raise BadInput(
+            f"satellite.battery.conductance_w_k: {plant.battery_w_k:g}: in a hold heater and losses would keep the "
+            f"battery at {settled_c:.0f} C, and above charge_max_c, {plant.charge_max_c:g}, it takes no charge; "
+            "enlarge it"
         )
 
 

@@ -45,10 +45,15 @@ def test_below_the_least_cap_of_a_card_pauses_bring_the_mean_power_to_it(cap_w: 
     assert (10.0 * 200.0 + pause_s * 60.0) / (10.0 + pause_s) == pytest.approx(cap_w)
 
 
-@pytest.mark.parametrize("cap_w", [200.0, 350.0])
-def test_a_cap_that_the_card_takes_needs_no_pause(cap_w: float) -> None:
-    actuator = Nvml(Gpu(idle_w=60.0), RecordedNvml())
+@pytest.mark.parametrize(("full_w", "cap_w"), [(350.0, 200.0), (350.0, 350.0), (150.0, 150.0)])
+def test_a_cap_that_the_card_takes_or_never_reaches_needs_no_pause(full_w: float, cap_w: float) -> None:
+    actuator = Nvml(Gpu(idle_w=60.0, curve=((0.0, 100.0), (1.0, full_w))), RecordedNvml())
     assert (actuator.working_w(cap_w), actuator.pause_s(10.0, cap_w)) == (cap_w, 0.0)
+
+
+@pytest.mark.parametrize("idle_w", [200.0, 220.0])
+def test_where_a_card_idles_at_its_least_cap_pauses_are_of_no_use(idle_w: float) -> None:
+    assert Nvml(Gpu(idle_w=idle_w), RecordedNvml()).pause_s(10.0, 150.0) == 0.0
 
 
 def test_a_card_never_set_is_not_touched() -> None:

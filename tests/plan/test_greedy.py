@@ -163,7 +163,7 @@ def test_a_battery_that_leaks_keeps_its_floor() -> None:
 def test_a_battery_that_only_work_keeps_warm_dies_in_an_outage_and_is_refused() -> None:
     cold = shipped.changed(shipped.satellite("rich"), battery={"surroundings_c": -16.0, "conductance_w_k": 0.5})
     world = made("starcloud-1", cold)
-    blind = Greedy(replace(world, plant=replace(world.plant, charge_min_c=-math.inf, charge_max_c=math.inf)))
+    blind = Greedy(replace(world, plant=replace(world.plant, charge_min_c=-math.inf)))
     flown = polled(world, blind, cold, 0.5 * DAY_S, 9.7)
     keeps_its_limits(world, flown)
     first_day = outage(world, cold, *flown[-1])
@@ -173,20 +173,27 @@ def test_a_battery_that_only_work_keeps_warm_dies_in_an_outage_and_is_refused() 
         Greedy(world)
 
 
-def test_a_battery_that_work_makes_too_hot_takes_no_charge_and_is_refused() -> None:
+def test_a_battery_that_its_heater_keeps_too_hot_dies_in_an_outage_and_is_refused() -> None:
     wrapped = shipped.changed(shipped.satellite("rich"), battery={"conductance_w_k": 0.1})
     world = made("starcloud-1", wrapped)
     blind = Greedy(replace(world, plant=replace(world.plant, charge_max_c=math.inf)))
     flown = polled(world, blind, wrapped, DAY_S, 9.7)
-    assert max(state.battery_c for state, _ in flown) > 45.0
     assert min(state.charge_wh for state, _ in outage(world, wrapped, *flown[-1])) < world.plant.floor_wh - 100.0
-    with pytest.raises(BadInput, match=r"conductance_w_k: 0\.1: .* above charge_max_c, 45; enlarge it"):
+    with pytest.raises(BadInput, match=r"conductance_w_k: 0\.1: in a hold .* 67 C, and above charge_max_c, 45,"):
         Greedy(world)
-    cooled = shipped.changed(wrapped, battery={"conductance_w_k": 2.0})
-    world = made("starcloud-1", cooled)
-    flown = polled(world, Greedy(world), cooled, DAY_S, 9.7)
-    keeps_its_limits(world, flown)
-    assert max(state.battery_c for state, _ in flown) < 45.0
+
+
+@pytest.mark.parametrize(("conductance_w_k", "hot"), [(0.45, True), (2.0, False)])
+def test_a_battery_that_work_makes_too_hot_is_told_of_by_the_forecast(conductance_w_k: float, hot: bool) -> None:
+    """It cools in a hold, is charged again, and keeps its floor."""
+    satellite = shipped.changed(shipped.satellite("rich"), battery={"conductance_w_k": conductance_w_k})
+    world = made("starcloud-1", satellite)
+    flight = forecast(world, Greedy(world), fresh(satellite), horizon_s=DAY_S)
+    floor, too_hot = flight.violations(world.plant)
+    assert (floor, too_hot > 0) == (0, hot)
+    assert (flight.trace.battery_c.max() > 45.0) == hot
+    flown = polled(world, Greedy(world), satellite, DAY_S, 9.7)
+    keeps_its_limits(world, flown + outage(world, satellite, *flown[-1]))
 
 
 def test_a_plate_that_warms_on_after_the_stop_passes_its_limit_and_is_refused() -> None:
@@ -280,7 +287,8 @@ def test_any_of_many_satellites_keeps_its_limits(satellite: Satellite, orbit: st
         ("battery", {"surroundings_c": -0.1}, "surroundings_c: -0.1: below charge_min_c, 0"),
         ("battery", {"initial_c": -5.0}, "initial_c: -5: below charge_min_c, 0"),
         ("battery", {"initial_c": 45.5}, r"initial_c: 45\.5: above charge_max_c, 45"),
-        ("battery", {"surroundings_c": 40.0}, "conductance_w_k: 2: .* cool surroundings_c"),
+        ("battery", {"surroundings_c": 46.0}, "surroundings_c: 46: above charge_max_c, 45, .* keep it cooler"),
+        ("loads", {"eclipse_heater_w": 250.0}, "conductance_w_k: 2: in a hold heater and losses"),
         ("radiator", {"absorbed_sunlit_w_m2": 900.0}, "area_m2: 2: in a hold in lasting sunlight"),
     ],
 )
