@@ -29,7 +29,7 @@ class Orbit(Section):
     raan_deg: float = Field(
         0.0, ge=0, lt=360, description="Right ascension of the ascending node (kind circular) [deg]"
     )
-    ltan_h: float | None = Field(None, ge=0, lt=24, description="Local time of the ascending node (kind sso) [h]")
+    ltan_h: float | None = Field(None, ge=0, lt=24, description="Local mean time of the ascending node (kind sso) [h]")
     start: datetime | None = Field(None, description="UTC at mission second 0; null: the epoch of the elements")
     source: str = Field("", description="Where the elements come from")
 

@@ -2,7 +2,8 @@
 
 A region model, for planning: at 500 km the South Atlantic Anomaly spans latitudes −50° to 0° and longitudes −90° to
 +40° (NASA HEASARC, ROSAT Guest Observer Facility). The rate rises as a parabola from the edge of the ellipse in that
-box to its centre. The height of the peak is assumed. Polar horns and solar particle events are left out.
+box to its centre; since, it has drifted west by some 0.3° a year. The height of the peak is assumed. Polar horns and
+solar particle events are left out.
 """
 
 import numpy as np
