@@ -62,7 +62,9 @@ def test_a_second_launch_compiles_nothing_and_with_every_program_damaged_the_bit
     assert resumed["programs_kept"] == 0
     assert resumed["programs_damaged"] >= 3
     assert Programs(cache).damaged == 0
-    assert final_bits(damaged) == final_bits(run)
+    code, _, err = finish(*short, "--run_dir", tmp_path / "uninterrupted", "--budget.steps", 40)
+    assert code == 0, err
+    assert final_bits(damaged) == final_bits(run) == final_bits(tmp_path / "uninterrupted")
 
 
 @pytest.fixture
